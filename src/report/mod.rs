@@ -311,6 +311,19 @@ mod tests {
     }
 
     #[test]
+    fn facts_from_a_file_are_told_wherever_there_is_room_for_it() {
+        let basis = r#"{"facts": [{"group": "source", "origin": "file", "file": "web1.yaml"}]}"#;
+        let verdict = Verdict { basis: serde_json::from_str(basis).unwrap(), ..sample::no_go() };
+        for format in Format::ALL {
+            let mut out = Vec::new();
+            write(format, std::slice::from_ref(&verdict), &mut out, &Style::default()).unwrap();
+            // Annotations are about findings, and samples about figures.
+            let room = !matches!(format, Format::Github | Format::Prometheus);
+            assert_eq!(String::from_utf8(out).unwrap().contains("web1.yaml"), room, "{format}");
+        }
+    }
+
+    #[test]
     fn every_format_says_the_decision_of_every_move() {
         let verdicts = [sample::no_go(), sample::go()];
         for format in Format::ALL {

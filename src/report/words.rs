@@ -105,6 +105,12 @@ pub(super) fn simulation(verdict: &Verdict) -> Option<String> {
     verdict.simulated.then(|| format!("simulated for {}, permits nothing", time(verdict.evaluated_at)))
 }
 
+/// Text with a capital letter at its beginning.
+pub(super) fn upper_first(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+}
+
 /// What a reader must know of the basis: facts that were not measured live, and rules that are not those that are shipped.
 /// Empty where there is nothing to say.
 pub(super) fn basis(verdict: &Verdict) -> Vec<String> {
