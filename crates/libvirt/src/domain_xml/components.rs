@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use roxmltree::Node;
-use vmgate_facts::{Fact, VmComponent, text::plain};
+use vmgate_facts::{Cause, Fact, VmComponent, text::plain};
 
 use super::{
     child, children,
@@ -54,9 +54,17 @@ pub(super) fn of(domain: Node) -> Vec<VmComponent> {
         }
     }
     found.extend(settings(domain).into_iter().map(|(kind, model)| (kind.to_owned(), model.to_owned())));
-    found.extend(elements::unread(domain).into_iter().map(|path| (path, String::new())));
     let component = |(kind, model)| VmComponent { kind, model, migrates: Fact::default(), why: None };
-    found.into_iter().map(component).collect()
+    let known = found.into_iter().map(component);
+    let unread = elements::unread(domain).into_iter().map(|(kind, reason)| VmComponent {
+        migrates: reason.map_or_else(Fact::default, |reason| {
+            Fact::unknown(Cause::NotSupported, format!("{kind}: {reason}"))
+        }),
+        kind,
+        model: String::new(),
+        why: None,
+    });
+    known.chain(unread).collect()
 }
 
 fn of_device(device: Node) -> Vec<(String, String)> {
