@@ -4,7 +4,10 @@
 #![cfg(feature = "libvirt")]
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod ideal;
 mod newer;
 mod reading;
+mod refusals;
 mod rng;
 mod source;
+mod verdicts;

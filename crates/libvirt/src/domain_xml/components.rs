@@ -7,7 +7,7 @@ use roxmltree::Node;
 use vmgate_facts::{Cause, Fact, VmComponent, text::plain};
 
 use super::{
-    child, children,
+    child,
     elements::{self, QEMU_NAMESPACE},
 };
 
@@ -136,7 +136,13 @@ fn settings(domain: Node) -> Vec<(&'static str, &'static str)> {
             found.push(("qemu", name));
         }
     }
-    let disks = child(domain, "devices").into_iter().flat_map(|devices| children(devices, "disk"));
+    let devices = || child(domain, "devices").into_iter().flat_map(|devices| devices.children());
+    // libvirt gives each PCI device of a guest on s390 such an address, and QEMU a device with it.
+    if devices().filter_map(|device| child(device, "address")).any(|address| child(address, "zpci").is_some())
+    {
+        found.push(("zpci", ""));
+    }
+    let disks = devices().filter(|device| device.has_tag_name("disk"));
     if disks.filter_map(|disk| child(disk, "source")).any(|source| child(source, "reservations").is_some()) {
         found.push(("disk", "persistent reservations"));
     }
