@@ -80,7 +80,11 @@ fn ideal(host: &Host, config: &DomainConfig, vm: &Vm) -> Host {
     let huge_pages: Vec<HugePages> = sizes
         .iter()
         .chain(known(&vm.huge_page_bytes).iter())
-        .map(|&page_bytes| HugePages { page_bytes, free: 1 << 40, mounted: Fact::Known(true) })
+        .map(|&page_bytes| HugePages {
+            page_bytes,
+            free: PLENTY / page_bytes.max(1),
+            mounted: Fact::Known(true),
+        })
         .collect();
     let nodes = (0..64).chain(config.placement.numa_nodes.iter().copied()).map(|id| NumaNode {
         id,
@@ -153,8 +157,14 @@ fn with_networks(mut host: Host, config: &DomainConfig) -> Host {
     let bridge = bridges.first().cloned().unwrap();
     let usual = nics.iter().find(|nic| nic.name == "br0").cloned().unwrap();
     for nic in &config.nics {
+        if let Some(tap) = nic.tap.as_ref().filter(|_| nic.tap_must_exist) {
+            nics.push(vmgate_facts::Nic { name: tap.clone(), ..usual.clone() });
+        }
         let Some(source) = &nic.source else { continue };
-        nics.push(vmgate_facts::Nic { name: source.clone(), mtu_bytes: 9000, ..usual.clone() });
+        nics.retain(|nic| nic.name != *source || nic.name == "br0");
+        if !nics.iter().any(|nic| nic.name == *source) {
+            nics.push(vmgate_facts::Nic { name: source.clone(), mtu_bytes: 9000, ..usual.clone() });
+        }
         let ovs = nic.virtual_port.as_deref() == Some("openvswitch");
         let kind = if ovs { BridgeKind::OpenVswitch } else { BridgeKind::Linux };
         bridges.retain(|bridge| bridge.name != *source);
