@@ -155,6 +155,14 @@ fn qemu_version(
     })
 }
 
+/// Facts that the configuration holds alone.
+#[cfg(feature = "fuzzing")]
+pub(super) fn of_configuration(config: &Fact<DomainConfig>) -> Vm {
+    let mut facts = Vm::default();
+    fill(&mut facts, config);
+    facts
+}
+
 /// Fills in the facts that the domain XML holds.
 fn fill(facts: &mut Vm, config: &Fact<DomainConfig>) {
     /// A part of the configuration; unknown where the configuration lacks it.

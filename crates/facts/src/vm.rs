@@ -218,6 +218,10 @@ pub struct VmNic {
     /// Tap or other device on the host that carries the interface's traffic; absent where there is none.
     #[schemars(example = &"vnet3")]
     pub tap: Option<String>,
+    /// True if the tap must exist before the VM starts: its configuration lets nobody create it (`managed='no'`).
+    #[schemars(example = false)]
+    #[serde(default)]
+    pub tap_must_exist: bool,
     /// Device model that the guest sees.
     #[schemars(example = &"virtio")]
     pub model: Option<String>,

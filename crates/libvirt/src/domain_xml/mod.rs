@@ -1,5 +1,6 @@
 //! Parser of libvirt's domain XML: the parts of the VM's configuration that matter for a move.
 
+pub mod accounts;
 mod components;
 mod devices;
 mod elements;
@@ -7,6 +8,7 @@ mod hardware;
 mod memory;
 mod requirements;
 
+pub use elements::{accounts as accounts_of_domain, place};
 use roxmltree::Node;
 use vmgate_facts::{
     Accelerator, BootFile, CpuMode, Firmware, HostDevice, Placement, Tpm, Uuid, VmComponent, VmDisk,
