@@ -208,6 +208,7 @@ fn fill(facts: &mut Vm, config: &Fact<DomainConfig>) {
     facts.tpm = part(config, "TPM", |config| Some(config.tpm.clone()));
     facts.launch_security = part(config, "launch security", |config| Some(config.launch_security.clone()));
     facts.boot_files = part(config, "file", |config| Some(config.boot_files.clone()));
+    facts.opened_files = part(config, "file", |config| Some(config.opened_files()));
     facts.security_models = part(config, "label", |config| Some(config.security_models.clone()));
     facts.secrets = part(config, "secret", |config| Some(config.secrets.clone()));
     facts.listeners = part(config, "device", |config| Some(config.listeners.clone()));

@@ -30,6 +30,7 @@ mod guest_memory;
 mod guest_network;
 mod history;
 mod host;
+mod host_access;
 mod host_guests;
 mod host_memory;
 mod host_network;
@@ -70,6 +71,7 @@ pub use guest_memory::{
 pub use guest_network::{DarkInterface, GuestNetwork};
 pub use history::{History, ObservedHour, PastMigration, VersionPair};
 pub use host::{DeviceModels, Host, Nic, NicKind, Route};
+pub use host_access::{FileOpening, OpenedFile, QemuUser};
 pub use host_guests::{HostJob, HostVm, MachineType, Tsc};
 pub use host_memory::{HostMemory, HugePageClaim, HugePages, MemoryClaims, NumaNode};
 pub use host_network::VirtualNetwork;

@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BootFile, Fact, Firmware, Placement, Tpm, Uuid, Version, VmComponent, VmListener, trace::DirtyTrace,
+    BootFile, Fact, Firmware, OpenedFile, Placement, Tpm, Uuid, Version, VmComponent, VmListener,
+    trace::DirtyTrace,
 };
 
 /// The VM that is to move: its configuration and what it does now.
@@ -78,6 +79,8 @@ pub struct Vm {
     pub launch_security: Fact<Option<String>>,
     /// Files of the host that QEMU opens when the VM starts.
     pub boot_files: Fact<Vec<BootFile>>,
+    /// Files and devices of the host that QEMU opens as its own user.
+    pub opened_files: Fact<Vec<OpenedFile>>,
     /// Devices, image formats and settings that QEMU must be able to migrate, each once.
     pub components: Fact<Vec<VmComponent>>,
     /// Models of the security labels under which the VM runs, such as dac or apparmor.
