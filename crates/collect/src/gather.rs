@@ -122,6 +122,8 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
         source_name: hostname.known().cloned(),
         vms: vm.uuid.clone().into_iter().collect(),
         files: needed_files::of(&vm.config),
+        programs: needed_files::programs(&vm.config),
+        devices: needed_files::devices(&vm.config),
     });
     let parallel = ParallelWork::start(request, &ways.source, &domain, &vm, clock);
     let libvirt_limit = host_probes::libvirt_limit(&domain);

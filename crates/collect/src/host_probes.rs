@@ -15,7 +15,7 @@ use vmgate_facts::{Cause, Fact, PathNic, Unknown, Uuid};
 use vmgate_libvirt::{Domain, Hypervisor};
 use vmgate_probe::{
     host::{
-        HostProbe, HostQuestions, PeerProbe, PeerQuestions,
+        DeviceAddress, HostProbe, HostQuestions, PeerProbe, PeerQuestions,
         trial::{Role, Stream, Trial},
     },
     path::{self, PathEnd},
@@ -107,6 +107,10 @@ pub(super) struct SourceDetails {
     pub(super) vms: Vec<Uuid>,
     /// Paths that the VM needs at both hosts.
     pub(super) files: Vec<String>,
+    /// Programs that run it.
+    pub(super) programs: Vec<String>,
+    /// Devices that it has from its host.
+    pub(super) devices: Vec<DeviceAddress>,
 }
 
 /// Inputs that arrive while the probes run.
@@ -163,6 +167,8 @@ fn look(request: &CollectRequest, ways: &ProbeTransports, told: &ProbeInputs, cl
         HostQuestions {
             resolve: about.source_name,
             files: about.files.clone(),
+            programs: about.programs.clone(),
+            devices: about.devices.clone(),
             peer: back,
             ..HostQuestions::default()
         },
@@ -177,6 +183,8 @@ fn look(request: &CollectRequest, ways: &ProbeTransports, told: &ProbeInputs, cl
             resolve: name.or_else(destination_name),
             vms: about.vms,
             files: about.files,
+            programs: about.programs,
+            devices: about.devices,
             peer: there,
             ..HostQuestions::default()
         },
@@ -270,6 +278,8 @@ impl Answer {
             resolved,
             qemus: Fact::Unknown(why.clone()),
             files: Fact::Unknown(why.clone()),
+            program_builds: Fact::Unknown(why.clone()),
+            passthrough_devices: Fact::Unknown(why.clone()),
             peer: Fact::Unknown(why.clone()),
             ..self.probe
         };

@@ -21,6 +21,7 @@ pub mod budget;
 )]
 pub mod conformal;
 mod history;
+mod migratable;
 mod precopy;
 mod predict;
 pub mod replay;
@@ -44,11 +45,7 @@ pub fn derive(mut facts: Facts, catalogues: &Catalogues) -> (Facts, Forecast) {
     }
     if let Fact::Known(vm) = &mut facts.vm {
         fill_dirtying(vm);
-        if let Fact::Known(components) = &mut vm.components {
-            for component in components {
-                catalogues.classify_component(component);
-            }
-        }
+        migratable::fill(vm, &facts.source, &facts.destination, catalogues);
     }
     let forecast = predict::forecast(&mut facts);
     (facts, forecast)
