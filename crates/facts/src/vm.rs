@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BootFile, Fact, Firmware, OpenedFile, Placement, Tpm, Uuid, Version, VmComponent, VmListener,
-    trace::DirtyTrace,
+    BootFile, Fact, Firmware, HostDevice, KnownFailure, OpenedFile, Placement, Tpm, Uuid, Version,
+    VirtioQueues, VmComponent, VmListener, trace::DirtyTrace,
 };
 
 /// The VM that is to move: its configuration and what it does now.
@@ -46,7 +46,8 @@ pub struct Vm {
     /// Versioned machine type of the running VM.
     #[schemars(example = &"pc-q35-7.2")]
     pub machine_type: Fact<String>,
-    /// Version of QEMU that the machine type is named after; absent where a distribution names its own.
+    /// Version of QEMU that the machine type is made from; absent for a machine type without a version. Unknown for a
+    /// distribution's own type that vmgate does not know.
     #[schemars(example = &"7.2")]
     pub machine_version: Fact<Option<Version>>,
     /// Limit on all memory of the VM's process (memtune hard_limit); absent where there is none.
@@ -101,6 +102,16 @@ pub struct Vm {
     /// Version of the QEMU process that runs the VM, which may be older than the installed version.
     #[schemars(example = &"7.2.22")]
     pub qemu_version: Fact<Version>,
+    /// Build id of the QEMU process that runs the VM.
+    #[schemars(example = &"15dfff3239aa7c3b16a71e6b2e3b6e4009dab998")]
+    pub qemu_build: Fact<String>,
+    /// True if the VM was started by the QEMU process that runs it; false where it came by a migration or from a saved state.
+    #[schemars(example = true)]
+    pub started_here: Fact<bool>,
+    /// Queues of the VM's virtio devices as QEMU has them; absent where its monitor was not to be asked (--allow-monitor).
+    pub virtio_queues: Fact<Option<Vec<VirtioQueues>>>,
+    /// Failures known from the field that may concern this move.
+    pub known_failures: Fact<Vec<KnownFailure>>,
     /// True if the domain has the guest agent's channel (org.qemu.guest_agent.0).
     #[schemars(example = true)]
     pub has_agent_channel: Fact<bool>,
@@ -315,23 +326,6 @@ pub struct VmDisk {
 
 fn disk() -> String {
     "disk".to_owned()
-}
-
-/// Device that ties the VM to its host.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct HostDevice {
-    /// Kind of device: pci, usb, mdev, virtiofs, 9p, shmem …
-    #[schemars(example = &"pci")]
-    pub kind: String,
-    /// Address or name of the device on the host.
-    #[schemars(example = &"0000:3b:00.1")]
-    pub address: String,
-    /// True if libvirt unplugs the device before the move and plugs in another one afterwards (teaming with a virtio
-    /// interface).
-    #[schemars(example = false)]
-    #[serde(default)]
-    pub teamed: bool,
 }
 
 impl Vm {
