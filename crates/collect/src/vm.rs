@@ -1,6 +1,6 @@
 //! Facts of the VM, from libvirt's answers and the domain XML.
 
-use vmgate_facts::{Cause, Fact, Host, Unknown, Uuid, Version, Vm, VmState, text::plain};
+use vmgate_facts::{Absence, Cause, Fact, Host, Unknown, Uuid, Version, Vm, VmState, text::plain};
 use vmgate_libvirt::{
     Domain, LibvirtError, RunState,
     domain_xml::{self, Backing, DomainConfig},
@@ -50,7 +50,7 @@ pub(super) fn look(domain: &Domain, monitor: Monitor) -> Result<FoundVm, Libvirt
         job: asker.ask(|| domain.job_info()).map(|job| job.map(|job| job.operation.name().to_owned())),
         snapshots: asker.ask(|| domain.snapshots()),
         migration_blockers: match (monitor, state) {
-            (Monitor::Forbidden, _) => Fact::Known(None),
+            (Monitor::Forbidden, _) => Fact::Unknown(Absence::monitor_not_asked()),
             (Monitor::Allowed, VmState::Running | VmState::Paused) => asker
                 .ask(|| domain.migration_blockers())
                 .map(|reasons| Some(reasons.iter().map(|r| plain(r)).collect())),

@@ -75,7 +75,7 @@ impl Catalogues {
             }
             None => {
                 component.migrates = Fact::unknown(
-                    Cause::NotSupported,
+                    Cause::NotListed,
                     format!(
                         "vmgate does not know if QEMU migrates {}",
                         format!("{} {}", component.kind, component.model).trim()
