@@ -6,17 +6,24 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 const HEALTHY: &str = include_str!("../../rules/fixtures/idle-vm.yaml");
+const MEMBER: &str = include_str!("../../rules/fixtures/busy-cluster-member.yaml");
 const NOW: &str = "2026-11-23T01:05:00Z";
 
-/// Verdict of `vmgate check` on the healthy VM with changes: paths of JSON pointers and values; `/-` appends to a list.
+/// Verdict of `vmgate check`.
 struct Checked {
     exit: i32,
     verdict: Value,
 }
 
+/// Judges the healthy VM with changes: paths of JSON pointers and values; `/-` appends to a list.
 #[track_caller]
 fn check(changes: &[(&str, Value)]) -> Checked {
-    let mut facts = serde_json::to_value(serde_yaml::from_str::<serde_yaml::Value>(HEALTHY).unwrap()).unwrap();
+    check_on(HEALTHY, changes)
+}
+
+#[track_caller]
+fn check_on(facts: &str, changes: &[(&str, Value)]) -> Checked {
+    let mut facts = serde_json::to_value(serde_yaml::from_str::<serde_yaml::Value>(facts).unwrap()).unwrap();
     for (path, value) in changes {
         if let Some(list) = path.strip_suffix("/-") {
             facts.pointer_mut(list).unwrap().as_array_mut().unwrap().push(value.clone());
@@ -52,6 +59,14 @@ impl Checked {
             .collect()
     }
 
+    /// Outcome of a rule for one subject.
+    #[track_caller]
+    fn outcome(&self, rule: &str, subject: &str) -> &Value {
+        let all = self.verdict["outcomes"].as_array().unwrap();
+        let found = all.iter().find(|outcome| outcome["rule"] == rule && outcome["subject"] == subject);
+        found.unwrap_or_else(|| panic!("{rule} of {subject}: {:?}", self.outcomes(rule)))
+    }
+
     /// NO-GO, as this rule is violated; the message has these words.
     #[track_caller]
     fn refused_by(&self, rule: &str, words: &str) {
@@ -66,7 +81,9 @@ impl Checked {
         self.says(rule, "unknown", words);
         let groups = self.verdict["unknown"].as_array().unwrap();
         let of_rule = |group: &&Value| group["rules"].as_array().unwrap().iter().any(|one| one == rule);
-        assert!(groups.iter().find(of_rule).is_some_and(|group| !group["way_out"].as_str().unwrap().is_empty()));
+        assert!(
+            groups.iter().find(of_rule).is_some_and(|group| !group["way_out"].as_str().unwrap().is_empty())
+        );
     }
 
     #[track_caller]
@@ -110,7 +127,9 @@ fn an_address_that_only_the_source_has() {
 /// Case 2.
 #[test]
 fn a_path_that_only_the_source_has() {
-    for (purpose, path) in [("rom", "/opt/roms/nic.rom"), ("acpi", "/etc/tables/slic.bin"), ("dtb", "/srv/board.dtb")] {
+    for (purpose, path) in
+        [("rom", "/opt/roms/nic.rom"), ("acpi", "/etc/tables/slic.bin"), ("dtb", "/srv/board.dtb")]
+    {
         let file = json!({ "purpose": purpose, "path": path });
         check(&[("/vm/boot_files/-", file)]).refused_by("destination-has-boot-files", path);
     }
@@ -120,7 +139,11 @@ fn a_path_that_only_the_source_has() {
 #[test]
 fn a_topology_for_which_a_newer_qemu_adds_a_flag() {
     for (mode, threads) in [("custom", 8), ("host-model", 4)] {
-        let changes = [("/vm/cpu_mode", json!(mode)), ("/vm/cpu_model", json!("Haswell-noTSX")), ("/vm/threads_per_socket", json!(threads))];
+        let changes = [
+            ("/vm/cpu_mode", json!(mode)),
+            ("/vm/cpu_model", json!("Haswell-noTSX")),
+            ("/vm/threads_per_socket", json!(threads)),
+        ];
         check(&changes).refused_by("cpu-topology-flag-agrees", &format!("{threads} threads a socket"));
     }
     check(&[("/vm/threads_per_socket", json!(8)), ("/vm/cpu_features", json!(["ht"]))]).is_go();
@@ -143,9 +166,12 @@ fn an_image_format_that_blocks_or_that_nobody_knows() {
         let image = json!({ "kind": "image", "model": format });
         check(&[("/vm/components/-", image)]).refused_by("components-migratable", &format!("image {format}"));
     }
-    for (kind, model) in [("image", "qcow9"), ("sound", "theremin"), ("iommu", "riscv"), ("devices/teleporter", "")] {
+    for (kind, model) in
+        [("image", "qcow9"), ("sound", "theremin"), ("iommu", "riscv"), ("devices/teleporter", "")]
+    {
         let named = json!({ "kind": kind, "model": model });
-        check(&[("/vm/components/-", named)]).open_by("components-migratable", format!("{kind} {model}").trim());
+        check(&[("/vm/components/-", named)])
+            .open_by("components-migratable", format!("{kind} {model}").trim());
     }
 }
 
@@ -164,4 +190,42 @@ fn a_device_that_only_the_source_has() {
         let device = json!([{ "kind": kind, "address": address }]);
         check(&[("/vm/host_devices", device)]).refused_by("devices-migratable", kind);
     }
+}
+
+/// Case 12: software is recognised by its processes, as in a real guest.
+#[test]
+fn an_active_member_of_a_cluster_is_warned_of_and_taken_out_in_maintenance_mode() {
+    for (process, title) in
+        [("corosync", "Corosync"), ("pacemakerd", "Pacemaker"), ("sbd", "SBD (storage-based death)")]
+    {
+        let process = json!([{ "pid": 77, "name": process, "command": format!("/usr/sbin/{process} -f"), "state": "S", "resident_bytes": 4096 }]);
+        let unknown = json!({ "unknown": "not derived yet" });
+        let checked = check_on(MEMBER, &[("/guest/memory_sync", unknown), ("/guest/processes", process)]);
+        checked.says("cluster-member-may-move", "fail", "SUSE and Red Hat give no support");
+        let outcome = checked.outcome("cluster-member-may-move", title);
+        assert_eq!(outcome["effect_now"], "warn", "{title}");
+        let way_out = outcome["remediation"].as_str().unwrap();
+        let order = [
+            "shows",
+            "maintenance-mode --update true && systemctl stop pacemaker",
+            "systemctl start",
+            "maintenance-mode --update false",
+        ];
+        let places: Vec<usize> = order
+            .iter()
+            .map(|step| way_out.find(step).unwrap_or_else(|| panic!("no {step}: {way_out}")))
+            .collect();
+        assert!(places.is_sorted(), "{way_out}");
+    }
+    // Another vendor that advises against it, and one that says nothing.
+    let beam = json!([{ "pid": 78, "name": "beam.smp", "command": "/usr/lib/erlang/erts/bin/beam.smp -s rabbit boot", "state": "S", "resident_bytes": 4096 }]);
+    let unknown = json!({ "unknown": "not derived yet" });
+    check_on(MEMBER, &[("/guest/memory_sync", unknown.clone()), ("/guest/processes", beam)]).says(
+        "cluster-member-may-move",
+        "fail",
+        "advises against suspending",
+    );
+    let sentinel = json!([{ "pid": 79, "name": "redis-sentinel", "command": "redis-sentinel *:26379 [sentinel]", "state": "S", "resident_bytes": 4096 }]);
+    let checked = check_on(MEMBER, &[("/guest/memory_sync", unknown), ("/guest/processes", sentinel)]);
+    assert!(checked.outcomes("cluster-member-may-move").iter().all(|(status, _)| *status == "pass"));
 }
