@@ -40,6 +40,7 @@ mod host_uri;
 mod known_failure;
 mod link;
 mod machine_type;
+mod names;
 mod path;
 mod path_probe;
 pub mod text;
@@ -65,8 +66,8 @@ pub use detector::{Detector, DetectorBasis};
 pub use flow::{CaptureMethod, FlowDirection, MulticastGroup, UdpCapture, UdpFlow};
 pub use forecast::{Alternative, Forecast, ForecastMethod, Quantiles, RemainingMemory};
 pub use guest::{
-    DirtyWriter, Guest, Listener, LossTolerance, MemorySync, Neighbour, Process, Sysctl, Tcp, TcpConnection,
-    TcpPeer, TcpState, Udp, UdpService, UdpSocket,
+    DirtyWriter, Guest, Listener, LiveMoveSupport, LossTolerance, MemorySync, Neighbour, Process, Sysctl,
+    Tcp, TcpConnection, TcpPeer, TcpState, Udp, UdpService, UdpSocket,
 };
 pub use guest_memory::{
     Allocation, GuestClock, GuestMemory, HugePageProcess, KernelBypass, MemoryPressure, UserSpaceDevice,
@@ -85,6 +86,7 @@ use jiff::Timestamp;
 pub use known_failure::{KnownFailure, VirtioQueues};
 pub use link::{Bond, BondPort, Duplex, Shaper, ShaperKind};
 pub use machine_type::machine_version;
+pub use names::{Absence, Names};
 pub use path::{HostRole, MigrationPath, MigrationTransport, PathNic, PathRoute};
 pub use path_probe::{Goodput, MigrationPorts, PortsBasis};
 use schemars::JsonSchema;
