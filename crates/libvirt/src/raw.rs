@@ -37,6 +37,22 @@ impl WatchedMove {
     }
 }
 
+impl Hypervisor {
+    /// Runs a call on the connection's pointer under the time limit. The pointer is valid while the call runs.
+    pub fn raw_call<T: Send + 'static>(
+        &self,
+        doing: &str,
+        work: impl FnOnce(sys::virConnectPtr) -> Result<T, RawError> + Send + 'static,
+    ) -> Result<T, LibvirtError> {
+        self.call(doing, move |session| work(session.as_ptr()))
+    }
+
+    /// An error of this host.
+    pub fn error(&self, doing: &str, trouble: LibvirtErrorKind) -> LibvirtError {
+        self.limit.error(doing, trouble)
+    }
+}
+
 impl Domain {
     /// Runs a call on the VM's pointer under the time limit. The pointer is valid while the call runs.
     pub fn raw_call<T: Send + 'static>(

@@ -6,6 +6,7 @@ mod elements;
 mod hardware;
 mod memory;
 mod requirements;
+pub mod twin;
 
 use roxmltree::Node;
 use vmgate_facts::{
