@@ -65,6 +65,8 @@ pub enum Cause {
     Malformed,
     /// The measurement is older than the rule accepts.
     TooOld,
+    /// Only a move shows it, and none was made or rehearsed.
+    NotRehearsed,
 }
 
 impl Cause {
@@ -100,6 +102,9 @@ impl Cause {
             }
             Self::NotAllowed => "allow the measurement with the option that the reason names",
             Self::TooOld => "collect again, closer to the time of the move",
+            Self::NotRehearsed => {
+                "rehearse the move with an empty twin of the VM, which touches nothing of the VM: `vmgate rehearse VM --from URI --to URI`"
+            }
             Self::Malformed => {
                 "check the answer of the guest or host by hand: vmgate could not understand the answer"
             }

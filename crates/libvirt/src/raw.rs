@@ -63,6 +63,18 @@ impl Domain {
         self.call(doing, move |domain| work(domain.as_ptr()))
     }
 
+    /// Runs a call on the VM's pointer and on the connection to a destination, under the VM's time limit. Both are valid while
+    /// the call runs; after the limit it is left behind.
+    pub fn raw_call_to<T: Send + 'static>(
+        &self,
+        destination: &Hypervisor,
+        doing: &str,
+        work: impl FnOnce(sys::virDomainPtr, sys::virConnectPtr) -> Result<T, RawError> + Send + 'static,
+    ) -> Result<T, LibvirtError> {
+        let session = Arc::clone(&destination.session);
+        self.call(doing, move |domain| work(domain.as_ptr(), session.as_ptr()))
+    }
+
     /// Opens connections of their own to both hosts, and finds the VM over them.
     pub fn watched(&self, destination: &Hypervisor, doing: &str) -> Result<WatchedMove, LibvirtError> {
         let uuid = self.uuid()?;

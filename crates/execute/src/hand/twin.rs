@@ -123,7 +123,8 @@ impl Twin {
         &self.note
     }
 
-    /// Moves it from host to host. Blocks until that is over; [`Twin::abort`] from another thread ends it.
+    /// Moves it from host to host, over the connections that there are. Blocks until that is over; [`Twin::abort`] from another
+    /// thread ends it. After the time limit of `from` the call is left behind.
     pub(crate) fn migrate(
         &self,
         from: &Hypervisor,
@@ -131,21 +132,17 @@ impl Twin {
         migrate_uri: Option<&str>,
     ) -> Result<(), LibvirtError> {
         let action = format!("move the twin to {}", to.name());
-        let domain = self.on(from)?;
-        let watched = domain.watched(to, &action)?;
-        let run = || {
+        let uri = migrate_uri.map(str::to_owned);
+        self.on(from)?.raw_call_to(to, &action, move |domain, destination| {
             let mut list = ParamList::new();
-            if let Some(uri) = migrate_uri {
+            if let Some(uri) = &uri {
                 list.text(sys::VIR_MIGRATE_PARAM_URI, uri)?;
             }
             let (values, count) = list.as_parts();
             let flags = sys::VIR_MIGRATE_LIVE | sys::VIR_MIGRATE_ABORT_ON_ERROR;
-            // SAFETY: domain and connection are valid while they are borrowed, and the list has `count` parameters.
-            free(unsafe {
-                sys::virDomainMigrate3(watched.domain(), watched.destination(), values, count, flags)
-            })
-        };
-        run().map_err(|error: RawError| domain.explain(&action, &error))
+            // SAFETY: domain and connection are valid while the call runs, and the list has `count` parameters.
+            free(unsafe { sys::virDomainMigrate3(domain, destination, values, count, flags) })
+        })
     }
 
     /// Ends the move that is under way.

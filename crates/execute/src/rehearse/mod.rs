@@ -32,6 +32,8 @@ use super::{
 const LONGEST_MOVE: Duration = Duration::from_secs(30);
 /// Longest wait for a host to start a QEMU, or to end one.
 const QEMU_LIMIT: Duration = Duration::from_secs(20);
+/// Time that libvirt gets to end a move that was aborted.
+const ABORT_LIMIT: Duration = Duration::from_secs(10);
 /// Pause before a host is asked again.
 const PAUSE: Duration = Duration::from_millis(100);
 /// First libvirt with UEFI without a file of variables.
@@ -46,7 +48,7 @@ pub struct RehearsalOrder<'a> {
     /// Person who makes it.
     pub by: &'a str,
     /// Way to the logs of both hosts.
-    pub logs: &'a dyn HostLog,
+    pub logs: &'a (dyn HostLog + Sync),
 }
 
 /// Reason why a rehearsal showed nothing, neither that the VM can move nor that it cannot.
@@ -100,30 +102,47 @@ impl Hosts {
     pub fn rehearse(&self, order: &RehearsalOrder, stop: &AtomicBool) -> Result<Rehearsal, NotRehearsed> {
         let start = Instant::now();
         let at = Timestamp::now();
+        self.connect();
         let vm = self.source.domain(order.vm)?;
         let (uuid, xml) = (vm.uuid()?, live_xml(&vm, &self.source)?);
         self.make_room(&uuid)?;
         let note = TwinNote { of: uuid.clone(), by: plain(order.by), at, driver: driver::this_process() };
         let [source_version, destination_version] = self.versions()?;
         let (twin, not_rehearsed) = self.start(&xml, note)?;
-        let went = self.there_and_back(&twin, order, stop);
-        self.remove(&twin)?;
-        let Journey { failure, return_failure, builds: [source_build, destination_build] } = went?;
+        let went = self.there_and_back(&twin, order.migrate_address, stop);
+        let (removed, logs) = thread::scope(|scope| {
+            let logs = [&self.source, &self.destination]
+                .map(|host| scope.spawn(|| order.logs.tail(host, &twin.name())));
+            (self.remove(&twin), logs.map(|log| log.join().ok().flatten()))
+        });
+        removed?;
+        let [home, there] = logs.each_ref().map(|log| log.as_deref());
+        let Journey { failure, return_failure } = went?;
         let config = domain_xml::parse(&xml).unwrap_or_default();
         Ok(Rehearsal {
             at,
             vm: uuid,
             source_version,
             destination_version,
-            source_build,
-            destination_build,
+            source_build: log::build(home),
+            destination_build: log::build(there),
             machine_type: config.machine_type.unwrap_or_default(),
-            devices: config.components.iter().filter(|part| part.kind != "image").map(device_name).collect(),
-            failure,
-            return_failure,
+            devices: Rehearsal::devices_of(&config.components),
+            failure: failure.map(|words| log::with_words_of(&words, there)),
+            return_failure: return_failure.map(|words| log::with_words_of(&words, home)),
             not_rehearsed,
             total_seconds: start.elapsed().as_secs_f64(),
         })
+    }
+
+    /// Opens both connections at the same time: over ssh that takes longer than all that follows. What fails shows at the first
+    /// question.
+    fn connect(&self) {
+        thread::scope(|scope| {
+            for host in [&self.source, &self.destination] {
+                scope.spawn(|| host.hypervisor());
+            }
+        });
     }
 
     /// Removes what an earlier rehearsal of this VM left behind.
@@ -164,29 +183,16 @@ impl Hosts {
     fn there_and_back(
         &self,
         twin: &Twin,
-        order: &RehearsalOrder,
+        address: Option<IpAddr>,
         stop: &AtomicBool,
     ) -> Result<Journey, NotRehearsed> {
-        let address = order.migrate_address.map(crate::migration::migrate_uri);
-        let (source, destination) = (&self.source, &self.destination);
-        let failure = go(twin, source, destination, address.as_deref(), stop)?;
-        let logs = || [source, destination].map(|host| order.logs.tail(host, &twin.name()));
-        if let Some(failure) = failure {
-            let [from, to] = logs();
-            return Ok(Journey {
-                failure: Some(log::with_words_of(&failure, to.as_deref())),
-                return_failure: None,
-                builds: [from, to].map(|text| log::build(text.as_deref())),
-            });
-        }
-        let failure = go(twin, destination, source, None, stop)?;
-        let [home, there] = logs();
-        let return_failure = failure.map(|failure| log::with_words_of(&failure, home.as_deref()));
-        Ok(Journey {
-            failure: None,
-            return_failure,
-            builds: [home, there].map(|text| log::build(text.as_deref())),
-        })
+        let address = address.map(crate::migration::migrate_uri);
+        let failure = go(twin, &self.source, &self.destination, address.as_deref(), stop)?;
+        let return_failure = match failure {
+            Some(_) => None,
+            None => go(twin, &self.destination, &self.source, None, stop)?,
+        };
+        Ok(Journey { failure, return_failure })
     }
 
     /// Removes the twin from both hosts. A host that is busy with it is asked again.
@@ -208,11 +214,10 @@ impl Hosts {
     }
 }
 
-/// Result of both moves of a twin, and QEMU's builds at source and destination.
+/// Failures of both moves of a twin, in libvirt's words.
 struct Journey {
     failure: Option<String>,
     return_failure: Option<String>,
-    builds: [Option<String>; 2],
 }
 
 /// Moves the twin. Returns the words of a failure that says something about the move: a host that is gone, or an abort, does
@@ -224,7 +229,7 @@ fn go(
     address: Option<&str>,
     stop: &AtomicBool,
 ) -> Result<Option<String>, NotRehearsed> {
-    let (here, there) = (from.hypervisor()?, to.hypervisor()?);
+    let (here, there) = (from.hypervisor()?.with_timeout(LONGEST_MOVE + ABORT_LIMIT), to.hypervisor()?);
     let start = Instant::now();
     let is_late = || start.elapsed() > LONGEST_MOVE;
     let moved = thread::scope(|scope| {
@@ -278,9 +283,4 @@ fn live_xml(vm: &Domain, host: &HostConnection) -> Result<String, NotRehearsed> 
         return Err(NotRehearsed::NotRunning(vm.name()?, host.name().to_owned()));
     }
     Ok(vm.xml()?)
-}
-
-/// Name of a kind of device, as rehearsals list it.
-fn device_name(part: &vmgate_facts::VmComponent) -> String {
-    format!("{} {}", part.kind, part.model).trim_end().to_owned()
 }

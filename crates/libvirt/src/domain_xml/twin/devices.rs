@@ -27,6 +27,8 @@ const COPIED: &[(&str, &[&str])] = &[
     ("nvram", &[]),
     ("panic", &[]),
     ("sound", &["audio"]),
+    // Its action too: libvirt hides from older hosts a watchdog that is as it added it itself.
+    ("watchdog", &[]),
 ];
 
 /// Devices that are no device: the host's end of sound, and rules for what is plugged in.
@@ -107,7 +109,6 @@ fn device_of(device: Node, security_models: &[&str], is_x86: bool) -> Twinned {
             Some("evdev") => Twinned::Without,
             _ => Twinned::As(Element::copy(device)),
         },
-        "watchdog" => Twinned::As(Element::copy(device).with("action", "none")),
         "rng" => rng(device),
         "crypto" if backend_attribute(device, "model") == Some("builtin") => {
             Twinned::As(Element::copy(device))
