@@ -43,6 +43,7 @@ mod machine_type;
 mod names;
 mod path;
 mod path_probe;
+mod rehearsal;
 pub mod text;
 pub mod trace;
 mod unit;
@@ -89,6 +90,7 @@ pub use machine_type::machine_version;
 pub use names::{Absence, Names};
 pub use path::{HostRole, MigrationPath, MigrationTransport, PathNic, PathRoute};
 pub use path_probe::{Goodput, MigrationPorts, PortsBasis};
+pub use rehearsal::Rehearsal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 pub use unit::Unit;
@@ -129,6 +131,10 @@ pub struct Facts {
     /// Earlier moves and observations of this VM, from the ledger.
     #[serde(default)]
     pub history: Fact<History>,
+    /// Newest rehearsal that counts for this move: an empty twin of the VM, or of one with the same kinds of devices, that went
+    /// the same way (`vmgate rehearse`); absent if there is none.
+    #[serde(default = "Rehearsal::not_made")]
+    pub rehearsal: Fact<Option<Rehearsal>>,
     /// Limits and settings of the change, given by the operator.
     #[serde(default)]
     pub change: Change,
@@ -172,6 +178,7 @@ impl Facts {
             destination: Fact::default(),
             path: Fact::default(),
             history: Fact::default(),
+            rehearsal: Rehearsal::not_made(),
             change: Change::default(),
         }
     }
