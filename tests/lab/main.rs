@@ -27,3 +27,4 @@ mod path;
 mod refusals;
 mod silence;
 mod software;
+mod trial;

@@ -39,6 +39,7 @@ mod path;
 mod path_probe;
 pub mod text;
 pub mod trace;
+mod trial;
 mod unit;
 mod uri;
 mod uuid;
@@ -79,6 +80,7 @@ pub use path::{HostRole, MigrationPath, MigrationTransport, PathNic, PathRoute};
 pub use path_probe::{Goodput, MigrationPorts, PortsBasis};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+pub use trial::{Trial, TrialAnswer, TrialRefuser};
 pub use unit::Unit;
 pub use uri::{InvalidUri, Uri};
 pub use uuid::{InvalidUuid, Uuid};
@@ -119,6 +121,9 @@ pub struct Facts {
     /// Earlier moves and observations of this VM, from the ledger.
     #[serde(default)]
     pub history: Fact<History>,
+    /// A migration that was begun and taken back, to hear what both hosts say (`vmgate check --trial`); absent if none was.
+    #[serde(default = "Trial::not_made")]
+    pub trial: Fact<Option<Trial>>,
     /// Limits and settings of the change, given by the operator.
     #[serde(default)]
     pub change: Change,
@@ -162,6 +167,7 @@ impl Facts {
             destination: Fact::default(),
             path: Fact::default(),
             history: Fact::default(),
+            trial: Trial::not_made(),
             change: Change::default(),
         }
     }

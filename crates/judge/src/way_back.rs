@@ -59,7 +59,8 @@ fn reversed(facts: Facts) -> Facts {
         jobs: without(host.jobs, |job| Some(&job.vm) == name.as_ref()),
         ..host
     });
-    Facts { vm, source: destination, destination: home, ..facts }
+    // A trial was of the way there.
+    Facts { vm, source: destination, destination: home, trial: Fact::Known(None), ..facts }
 }
 
 fn without<T>(list: Fact<Vec<T>>, gone: impl Fn(&T) -> bool) -> Fact<Vec<T>> {

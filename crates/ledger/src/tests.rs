@@ -36,6 +36,7 @@ fn run(run: &str, vm: &str, source: &str, destination: &str) -> RunStarted {
         change_digest: None,
         plan: MovePlan::default(),
         driver: Driver { machine: "op".to_owned(), boot: "b".to_owned(), pid: 7, started_ticks: 9 },
+        trial: false,
     }
 }
 
@@ -59,6 +60,7 @@ pub(crate) fn ended(run: &str) -> Entry {
         runs_on: None,
         why: None,
         recovered: false,
+        trial: None,
     })
 }
 
