@@ -136,6 +136,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn after_a_trial_the_source_runs_on_and_what_runs_at_the_destination_is_not_touched() {
+        use Presence::{HeldByMigration, NoAnswer, NotKnown, Running, ShutOff};
+        let remedy = |source, destination| trial_remedy(&VmLocation { source, destination });
+        assert_eq!(remedy(HeldByMigration, NotKnown), Some(Remedy::ResumeSource));
+        assert_eq!(remedy(HeldByMigration, ShutOff), Some(Remedy::ResumeSource));
+        assert_eq!(remedy(HeldByMigration, HeldByMigration), Some(Remedy::EndDestinationCopy));
+        assert_eq!(remedy(Running, HeldByMigration), Some(Remedy::EndDestinationCopy));
+        for (source, destination) in [
+            (HeldByMigration, Running),
+            (HeldByMigration, NoAnswer("no".into())),
+            (Running, Running),
+            (Running, NotKnown),
+            (NotKnown, HeldByMigration),
+        ] {
+            assert_eq!(remedy(source, destination), None);
+        }
+    }
+
+    #[test]
     fn nothing_is_done_unless_the_other_side_is_certain() {
         let all = [
             Presence::Running,

@@ -117,7 +117,7 @@ impl TrialOrder<'_> {
         let go = self.pass.verdict.permits_migration(Timestamp::now());
         let permit = go.then(|| self.permits.grant(&self.pass.verdict)).flatten();
         let stops = domain.watch_stops().map_err(Unknown::from);
-        let (at, start) = (Timestamp::now(), Instant::now());
+        let at = Timestamp::now();
         let step = journal.enter(RunStep::Migrate, Some("a trial: it is taken back")).map_err(in_ledger);
         let end = step.and_then(|()| {
             hand::begin_and_take_back(&self.pass, &domain, &destination, &params, stop).map_err(Unknown::from)
@@ -139,7 +139,7 @@ impl TrialOrder<'_> {
                 refused_by,
                 refusal,
                 until_sent_seconds: end.until_sent.map(|time| time.as_secs_f64()),
-                total_seconds: start.elapsed().as_secs_f64(),
+                total_seconds: end.start.elapsed().as_secs_f64(),
                 guest_stopped_seconds: stops.map(|stops| settled(&stops)).into(),
                 left_behind: left_behind.clone(),
             })

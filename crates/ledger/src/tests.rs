@@ -24,7 +24,7 @@ fn named(name: &str) -> NameAndUuid {
     NameAndUuid { name: Some(name.to_owned()), uuid: Some(uuid(name)) }
 }
 
-fn run(run: &str, vm: &str, source: &str, destination: &str) -> RunStarted {
+pub(crate) fn run(run: &str, vm: &str, source: &str, destination: &str) -> RunStarted {
     RunStarted {
         run: run.to_owned(),
         vm: named(vm),

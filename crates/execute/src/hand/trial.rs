@@ -50,6 +50,8 @@ pub(crate) enum Phase {
 /// End of a trial.
 #[derive(Debug)]
 pub(crate) struct TrialEnd {
+    /// Start of the first phase.
+    pub(crate) start: Instant,
     /// Time until memory of the guest was sent; none if none was.
     pub(crate) until_sent: Option<Duration>,
     /// Phase and words of the refusal; none if the start was accepted.
@@ -103,7 +105,7 @@ pub(crate) fn begin_and_take_back(
         watch.done.store(true, Ordering::Relaxed);
         refusal
     });
-    Ok(TrialEnd { until_sent: watch.sent.get().map(|sent| *sent - watch.start), refusal })
+    Ok(TrialEnd { start: watch.start, until_sent: watch.sent.get().map(|sent| *sent - watch.start), refusal })
 }
 
 /// Watch over the job of a trial, which it aborts.
