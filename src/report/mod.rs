@@ -107,51 +107,35 @@ impl Format {
         Self::Html,
     ];
 
+    /// Name on the command line, extension of file names, and purpose in one line.
+    fn described(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Table => ("table", "txt", "for a terminal: blocking findings first"),
+            Self::Json => ("json", "json", "the verdict document as JSON, vmgate/verdict/v1"),
+            Self::Yaml => ("yaml", "yaml", "the verdict document as YAML, for people"),
+            Self::Markdown => ("markdown", "md", "a comment for a merge request"),
+            Self::Junit => ("junit", "xml", "JUnit XML, for a CI system's test page"),
+            Self::Github => ("github", "txt", "annotations of a GitHub workflow"),
+            Self::Csv => ("csv", "csv", "one line per outcome, for spreadsheets"),
+            Self::Prometheus => ("prometheus", "prom", "metrics for node_exporter's textfile collector"),
+            Self::Sarif => ("sarif", "sarif", "SARIF 2.1.0, for code scanning"),
+            Self::Html => ("html", "html", "a page for auditors, in one file"),
+        }
+    }
+
     /// The name on the command line.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Table => "table",
-            Self::Json => "json",
-            Self::Yaml => "yaml",
-            Self::Markdown => "markdown",
-            Self::Junit => "junit",
-            Self::Github => "github",
-            Self::Csv => "csv",
-            Self::Prometheus => "prometheus",
-            Self::Sarif => "sarif",
-            Self::Html => "html",
-        }
+        self.described().0
     }
 
     /// File name extension of the format.
     pub fn extension(self) -> &'static str {
-        match self {
-            Self::Table | Self::Github => "txt",
-            Self::Json => "json",
-            Self::Yaml => "yaml",
-            Self::Markdown => "md",
-            Self::Junit => "xml",
-            Self::Csv => "csv",
-            Self::Prometheus => "prom",
-            Self::Sarif => "sarif",
-            Self::Html => "html",
-        }
+        self.described().1
     }
 
     /// Purpose of the format, in one line for help texts.
     pub fn about(self) -> &'static str {
-        match self {
-            Self::Table => "for a terminal: blocking findings first",
-            Self::Json => "the verdict document as JSON, vmgate/verdict/v1",
-            Self::Yaml => "the verdict document as YAML, for people",
-            Self::Markdown => "a comment for a merge request",
-            Self::Junit => "JUnit XML, for a CI system's test page",
-            Self::Github => "annotations of a GitHub workflow",
-            Self::Csv => "one line per outcome, for spreadsheets",
-            Self::Prometheus => "metrics for node_exporter's textfile collector",
-            Self::Sarif => "SARIF 2.1.0, for code scanning",
-            Self::Html => "a page for auditors, in one file",
-        }
+        self.described().2
     }
 
     fn names() -> String {
