@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BootFile, Fact, Firmware, OpenedFile, Placement, Tpm, Uuid, Version, VmComponent, VmListener,
+    BootFile, Fact, Firmware, OpenedFile, Placement, Tpm, Uuid, Version, VmComponent, VmListener, VmPort,
     trace::DirtyTrace,
 };
 
@@ -91,6 +91,14 @@ pub struct Vm {
     pub secrets: Fact<Vec<String>>,
     /// Addresses of the host at which QEMU listens for the VM.
     pub listeners: Fact<Vec<VmListener>>,
+    /// Ports of the host that QEMU binds for the VM by fixed numbers.
+    pub fixed_ports: Fact<Vec<VmPort>>,
+    /// Number of displays for which libvirt chooses a port on every host.
+    #[schemars(example = 1)]
+    pub automatic_displays: Fact<u32>,
+    /// Address of the VM's vsock where it is fixed; absent where libvirt chooses it, or the VM has none.
+    #[schemars(example = 3)]
+    pub vsock_cid: Fact<Option<u32>>,
     /// Number of snapshots of the VM in libvirt.
     #[schemars(example = 0)]
     pub snapshots: Fact<u32>,
