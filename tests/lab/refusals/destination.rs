@@ -152,11 +152,11 @@ fn declared() -> Vec<Case> {
     ]
 }
 
-/// Takes a port of lab-b, and lets it go.
+/// Takes two ports of lab-b, and lets them go.
 const TAKE_PORT: (&str, &str) = (
     "b",
-    "setsid perl -MIO::Socket::INET -e 'my $s = IO::Socket::INET->new(LocalAddr => \"127.0.0.1:5999\", Listen => 1, \
-     ReuseAddr => 1) or die; open my $f, \">\", \"/run/taker.pid\"; print $f $$; close $f; sleep 600' \
+    "setsid perl -MIO::Socket::INET -e 'my @s = map {IO::Socket::INET->new(LocalAddr => \"127.0.0.1:$_\", \
+     Listen => 1, ReuseAddr => 1) or die} 5999, 6000; open my $f, \">\", \"/run/taker.pid\"; print $f $$; close $f; sleep 600' \
      </dev/null >/dev/null 2>&1 & while [ ! -s /run/taker.pid ]; do sleep 0.1; done",
 );
 const LEAVE_PORT: (&str, &str) = ("b", "kill $(cat /run/taker.pid); rm /run/taker.pid");
@@ -213,7 +213,7 @@ fn bound() -> Vec<Case> {
             before: &[
                 (
                     "b",
-                    "printf 'remote_display_port_min = 5999\\nremote_display_port_max = 5999\\n' >>/etc/libvirt/qemu.conf",
+                    "printf 'remote_display_port_min = 5999\\nremote_display_port_max = 6000\\n' >>/etc/libvirt/qemu.conf",
                 ),
                 ("b", STOP_LIBVIRTD),
             ],

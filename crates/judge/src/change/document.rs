@@ -152,6 +152,10 @@ pub(super) struct Goals {
     /// Longest duration of the migration that is accepted; no limit if left out.
     #[schemars(example = 600.0)]
     pub(super) deadline_seconds: Option<f64>,
+    /// Dark time that you measured on the guests' network: from the guest's start at the destination until its network
+    /// reaches it. Derived from the hosts' bridges if left out.
+    #[schemars(example = 2.5)]
+    pub(super) network_dark_seconds: Option<f64>,
 }
 
 /// Settings of a migration. A setting that a move leaves out is taken from the change.
@@ -188,6 +192,10 @@ pub struct MoveSettings {
     /// True for migration traffic over TLS, with the certificates of the hosts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<bool>,
+    /// True for a trial before each move: the migration is begun at the least bandwidth and taken back as soon as it sends, and what
+    /// both hosts say to it counts for the verdict. False if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trial: Option<bool>,
 }
 
 impl MoveSettings {
@@ -205,6 +213,7 @@ impl MoveSettings {
             xbzrle: self.xbzrle.or(others.xbzrle),
             multifd_channels: self.multifd_channels.or(others.multifd_channels),
             tls: self.tls.or(others.tls),
+            trial: self.trial.or(others.trial),
         }
     }
 }

@@ -21,12 +21,16 @@ pub struct ChangeDraft {
     pub longest_blackout_seconds: Option<f64>,
     /// Longest duration of a migration that is accepted; no limit if none.
     pub deadline_seconds: Option<f64>,
+    /// Dark time that was measured on the guests' network; derived if none.
+    pub network_dark_seconds: Option<f64>,
     /// Limit on the moves out of one host at the same time.
     pub per_source: u32,
     /// Limit on the moves into one host at the same time.
     pub per_destination: u32,
     /// Limit on all moves at the same time.
     pub at_once: Option<u32>,
+    /// True if each move is begun and taken back before it is judged.
+    pub trial: bool,
     /// Waves; empty if there is only one.
     pub waves: Vec<DraftWave>,
     /// Moves, in their order.
@@ -89,6 +93,7 @@ impl ChangeDraft {
             let goals = [
                 ("longest_blackout_seconds", self.longest_blackout_seconds),
                 ("deadline_seconds", self.deadline_seconds),
+                ("network_dark_seconds", self.network_dark_seconds),
             ];
             let goals: Map<String, Value> =
                 goals.into_iter().filter_map(|(name, goal)| Some((name.to_owned(), json!(goal?)))).collect();
@@ -129,6 +134,12 @@ impl ChangeDraft {
             "per_link": self.per_source.min(self.per_destination),
         });
         fields.insert("limits".into(), limits);
+        if self.trial {
+            let settings = fields.entry("settings").or_insert_with(|| json!({}));
+            if let Some(settings) = settings.as_object_mut() {
+                settings.insert("trial".into(), json!(true));
+            }
+        }
         if let Some(at_once) = self.at_once {
             fields.insert("at_once".into(), json!(at_once));
         }

@@ -1,5 +1,5 @@
-//! Further paths that must exist at a host before libvirt starts the VM there: device nodes of the kernel, devices of the host,
-//! sockets of other programs, scripts, and what tunes the host for the VM.
+//! Further paths that must exist at a host before libvirt starts the VM there: device nodes of the kernel, sockets of other
+//! programs, scripts, and what tunes the host for the VM.
 
 use roxmltree::Node;
 use vmgate_facts::{BootFile, text::plain};
@@ -58,7 +58,6 @@ fn of_device(device: Node, needs: &mut impl FnMut(&str, &str)) {
                 needs("socket of the helper for persistent reservations", path);
             }
         }
-        "hostdev" => of_host_device(device, needs),
         "memory" if device.attribute("model") == Some("sgx-epc") => {
             needs("SGX", "/dev/sgx_vepc");
             needs("SGX", "/dev/sgx_provision");
@@ -116,34 +115,6 @@ fn of_interface(interface: Node, needs: &mut impl FnMut(&str, &str)) {
     }
 }
 
-fn of_host_device(device: Node, needs: &mut impl FnMut(&str, &str)) {
-    let Some(address) = child(device, "source").and_then(|source| child(source, "address")) else { return };
-    let number = |name: &str| {
-        let text = address.attribute(name)?;
-        match text.strip_prefix("0x") {
-            Some(hex) => u32::from_str_radix(hex, 16).ok(),
-            None => text.parse().ok(),
-        }
-    };
-    match device.attribute("type") {
-        Some("pci") => {
-            if let (Some(bus), Some(slot), Some(function)) =
-                (number("bus"), number("slot"), number("function"))
-            {
-                let domain = number("domain").unwrap_or(0);
-                let path = format!("/sys/bus/pci/devices/{domain:04x}:{bus:02x}:{slot:02x}.{function:x}");
-                needs("PCI device", &path);
-            }
-        }
-        Some("mdev") => {
-            if let Some(uuid) = address.attribute("uuid") {
-                needs("mediated device", &format!("/sys/bus/mdev/devices/{uuid}"));
-            }
-        }
-        _ => {}
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,8 +135,6 @@ mod tests {
               <source type='unix' path='/run/pr' mode='client'/></reservations></source></disk>
             <disk type='block'><source dev='/dev/sdc'><reservations managed='yes'>
               <source type='unix' path='/run/own' mode='client'/></reservations></source></disk>
-            <hostdev type='pci'><source><address domain='0x0000' bus='0x3b' slot='0x02' function='0x1'/></source></hostdev>
-            <hostdev type='mdev'><source><address uuid='c2177883-f1bb-47f0-914d-32a22e3a8804'/></source></hostdev>
             <memory model='sgx-epc'/><tpm model='tpm-tis'><backend type='passthrough'><device path='/dev/tpm0'/></backend></tpm>
             </devices></domain>";
         let document = vmgate_facts::xml::parse(xml).unwrap();
@@ -186,8 +155,6 @@ mod tests {
                 "folder of an interface's socket: /run/vm",
                 "socket of a disk: /run/nbd",
                 "socket of the helper for persistent reservations: /run/pr",
-                "PCI device: /sys/bus/pci/devices/0000:3b:02.1",
-                "mediated device: /sys/bus/mdev/devices/c2177883-f1bb-47f0-914d-32a22e3a8804",
                 "SGX: /dev/sgx_vepc",
                 "SGX: /dev/sgx_provision",
                 "tpm: /dev/tpm0",

@@ -7,6 +7,7 @@ mod as_user;
 mod bond;
 mod bound_ports;
 mod bridge;
+mod build;
 mod file;
 mod file_owner;
 mod hooks;
@@ -14,6 +15,7 @@ mod memory;
 mod nic;
 mod numa;
 mod opening;
+mod passthrough;
 pub(crate) mod path;
 mod process;
 mod qemu_conf;
@@ -27,6 +29,7 @@ pub mod trial;
 use std::{net::IpAddr, thread, time::Duration};
 
 use jiff::Timestamp;
+pub use passthrough::DeviceAddress;
 pub use path::{
     CertificateFile, Firewall, MigrationConfig, NetworkProbe, PeerProbe, PeerQuestions, RemoteStorage,
     RouteTo, Traffic,
@@ -36,7 +39,8 @@ use serde::{Deserialize, Serialize};
 pub use shaper::{RateLimit, Shapers};
 use vmgate_facts::{
     BoundPort, Bridge, Cause, DisplayPorts, Fact, HostFile, HostHook, HostMemory, HugePages, Nic, NumaNode,
-    OpenedFile, QemuUser, Route, StatefulFilter, Unknown, Uuid, Version, text::plain,
+    OpenedFile, PassthroughDevice, ProgramBuild, QemuUser, Route, StatefulFilter, Unknown, Uuid, Version,
+    text::plain,
 };
 
 /// Longest wait for the host's name service.
@@ -58,6 +62,10 @@ pub struct HostQuestions {
     pub ports: Vec<u16>,
     /// User that QEMU runs as on this host; only needed for those files.
     pub qemu_user: Fact<QemuUser>,
+    /// Devices that VMs have from their host.
+    pub devices: Vec<DeviceAddress>,
+    /// Programs whose builds are compared.
+    pub programs: Vec<String>,
     /// Destination address of the migration; if absent, the first address of the name.
     pub route: Option<IpAddr>,
     /// HostQuestions about the path to the peer host.
@@ -120,6 +128,15 @@ pub struct HostProbe {
     /// True if libvirt here migrates with TLS only.
     #[serde(default)]
     pub migration_tls_forced: Fact<bool>,
+    /// The devices in the question.
+    #[serde(default)]
+    pub passthrough_devices: Fact<Vec<PassthroughDevice>>,
+    /// Builds of the programs in the question.
+    #[serde(default)]
+    pub program_builds: Fact<Vec<ProgramBuild>>,
+    /// Bits of a physical address.
+    #[serde(default)]
+    pub physical_address_bits: Fact<u32>,
     /// NUMA nodes.
     #[serde(default)]
     pub numa_nodes: Fact<Vec<NumaNode>>,
@@ -163,6 +180,12 @@ pub struct QemuProcess {
     /// Version that the running binary reports.
     #[serde(default)]
     pub version: Fact<Version>,
+    /// Build id of the running binary.
+    #[serde(default)]
+    pub build: Fact<String>,
+    /// True if it was started to receive a migration or a saved VM; false where it booted the guest.
+    #[serde(default)]
+    pub incoming: Fact<bool>,
     /// Path of the binary that it was started from.
     pub binary: String,
     /// True if that binary was replaced or removed since: then the running QEMU is not the installed one.
@@ -228,6 +251,9 @@ fn look_local(questions: &HostQuestions) -> HostProbe {
         vsock_cids: bound_ports::vsock_cids().into(),
         hooks: hooks::look().into(),
         migration_tls_forced: settings::migration_tls_forced().into(),
+        passthrough_devices: Fact::Known(passthrough::look(&questions.devices)),
+        program_builds: Fact::Known(build::of(&questions.programs)),
+        physical_address_bits: memory::physical_address_bits().into(),
         numa_nodes: numa::nodes().into(),
         bridges: bridge::bridges().into(),
         maintenance: settings::maintenance().into(),
@@ -289,6 +315,7 @@ mod tests {
             resolve: Some("localhost".into()),
             vms: vec!["00000000-0000-0000-0000-00000000dead".parse().unwrap()],
             files: vec!["/etc/passwd".into()],
+            programs: vec!["/bin/sh".into()],
             ..HostQuestions::default()
         };
         let probe = look(&questions);
@@ -302,6 +329,8 @@ mod tests {
         assert!(probe.resolved.known().unwrap().iter().all(IpAddr::is_loopback));
         assert_eq!(probe.qemus, Fact::Known(Vec::new()));
         assert_eq!(probe.files.known().unwrap().len(), 1);
+        assert_eq!(probe.program_builds.known().unwrap().len(), 1);
+        assert_eq!(probe.passthrough_devices, Fact::Known(Vec::new()));
         let json = serde_json::to_string(&probe).unwrap();
         let again: HostProbe = serde_json::from_str(&json).unwrap();
         let network = &probe.network;
