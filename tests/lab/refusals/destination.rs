@@ -166,7 +166,6 @@ fn bound() -> Vec<Case> {
     let taken = Case {
         after: &[TAKE_PORT],
         cleanup: &[LEAVE_PORT],
-        foretold: &["destination-ports-free"],
         answer: Answer::Refuses("Address already in use"),
         ..PLAIN
     };
@@ -178,13 +177,13 @@ fn bound() -> Vec<Case> {
                 "</devices>",
                 "<graphics type='vnc' port='5999' autoport='no' listen='127.0.0.1'/></devices>",
             )],
+            foretold: &["destination-ports-free"],
             ..taken.clone()
         },
         Case {
             what: "a display whose port libvirt chooses, on the same port",
             guest: "chosen-port",
             edits: &[("</devices>", "<graphics type='vnc' autoport='yes' listen='127.0.0.1'/></devices>")],
-            foretold: &[],
             answer: Answer::Moves,
             ..taken.clone()
         },
@@ -195,6 +194,7 @@ fn bound() -> Vec<Case> {
                 "</devices>",
                 "<graphics type='vnc' autoport='yes' websocket='5999' listen='127.0.0.1'/></devices>",
             )],
+            foretold: &["destination-ports-free"],
             ..taken.clone()
         },
         Case {
@@ -205,6 +205,7 @@ fn bound() -> Vec<Case> {
                 "<serial type='tcp'><source mode='bind' host='127.0.0.1' service='5999'/><target port='1'/></serial>\
                  </devices>",
             )],
+            foretold: &["destination-ports-free"],
             ..taken.clone()
         },
         Case {
