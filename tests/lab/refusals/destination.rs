@@ -274,28 +274,6 @@ fn demanded() -> Vec<Case> {
             ..PLAIN
         },
         Case {
-            what: "a disk behind a local socket of an NBD server that the destination does not run",
-            guest: "nbd-socket",
-            before: &[
-                MAKE_DISK,
-                (
-                    "a",
-                    "cd /lab/guests/@NAME@ && qemu-nbd --fork --persistent --shared=4 --socket=/run/lab-nbd --format=raw \
-                     --pid-file=/run/lab-nbd.pid disk.img && chmod 666 /run/lab-nbd",
-                ),
-            ],
-            edits: &[(
-                "</devices>",
-                "<disk type='network' device='disk'><driver name='qemu' type='raw' cache='none'/><source protocol='nbd' \
-                 name=''><host transport='unix' socket='/run/lab-nbd'/></source><target dev='vda' bus='virtio'/></disk>\
-                 </devices>",
-            )],
-            cleanup: &[("a", "kill $(cat /run/lab-nbd.pid)")],
-            foretold: &["destination-has-boot-files"],
-            answer: Answer::Refuses("/run/lab-nbd"),
-            ..PLAIN
-        },
-        Case {
             what: "an interface with a script that only the source has",
             guest: "net-script",
             before: &[("a", "printf '#!/bin/sh\\n' >/srv/lab-ifup && chmod 755 /srv/lab-ifup")],
