@@ -141,6 +141,7 @@ fn shared_file(path: String) -> HostFile {
         kind: if path.starts_with("/dev/") { FileKind::Block } else { FileKind::File },
         filesystem: Some("nfs4".to_owned()),
         shared_filesystem: true,
+        declared_shared: false,
         read_only: false,
         size_bytes: Some(1 << 30),
         identity: Some(format!("nfs {path}")),
