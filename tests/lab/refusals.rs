@@ -125,6 +125,25 @@ fn cases() -> Vec<Case> {
             ..PLAIN
         },
         Case {
+            what: "the same folder, with --allow-monitor",
+            guest: "plan9-asked",
+            edits: &[(
+                "</devices>",
+                "<filesystem type='mount' accessmode='mapped'><source dir='/srv'/><target dir='x'/></filesystem></devices>",
+            )],
+            arguments: &["--allow-monitor"],
+            ..PLAIN
+        },
+        Case {
+            what: "shared memory whose master this VM is",
+            guest: "shmem-master",
+            edits: &[(
+                "</devices>",
+                "<shmem name='vmgate-m' role='master'><model type='ivshmem-plain'/><size unit='M'>1</size></shmem></devices>",
+            )],
+            ..PLAIN
+        },
+        Case {
             what: "a SPICE agent of QEMU's own (qemu-vdagent), with --allow-monitor",
             guest: "vdagent",
             edits: &[(

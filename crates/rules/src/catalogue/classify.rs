@@ -64,9 +64,9 @@ impl Catalogues {
         of_kind.next().filter(|_| of_kind.next().is_none()).or_else(|| self.component(kind, "*"))
     }
 
-    /// Fills in if QEMU migrates a component, unless that is known.
+    /// Fills in if QEMU migrates a component, unless that is known, or the reader of the configuration says why it is not.
     pub fn classify_component(&self, component: &mut VmComponent, migrator: &Migrator) {
-        if component.migrates.known().is_none() {
+        if is_open(&component.migrates) {
             let name = format!("{} {}", component.kind, component.model);
             let entry = self.component(&component.kind, &component.model);
             (component.migrates, component.why) =
@@ -88,7 +88,7 @@ impl Catalogues {
         {
             device.model = Fact::Known(driver);
         }
-        if device.migrates.known().is_some() {
+        if !is_open(&device.migrates) {
             return;
         }
         let model = device.model.known().map(String::as_str);
@@ -166,6 +166,11 @@ impl Catalogues {
             }
         }
     }
+}
+
+/// True if nobody has looked yet.
+fn is_open(migrates: &Fact<bool>) -> bool {
+    matches!(migrates, Fact::Unknown(why) if why.cause == Cause::NotCollected)
 }
 
 /// Software that is too old for an entry, if any. The QEMU that runs the VM needs no version where it says itself that
