@@ -136,6 +136,7 @@ impl MoveCase {
                 read_only: false,
                 size_bytes: Some(size_bytes),
                 identity: None,
+                opening: Fact::default(),
             }]),
             ..Host::default()
         };
