@@ -20,10 +20,11 @@ pub(super) fn fill(vm: &mut Vm, source: &Fact<Host>, destination: &Fact<Host>, c
             catalogues.classify_component(component, &migrator);
         }
     }
-    let here = source.as_ref().and_then(|host| host.passthrough_devices.clone());
+    let devices_of = |host: &Fact<Host>| host.as_ref().and_then(|host| host.passthrough_devices.clone());
+    let (here, there) = (devices_of(source), devices_of(destination));
     if let Fact::Known(devices) = &mut vm.host_devices {
         for device in devices {
-            catalogues.classify_device(device, &here, &migrator);
+            catalogues.classify_device(device, (&here, &there), &migrator);
         }
     }
     if vm.known_failures.known().is_none() {

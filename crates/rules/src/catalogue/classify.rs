@@ -74,15 +74,24 @@ impl Catalogues {
         }
     }
 
-    /// Fills in driver and answer of a device of the host, unless they are known. `here` are the source's devices.
+    /// Fills in driver, presence at the destination and answer of a device of the host, unless they are known. `here` and `there`
+    /// are the devices that the probes of both hosts looked for.
     pub fn classify_device(
         &self,
         device: &mut HostDevice,
-        here: &Fact<Vec<PassthroughDevice>>,
+        (here, there): (&Fact<Vec<PassthroughDevice>>, &Fact<Vec<PassthroughDevice>>),
         migrator: &Migrator,
     ) {
-        let found = here.as_ref().map(|all| all.iter().find(|one| one.address == device.address));
-        let found = found.known().copied().flatten();
+        if is_open(&device.at_destination) {
+            device.at_destination = there.as_ref().and_then(|all| match at(all, device) {
+                Some(found) => Fact::Known(found.present),
+                None => Fact::unknown(
+                    Cause::NotCollected,
+                    format!("nobody looked for {} {} at the destination", device.kind, device.address),
+                ),
+            });
+        }
+        let found = here.known().and_then(|all| at(all, device));
         if device.model.known().is_none()
             && let Some(driver) = found.and_then(|found| found.driver.clone())
         {
@@ -168,6 +177,11 @@ impl Catalogues {
     }
 }
 
+/// The device at the address in the VM's configuration.
+fn at<'a>(all: &'a [PassthroughDevice], device: &HostDevice) -> Option<&'a PassthroughDevice> {
+    all.iter().find(|one| one.address == device.address)
+}
+
 /// True if nobody has looked yet.
 fn is_open(migrates: &Fact<bool>) -> bool {
     matches!(migrates, Fact::Unknown(why) if why.cause == Cause::NotCollected)
@@ -226,7 +240,11 @@ mod tests {
         let saves_state = saves_state.map_or_else(Fact::default, Fact::Known);
         let here =
             PassthroughDevice { address: "x".into(), present: true, saves_state, ..Default::default() };
-        Catalogues::shipped().unwrap().classify_device(&mut device, &Fact::Known(vec![here]), migrator);
+        Catalogues::shipped().unwrap().classify_device(
+            &mut device,
+            (&Fact::Known(vec![here]), &Fact::default()),
+            migrator,
+        );
         device
     }
 
