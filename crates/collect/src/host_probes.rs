@@ -107,14 +107,14 @@ pub(super) struct SourceDetails {
     pub(super) vms: Vec<Uuid>,
     /// Paths that the VM needs at both hosts.
     pub(super) files: Vec<String>,
-    /// Programs that run it.
-    pub(super) programs: Vec<String>,
-    /// Devices that it has from its host.
-    pub(super) devices: Vec<DeviceAddress>,
     /// Files of these that QEMU opens as its own user.
     pub(super) opened: Vec<OpenedFile>,
     /// User of the VM itself; none for the user of the host.
     pub(super) qemu_user: Option<Fact<QemuUser>>,
+    /// Programs that run it.
+    pub(super) programs: Vec<String>,
+    /// Devices that it has from its host.
+    pub(super) devices: Vec<DeviceAddress>,
 }
 
 /// Inputs that arrive while the probes run.
@@ -173,10 +173,10 @@ fn look(request: &CollectRequest, ways: &ProbeTransports, told: &ProbeInputs, cl
         HostQuestions {
             resolve: about.source_name,
             files: about.files.clone(),
-            programs: about.programs.clone(),
-            devices: about.devices.clone(),
             opened: about.opened,
             qemu_user: about.qemu_user.unwrap_or_else(|| user_at(&told.destination_user, timeout)),
+            programs: about.programs.clone(),
+            devices: about.devices.clone(),
             peer: back,
             ..HostQuestions::default()
         },

@@ -1,6 +1,8 @@
 //! Facts of the VM, from libvirt's answers and the domain XML.
 
-use vmgate_facts::{Cause, Fact, Host, Unknown, Uuid, Version, Vm, VmState, machine_version, text::plain};
+use vmgate_facts::{
+    Absence, Cause, Fact, Host, Unknown, Uuid, Version, Vm, VmState, machine_version, text::plain,
+};
 use vmgate_libvirt::{
     Domain, LibvirtError, RunState,
     domain_xml::{self, Backing, DomainConfig},
@@ -64,7 +66,7 @@ pub(super) fn look(domain: &Domain, monitor: Monitor) -> Result<FoundVm, Libvirt
 /// The answer of QEMU's monitor; absent where it must not be asked.
 fn with_monitor<T>(monitor: Monitor, state: VmState, ask: impl FnOnce() -> Fact<T>) -> Fact<Option<T>> {
     match (monitor, state) {
-        (Monitor::Forbidden, _) => Fact::Known(None),
+        (Monitor::Forbidden, _) => Fact::Unknown(Absence::monitor_not_asked()),
         (Monitor::Allowed, VmState::Running | VmState::Paused) => ask().map(Some),
         (Monitor::Allowed, _) => {
             Fact::unknown(Cause::GuestNotRunning, "the VM does not run, so there is no QEMU process to ask")

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Bond, Bridge, Duplex, Fact, HostFile, HostJob, HostMemory, HostVm, HugePages, MachineType, MemoryClaims,
-    NumaNode, PassthroughDevice, ProgramBuild, QemuUser, StatefulFilter, Tsc, Uuid, Version, VirtualNetwork,
+    Names, NumaNode, PassthroughDevice, ProgramBuild, QemuUser, StatefulFilter, Tsc, Uuid, Version,
+    VirtualNetwork,
 };
 
 /// A hypervisor host, source or destination.
@@ -18,6 +19,7 @@ pub struct Host {
     pub uri: Fact<String>,
     /// Host name, as libvirt reports it.
     #[schemars(example = &"hv1.example.org")]
+    #[schemars(extend("x-names" = Names::FREE))]
     pub hostname: Fact<String>,
     /// Host UUID in libvirt's capabilities. libvirt refuses a migration between hosts with the same UUID.
     #[schemars(example = &"6f0d3c4e-1111-4222-8333-123456789abc")]

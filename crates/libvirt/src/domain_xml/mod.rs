@@ -9,6 +9,7 @@ mod host_devices;
 mod memory;
 mod opened;
 mod requirements;
+pub mod twin;
 
 pub use elements::{accounts as accounts_of_domain, place};
 pub use opened::UserLabel;

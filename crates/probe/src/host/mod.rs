@@ -53,14 +53,14 @@ pub struct HostQuestions {
     pub vms: Vec<Uuid>,
     /// Paths of files and devices that VMs need.
     pub files: Vec<String>,
-    /// Devices that VMs have from their host.
-    pub devices: Vec<DeviceAddress>,
-    /// Programs whose builds are compared.
-    pub programs: Vec<String>,
     /// Files that QEMU opens as its own user, each also among those paths.
     pub opened: Vec<OpenedFile>,
     /// User that QEMU runs as on this host; only needed for those files.
     pub qemu_user: Fact<QemuUser>,
+    /// Devices that VMs have from their host.
+    pub devices: Vec<DeviceAddress>,
+    /// Programs whose builds are compared.
+    pub programs: Vec<String>,
     /// Destination address of the migration; if absent, the first address of the name.
     pub route: Option<IpAddr>,
     /// HostQuestions about the path to the peer host.

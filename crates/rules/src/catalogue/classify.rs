@@ -18,6 +18,19 @@ pub struct Migrator {
     pub source_libvirt: Fact<Version>,
     /// QEMU's reasons for a refusal.
     pub answer: QemuAnswer,
+    /// True if the migration was begun as a trial and accepted: then neither QEMU nor libvirt refuses its start.
+    pub was_begun: bool,
+}
+
+impl Migrator {
+    /// True if it is known that nothing that this shows speaks against the migration.
+    fn is_clear(&self, shown_by: ShownBy) -> bool {
+        match shown_by {
+            ShownBy::BlockedReasons => self.was_begun || self.answer == QemuAnswer::Free,
+            ShownBy::Start => self.was_begun,
+            ShownBy::End => false,
+        }
+    }
 }
 
 /// QEMU's answer to the question if it would migrate the VM now.
@@ -125,11 +138,11 @@ impl Catalogues {
         kernel_says_so: bool,
     ) -> Answer {
         let Some(entry) = entry else {
-            return self.answer_without_entry(kind, name, migrator.answer);
+            return self.answer_without_entry(kind, name, migrator);
         };
         let why = Some(entry.why.clone());
         let shown_by = entry.shown_by.unwrap_or_default();
-        let free = migrator.answer == QemuAnswer::Free && shown_by == ShownBy::BlockedReasons;
+        let free = migrator.is_clear(shown_by);
         match is_new_enough(entry, migrator, free) {
             Fact::Known(None) => {}
             Fact::Known(Some(too_old)) => {
@@ -148,7 +161,9 @@ impl Catalogues {
             (None, ShownBy::BlockedReasons) if migrator.answer == QemuAnswer::Blocked => {
                 ask("QEMU names reasons against a migration, see the rule no-migration-blocker")
             }
-            (None, ShownBy::BlockedReasons) => ask("QEMU was not asked: allow it with --allow-monitor"),
+            (None, ShownBy::BlockedReasons) => {
+                ask("QEMU was not asked: allow it with --allow-monitor, or try it with --trial")
+            }
             (None, ShownBy::Start) => ask("libvirt tells when a migration begins: try it with --trial"),
             (None, ShownBy::End) => ask(
                 "only the end of a migration shows it: try a VM of this kind first, then accept the kind with the parameter accepted",
@@ -157,15 +172,15 @@ impl Catalogues {
     }
 
     /// What no entry lists: QEMU's answer holds for devices and formats, not for elements that vmgate does not read.
-    fn answer_without_entry(&self, kind: &str, name: &str, answer: QemuAnswer) -> Answer {
+    fn answer_without_entry(&self, kind: &str, name: &str, migrator: &Migrator) -> Answer {
         let is_read = self.components().iter().any(|entry| entry.kind == kind);
-        match answer {
-            QemuAnswer::Free if is_read => {
+        match migrator.answer {
+            _ if is_read && migrator.is_clear(ShownBy::BlockedReasons) => {
                 (Fact::Known(true), Some("QEMU was asked and names no reason against a migration".to_owned()))
             }
             QemuAnswer::NotAsked if is_read => {
                 let reason = format!(
-                    "vmgate does not know if QEMU migrates {name}; QEMU was not asked: allow it with --allow-monitor"
+                    "vmgate does not know if QEMU migrates {name}; QEMU was not asked: allow it with --allow-monitor, or try it with --trial"
                 );
                 (Fact::unknown(Cause::NotAllowed, reason), None)
             }
@@ -224,6 +239,7 @@ mod tests {
             destination_qemu: version("10.0.13"),
             source_libvirt: version("11.3"),
             answer,
+            was_begun: false,
         }
     }
 
@@ -310,6 +326,16 @@ mod tests {
         assert_eq!(judged("9p", ""), Some(true));
         assert_eq!(judged("virtiofs", "external"), None);
         assert_eq!(judged("shmem", "peer"), Some(false), "libvirt refuses it whatever QEMU says");
+    }
+
+    #[test]
+    fn a_trial_that_was_accepted_clears_what_the_start_shows() {
+        let begun = Migrator { was_begun: true, ..migrator(QemuAnswer::NotAsked) };
+        let migrates =
+            |kind: &str, model: &str| judged(device(kind, model), &begun, None).migrates.known().copied();
+        assert_eq!(migrates("virtiofs", "launched"), Some(true));
+        assert_eq!(migrates("vhost-user", "interface"), Some(true));
+        assert_eq!(migrates("virtiofs", "external"), None, "only the end shows it");
     }
 
     #[test]
