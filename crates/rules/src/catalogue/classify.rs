@@ -142,6 +142,9 @@ impl Catalogues {
         };
         let why = Some(entry.why.clone());
         let shown_by = entry.shown_by.unwrap_or_default();
+        if migrator.was_begun && shown_by != ShownBy::End {
+            return (Fact::Known(true), why);
+        }
         let free = migrator.is_clear(shown_by);
         match is_new_enough(entry, migrator, free) {
             Fact::Known(None) => {}
