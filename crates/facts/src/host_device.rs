@@ -33,6 +33,10 @@ pub struct HostDevice {
     #[schemars(example = false)]
     #[serde(default)]
     pub from_pool: bool,
+    /// True if the destination has a device at this address.
+    #[schemars(example = true)]
+    #[serde(default)]
+    pub at_destination: Fact<bool>,
     /// True if QEMU migrates the device; unknown where only QEMU itself can tell, and was not asked.
     #[schemars(example = true)]
     #[serde(default)]
