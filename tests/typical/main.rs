@@ -35,6 +35,8 @@ const fn stops(file: &'static str, rule: &'static str, reason: &'static str) -> 
 /// Cache mode of a disk without `cache=`: what is not written yet lies in the host's page cache, and lengthens the blackout.
 const WRITES_BACK: &str =
     "the default cache mode writes back, and the data must reach the storage while the guest is stopped";
+const BEHIND_NAT: &str =
+    "libvirt's NAT network hides the guest behind the source host: its connections end with the move";
 const FOREIGN: &str =
     "nothing looks into a guest that is not Linux: only a person knows what runs there and may be cut off";
 
@@ -46,6 +48,8 @@ const TABLE: &[Expected] = &[
     warns("virt-install-rhel9", "disk-bypasses-host-cache", WRITES_BACK),
     warns("virt-install-ubuntu", "disk-bypasses-host-cache", WRITES_BACK),
     warns("virt-manager-desktop", "disk-bypasses-host-cache", WRITES_BACK),
+    warns("virt-manager-desktop", "guest-connections-follow-the-vm", BEHIND_NAT),
+    warns("virt-install-ubuntu", "guest-connections-follow-the-vm", BEHIND_NAT),
     warns("virt-install-windows11", "disk-bypasses-host-cache", WRITES_BACK),
     warns(
         "virt-install-windows11",

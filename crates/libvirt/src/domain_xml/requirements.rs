@@ -53,12 +53,13 @@ pub(super) fn listeners(devices: Node) -> Vec<VmListener> {
 /// Files, devices and folders of back ends that must exist when QEMU starts.
 pub(super) fn backend_files(devices: Node) -> Vec<BootFile> {
     let mut found = Vec::new();
+    let mut seen = BTreeSet::new();
     let mut needs = |purpose: String, path: &str| {
         let path = plain(path.trim());
         let managed = MANAGED_BY_LIBVIRT.iter().any(|folder| path.starts_with(folder));
-        let file = BootFile { purpose, path };
-        if file.path.starts_with('/') && !managed && !found.contains(&file) {
-            found.push(file);
+        let is_new = seen.insert((purpose.clone(), path.clone()));
+        if path.starts_with('/') && !managed && is_new {
+            found.push(BootFile { purpose, path });
         }
     };
     for device in devices.children().filter(Node::is_element) {
