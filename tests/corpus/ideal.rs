@@ -5,11 +5,13 @@ use std::fs;
 use vmgate_collect::fuzz;
 use vmgate_facts::{
     Bridge, BridgeKind, DeviceModels, Fact, Facts, FileKind, Host, HostFile, HugePages, MachineType,
-    NumaNode, VirtualNetwork, Vm,
+    NumaNode, ProgramBuild, VirtualNetwork, Vm,
 };
 use vmgate_libvirt::domain_xml::{Backing, DomainConfig};
 
 const PLENTY: u64 = 1 << 52;
+/// Build of QEMU at both hosts.
+const BUILD: &str = "0b";
 
 /// Facts of the fixture with another VM, between hosts that have all of it.
 pub(crate) fn facts_of(config: &DomainConfig) -> Facts {
@@ -23,6 +25,7 @@ pub(crate) fn facts_of(config: &DomainConfig) -> Facts {
     let config = &with_volumes(config.clone());
     let mut vm = with_state_of(usual, fuzz::vm(config));
     vm.qemu_version = destination.qemu_version.clone();
+    vm.qemu_build = Fact::Known(BUILD.to_owned());
     if config.backing == Backing::HugeOfDefaultSize {
         vm.huge_page_bytes = Fact::Known(Some(2 << 20));
     }
@@ -112,6 +115,13 @@ fn ideal(host: &Host, config: &DomainConfig, vm: &Vm) -> Host {
         tpm_backends: Fact::Known(["passthrough", "emulator", "external"].map(str::to_owned).to_vec()),
         device_models: Fact::Known(device_models(config)),
         security_models: Fact::Known(config.security_models.clone()),
+        program_builds: Fact::Known(
+            config
+                .emulator
+                .iter()
+                .map(|path| ProgramBuild { path: path.clone(), build: BUILD.to_owned() })
+                .collect(),
+        ),
         secrets: Fact::Known(config.secrets.clone()),
         files: Fact::Known(
             fuzz::needed_files(config).into_iter().map(|path| shared_file(&file, path)).collect(),

@@ -124,7 +124,7 @@ fn what_migrates_is_rarely_held_up() {
 
 /// Devices of a host, shared folders and processes beside QEMU: the hosts decide, and no ideal is known.
 fn depends_on_hosts(outcome: &Outcome) -> bool {
-    matches!(&*outcome.rule, "devices-migratable" | "tpm-compatible")
+    matches!(&*outcome.rule, "devices-migratable" | "destination-has-host-devices" | "tpm-compatible")
 }
 
 /// Subject without names of single disks or addresses.

@@ -140,10 +140,11 @@ fn of_a_windows_guest_the_unknown_is_what_only_the_guest_knows() {
 
 #[test]
 fn every_element_of_ordinary_vms_is_known_to_migrate() {
-    let catalogues = Catalogues::shipped().unwrap();
     for file in files() {
-        for mut component in domain_xml::parse(&fs::read_to_string(&file).unwrap()).unwrap().components {
-            catalogues.classify_component(&mut component);
+        let facts = facts_of("", &fs::read_to_string(&file).unwrap());
+        let (facts, _) = derive(facts, &Catalogues::shipped().unwrap());
+        let Fact::Known(vm) = facts.vm else { panic!("a VM") };
+        for component in vm.components.known().unwrap() {
             assert_eq!(component.migrates.known(), Some(&true), "{}: {component:?}", file.display());
         }
     }

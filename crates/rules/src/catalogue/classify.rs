@@ -64,9 +64,9 @@ impl Catalogues {
         of_kind.next().filter(|_| of_kind.next().is_none()).or_else(|| self.component(kind, "*"))
     }
 
-    /// Fills in if QEMU migrates a component, unless that is known.
+    /// Fills in if QEMU migrates a component, unless that is known, or the reader of the configuration says why it is not.
     pub fn classify_component(&self, component: &mut VmComponent, migrator: &Migrator) {
-        if component.migrates.known().is_none() {
+        if matches!(&component.migrates, Fact::Unknown(why) if why.cause == Cause::NotCollected) {
             let name = format!("{} {}", component.kind, component.model);
             let entry = self.component(&component.kind, &component.model);
             (component.migrates, component.why) =
