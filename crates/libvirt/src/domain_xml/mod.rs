@@ -7,6 +7,7 @@ mod elements;
 mod hardware;
 mod host_devices;
 mod memory;
+mod named_files;
 mod opened;
 mod requirements;
 pub mod twin;
@@ -167,6 +168,7 @@ pub fn parse(xml: &str) -> Result<DomainConfig, roxmltree::Error> {
         boot_files: hardware::boot_files(domain)
             .into_iter()
             .chain(devices.map(requirements::backend_files).unwrap_or_default())
+            .chain(named_files::of(domain))
             .collect(),
         user_label: opened::user_label(domain),
         device_files: devices.map(opened::device_files).unwrap_or_default(),
