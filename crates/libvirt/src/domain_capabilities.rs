@@ -102,7 +102,10 @@ fn offers(root: Node) -> Vec<DeviceModels> {
             }
         }
     }
-    found.retain(|offer| !MODEL_LISTS.iter().any(|(kind, _)| *kind == offer.kind));
+    // The names of kinds stand for their models.
+    for offer in found.iter_mut().filter(|offer| MODEL_LISTS.iter().any(|(kind, _)| *kind == offer.kind)) {
+        offer.kind.push_str("/supported");
+    }
     found.sort_by(|a, b| a.kind.cmp(&b.kind));
     found
 }
@@ -139,8 +142,10 @@ mod tests {
             ("crypto", ""),
             ("cpu/mode/custom", "yes"),
             ("cpu/mode/host-model", "yes"),
+            ("crypto/supported", ""),
             ("tpm/backendModel", "passthrough emulator"),
             ("tpm/model", "tpm-crb"),
+            ("tpm/supported", "yes"),
         ];
         assert_eq!(models, expected.map(|(kind, models)| (kind, models.to_owned())));
         assert_eq!(parse("<domainCapabilities/>").unwrap(), DomainCapabilities::default());
