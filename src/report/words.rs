@@ -26,6 +26,7 @@ pub(super) fn cause(cause: Option<Cause>) -> &'static str {
         Some(Cause::NotAllowed) => "not allowed",
         Some(Cause::ForeignGuest) => "no Linux guest",
         Some(Cause::TooOld) => "too old",
+        Some(Cause::NotRehearsed) => "not rehearsed",
         Some(Cause::Malformed) => "malformed answer",
     }
 }

@@ -69,6 +69,8 @@ pub enum Cause {
     Malformed,
     /// The measurement is older than the rule accepts.
     TooOld,
+    /// Only a move shows it, and none was made or rehearsed.
+    NotRehearsed,
 }
 
 impl Cause {
@@ -112,6 +114,9 @@ impl Cause {
                 "rehearse the move with a VM that has the same and may be lost; if that went well, add the name to a catalogue of your own (components), or waive the rule"
             }
             Self::TooOld => "collect again, closer to the time of the move",
+            Self::NotRehearsed => {
+                "rehearse the move with an empty twin of the VM, which touches nothing of the VM: `vmgate rehearse VM --from URI --to URI`"
+            }
             Self::Malformed => {
                 "check the answer of the guest or host by hand: vmgate could not understand the answer"
             }

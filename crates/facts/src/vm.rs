@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Absence, BootFile, Fact, Firmware, Names, Placement, Tpm, Uuid, Version, VmComponent, VmListener,
-    trace::DirtyTrace,
+    Absence, BootFile, Fact, Firmware, HostDevice, KnownFailure, Names, OpenedFile, Placement, Tpm, Uuid,
+    Version, VirtioQueues, VmComponent, VmListener, trace::DirtyTrace,
 };
 
 /// The VM that is to move: its configuration and what it does now.
@@ -47,7 +47,8 @@ pub struct Vm {
     /// Versioned machine type of the running VM.
     #[schemars(example = &"pc-q35-7.2")]
     pub machine_type: Fact<String>,
-    /// Version of QEMU that the machine type is named after; absent where a distribution names its own.
+    /// Version of QEMU that the machine type is made from; absent for a machine type without a version. Unknown for a
+    /// distribution's own type that vmgate does not know.
     #[schemars(example = &"7.2")]
     pub machine_version: Fact<Option<Version>>,
     /// Limit on all memory of the VM's process (memtune hard_limit); absent where there is none.
@@ -80,6 +81,8 @@ pub struct Vm {
     pub launch_security: Fact<Option<String>>,
     /// Files of the host that QEMU opens when the VM starts.
     pub boot_files: Fact<Vec<BootFile>>,
+    /// Files and devices of the host that QEMU opens as its own user.
+    pub opened_files: Fact<Vec<OpenedFile>>,
     /// Devices, image formats and settings that QEMU must be able to migrate, each once.
     pub components: Fact<Vec<VmComponent>>,
     /// Models of the security labels under which the VM runs, such as dac or apparmor.
@@ -101,6 +104,17 @@ pub struct Vm {
     /// Version of the QEMU process that runs the VM, which may be older than the installed version.
     #[schemars(example = &"7.2.22")]
     pub qemu_version: Fact<Version>,
+    /// Build id of the QEMU process that runs the VM.
+    #[schemars(example = &"15dfff3239aa7c3b16a71e6b2e3b6e4009dab998")]
+    pub qemu_build: Fact<String>,
+    /// True if the VM was started by the QEMU process that runs it; false where it came by a migration or from a saved state.
+    #[schemars(example = true)]
+    pub started_here: Fact<bool>,
+    /// Queues of the VM's virtio devices as QEMU has them; absent where its monitor was not to be asked (--allow-monitor).
+    #[schemars(extend("x-absent" = Absence::monitor_not_asked()))]
+    pub virtio_queues: Fact<Option<Vec<VirtioQueues>>>,
+    /// Failures known from the field that may concern this move.
+    pub known_failures: Fact<Vec<KnownFailure>>,
     /// True if the domain has the guest agent's channel (org.qemu.guest_agent.0).
     #[schemars(example = true)]
     pub has_agent_channel: Fact<bool>,
@@ -224,6 +238,10 @@ pub struct VmNic {
     #[schemars(example = &"vnet3")]
     #[schemars(extend("x-names" = Names::FREE))]
     pub tap: Option<String>,
+    /// True if the tap must exist before the VM starts: its configuration lets nobody create it (`managed='no'`).
+    #[schemars(example = false)]
+    #[serde(default)]
+    pub tap_must_exist: bool,
     /// Device model that the guest sees.
     #[schemars(example = &"virtio")]
     pub model: Option<String>,
@@ -319,23 +337,6 @@ pub struct VmDisk {
 
 fn disk() -> String {
     "disk".to_owned()
-}
-
-/// Device that ties the VM to its host.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct HostDevice {
-    /// Kind of device: pci, usb, mdev, virtiofs, 9p, shmem …
-    #[schemars(example = &"pci")]
-    pub kind: String,
-    /// Address or name of the device on the host.
-    #[schemars(example = &"0000:3b:00.1")]
-    pub address: String,
-    /// True if libvirt unplugs the device before the move and plugs in another one afterwards (teaming with a virtio
-    /// interface).
-    #[schemars(example = false)]
-    #[serde(default)]
-    pub teamed: bool,
 }
 
 impl Vm {

@@ -59,7 +59,8 @@ fn reversed(facts: Facts) -> Facts {
         jobs: without(host.jobs, |job| Some(&job.vm) == name.as_ref()),
         ..host
     });
-    Facts { vm, source: destination, destination: home, ..facts }
+    let rehearsal = facts.rehearsal.map(|rehearsal| rehearsal.map(|rehearsal| rehearsal.reversed()));
+    Facts { vm, source: destination, destination: home, rehearsal, ..facts }
 }
 
 fn without<T>(list: Fact<Vec<T>>, gone: impl Fn(&T) -> bool) -> Fact<Vec<T>> {

@@ -12,7 +12,7 @@ use vmgate_documents::{
 use vmgate_facts::{CollectionMethod, Facts, Unit};
 
 use super::{
-    catalogue::{ComponentCatalogue, MemorySyncCatalogue, UdpCatalogue},
+    catalogue::{ComponentCatalogue, KnownFailureCatalogue, MemorySyncCatalogue, UdpCatalogue},
     document::{ProfileDocument, RuleDocument},
     root::ROOT,
     test::{CatalogueTestDocument, TestDocument},
@@ -275,6 +275,7 @@ pub fn schemas() -> Vec<(&'static str, Json)> {
         ("memory-sync.v1", schema_for!(MemorySyncCatalogue).to_value()),
         ("udp-services.v1", schema_for!(UdpCatalogue).to_value()),
         ("components.v1", schema_for!(ComponentCatalogue).to_value()),
+        ("known-failures.v1", schema_for!(KnownFailureCatalogue).to_value()),
         ("catalogue-test.v1", catalogue_test),
     ]
 }

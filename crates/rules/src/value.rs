@@ -61,6 +61,7 @@ impl Value {
             destination,
             path,
             history,
+            rehearsal,
             change,
         } = facts;
         let fields = ROOT.fields.iter().map(|field| match field.name.as_str() {
@@ -70,6 +71,7 @@ impl Value {
             "destination" => Self::of(destination, &field.ty),
             "path" => Self::of(path, &field.ty),
             "history" => Self::of(history, &field.ty),
+            "rehearsal" => Self::of(rehearsal, &field.ty),
             "change" => Self::of(change, &field.ty),
             "forecast" => Self::of(forecast, &field.ty),
             "now" => Self::Time(now),
