@@ -18,7 +18,6 @@ pub struct VirtualNetwork {
     /// Forwarding beyond the network, as libvirt names it: bridge, nat, route, open, private, vepa, passthrough, hostdev;
     /// `isolated` where the network has none.
     #[schemars(example = &"nat")]
-    #[schemars(extend("x-names" = Names::FORWARDS))]
     #[serde(default)]
     #[schemars(extend("x-names" = Names::FORWARDS))]
     pub forward: Fact<String>,
