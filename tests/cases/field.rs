@@ -168,7 +168,8 @@ fn a_secret_that_only_the_source_has() {
 fn an_image_format_that_blocks_or_that_nobody_knows() {
     for format in ["vmdk", "vpc", "qcow"] {
         let image = json!({ "kind": "image", "model": format });
-        check(&[("/vm/components/-", image), NOT_ASKED]).refused_by("components-migratable", &format!("image {format}"));
+        check(&[("/vm/components/-", image), NOT_ASKED])
+            .refused_by("components-migratable", &format!("image {format}"));
     }
     for (kind, model) in
         [("image", "qcow9"), ("sound", "theremin"), ("iommu", "riscv"), ("devices/teleporter", "")]
@@ -190,10 +191,14 @@ fn a_name_that_nobody_has_thought_of() {
 /// Case 14, the other way: a device that stays behind.
 #[test]
 fn a_device_that_only_the_source_has() {
-    for (kind, address) in [("nvme", "0000:01:00.0"), ("scsi_host", "naa.5001405"), ("misc", "/dev/dongle")] {
-        let device = json!([{ "kind": kind, "address": address }]);
+    for (kind, model, address) in
+        [("nvme", "", "0000:01:00.0"), ("scsi_host", "", "naa.5001405"), ("shmem", "peer", "lookup")]
+    {
+        let device = json!([{ "kind": kind, "model": model, "address": address }]);
         check(&[("/vm/host_devices", device), NOT_ASKED]).refused_by("devices-migratable", kind);
     }
+    let device = json!([{ "kind": "misc", "model": "", "address": "/dev/dongle" }]);
+    check(&[("/vm/host_devices", device), NOT_ASKED]).open_by("devices-migratable", "misc /dev/dongle");
 }
 
 /// Case 12: software is recognised by its processes, as in a real guest.
