@@ -14,6 +14,7 @@ mod authority;
 mod campaign;
 mod check;
 mod collect;
+mod dark;
 mod dirtying;
 mod faults;
 mod fleet;

@@ -11,11 +11,11 @@ use std::{
 };
 
 use jiff::Timestamp;
-use vmgate_facts::{Cause, Fact, PathNic, Unknown, Uuid};
+use vmgate_facts::{Cause, Fact, OpenedFile, PathNic, QemuUser, Unknown, Uuid};
 use vmgate_libvirt::{Domain, Hypervisor};
 use vmgate_probe::{
     host::{
-        HostProbe, HostQuestions, PeerProbe, PeerQuestions,
+        DeviceAddress, HostProbe, HostQuestions, PeerProbe, PeerQuestions,
         trial::{Role, Stream, Trial},
     },
     path::{self, PathEnd},
@@ -107,12 +107,22 @@ pub(super) struct SourceDetails {
     pub(super) vms: Vec<Uuid>,
     /// Paths that the VM needs at both hosts.
     pub(super) files: Vec<String>,
+    /// Files of these that QEMU opens as its own user.
+    pub(super) opened: Vec<OpenedFile>,
+    /// User of the VM itself; none for the user of the host.
+    pub(super) qemu_user: Option<Fact<QemuUser>>,
+    /// Programs that run it.
+    pub(super) programs: Vec<String>,
+    /// Devices that it has from its host.
+    pub(super) devices: Vec<DeviceAddress>,
 }
 
 /// Inputs that arrive while the probes run.
 pub(super) struct ProbeInputs {
     /// Host name of the destination, from its libvirt.
     pub(super) destination_name: Receiver<String>,
+    /// User that runs QEMU at the destination, from its libvirt.
+    pub(super) destination_user: Receiver<Fact<QemuUser>>,
     pub(super) source_details: Receiver<SourceDetails>,
     /// Closes when all other measurements are over.
     pub(super) quiet: Receiver<()>,
@@ -163,6 +173,10 @@ fn look(request: &CollectRequest, ways: &ProbeTransports, told: &ProbeInputs, cl
         HostQuestions {
             resolve: about.source_name,
             files: about.files.clone(),
+            opened: about.opened,
+            qemu_user: about.qemu_user.unwrap_or_else(|| user_at(&told.destination_user, timeout)),
+            programs: about.programs.clone(),
+            devices: about.devices.clone(),
             peer: back,
             ..HostQuestions::default()
         },
@@ -177,6 +191,8 @@ fn look(request: &CollectRequest, ways: &ProbeTransports, told: &ProbeInputs, cl
             resolve: name.or_else(destination_name),
             vms: about.vms,
             files: about.files,
+            programs: about.programs,
+            devices: about.devices,
             peer: there,
             ..HostQuestions::default()
         },
@@ -198,6 +214,16 @@ fn look(request: &CollectRequest, ways: &ProbeTransports, told: &ProbeInputs, cl
         source,
         destination,
     }
+}
+
+/// User that runs QEMU at the destination, which its libvirt tells at the beginning of its answers.
+fn user_at(told: &Receiver<Fact<QemuUser>>, timeout: Duration) -> Fact<QemuUser> {
+    told.recv_timeout(timeout).unwrap_or_else(|_| {
+        Fact::unknown(
+            Cause::HostUnreachable,
+            "the destination's libvirt did not tell under which user it runs QEMU",
+        )
+    })
 }
 
 /// Asks a probe that has answered before for all other facts. If the probe fails now, its first answer is kept. Facts of
@@ -270,6 +296,8 @@ impl Answer {
             resolved,
             qemus: Fact::Unknown(why.clone()),
             files: Fact::Unknown(why.clone()),
+            program_builds: Fact::Unknown(why.clone()),
+            passthrough_devices: Fact::Unknown(why.clone()),
             peer: Fact::Unknown(why.clone()),
             ..self.probe
         };

@@ -144,7 +144,7 @@ fn lost_sight(host: &str) -> LibvirtError {
 }
 
 /// Migration URI that libvirt gives to the source's QEMU.
-fn migrate_uri(address: IpAddr) -> String {
+pub(super) fn migrate_uri(address: IpAddr) -> String {
     match address {
         IpAddr::V4(address) => format!("tcp://{address}"),
         IpAddr::V6(address) => format!("tcp://[{address}]"),

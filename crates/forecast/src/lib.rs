@@ -20,7 +20,9 @@ pub mod budget;
     reason = "numbers of forecasts are small and above zero"
 )]
 pub mod conformal;
+mod dark;
 mod history;
+mod migratable;
 mod precopy;
 mod predict;
 pub mod replay;
@@ -44,13 +46,10 @@ pub fn derive(mut facts: Facts, catalogues: &Catalogues) -> (Facts, Forecast) {
     }
     if let Fact::Known(vm) = &mut facts.vm {
         fill_dirtying(vm);
-        if let Fact::Known(components) = &mut vm.components {
-            for component in components {
-                catalogues.classify_component(component);
-            }
-        }
+        migratable::fill(vm, &facts.source, &facts.destination, catalogues);
     }
-    let forecast = predict::forecast(&mut facts);
+    let mut forecast = predict::forecast(&mut facts);
+    dark::derive(&mut facts, &mut forecast);
     (facts, forecast)
 }
 

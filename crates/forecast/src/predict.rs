@@ -110,6 +110,9 @@ fn replayed(facts: &Facts, evidence: &Evidence, assumed: &Forecast) -> Option<Fo
         sent_bytes: figure(replay.bytes),
         rounds: figure(replay.rounds),
         blackout_seconds: figure(replay.blackout_seconds),
+        // With the dark time, once that is derived.
+        silence_seconds: Fact::default(),
+        silence_parts: Fact::default(),
         downtime_limit_seconds: Fact::Known(advice.settings.downtime_limit_seconds),
         throttle_pause_seconds: Fact::Known(throttle_pause_seconds),
         dirty_to_bandwidth_ratio: assumed.dirty_to_bandwidth_ratio.clone(),
@@ -154,11 +157,12 @@ fn migration_parameters(facts: &Facts) -> MigrationParameters {
 }
 
 /// Seed of the replay, hashed from the facts, so that the same facts give the same forecast. A rehearsal gets the same
-/// forecast as any other move.
+/// forecast as any other move, recorded or not.
 fn seed(facts: &Facts) -> u64 {
     let mut change = serde_json::to_value(&facts.change).unwrap_or_default();
     if let Some(change) = change.as_object_mut() {
         change.shift_remove("rehearsal");
+        change.shift_remove("in_ledger");
     }
     let text = serde_json::to_vec(&(&facts.vm, &facts.path, &change)).unwrap_or_default();
     let digest = Sha256::digest(text);

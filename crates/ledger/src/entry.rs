@@ -294,8 +294,8 @@ pub enum MigrationOutcome {
     Failed,
 }
 
-/// Rehearsal of a migration between two versions, on a VM that may be lost.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Rehearsal of a migration between two versions, on a VM that may be lost or with an empty twin.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Rehearsal {
     /// The VM.
     pub vm: NameAndUuid,
@@ -309,6 +309,9 @@ pub struct Rehearsal {
     pub by: String,
     /// Remark.
     pub note: Option<String>,
+    /// Details of a rehearsal with an empty twin; absent if the VM itself was moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub twin: Option<vmgate_facts::Rehearsal>,
 }
 
 /// Isolation: a VM's interfaces were cut at the hypervisor, or connected again.

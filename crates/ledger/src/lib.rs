@@ -55,7 +55,7 @@ pub use stamp::SignatureState;
 pub use store::{Draft, Row, Selection, Store, Writer};
 pub use unknown::UnknownEntry;
 use vmgate_attest::{Digest, PrivateKey, PublicKey};
-use vmgate_facts::{Fact, Facts, History, Host, Trial, Uuid, VersionPair};
+use vmgate_facts::{Fact, Facts, History, Host, Rehearsal, Trial, Uuid, VersionPair};
 use vmgate_judge::change::Limits;
 
 /// Record of the ledger: an entry with its position in the chain.
@@ -239,6 +239,16 @@ impl Ledger {
         Ok(query::version_pairs(&self.records(&wanted)?))
     }
 
+    /// Rehearsals with an empty twin, oldest first.
+    pub fn rehearsals(&self) -> Result<Vec<Rehearsal>, LedgerError> {
+        let wanted = Selection { kinds: vec![EntryKind::Rehearsal], ..Selection::default() };
+        let twin = |record: Record| match record.entry {
+            Entry::Rehearsal(rehearsal) => rehearsal.twin,
+            _ => None,
+        };
+        Ok(self.records(&wanted)?.into_iter().filter_map(twin).collect())
+    }
+
     /// Forecasts and measured results of migrations between two hosts (by UUID), oldest first.
     pub fn past_forecasts(
         &self,
@@ -259,6 +269,7 @@ impl Ledger {
             )),
             observed_hours: Fact::Known(observation::hours(&self.records(&wanted)?, vm)),
             version_pairs: Fact::Known(self.version_pairs()?),
+            pair_proven: Fact::default(),
         })
     }
 
@@ -277,13 +288,21 @@ impl Ledger {
         if let (Some(vm), Some(source), Some(destination)) =
             (vm, uuid(&facts.source), uuid(&facts.destination))
         {
-            facts.history = Fact::Known(self.past(&vm, &source, &destination)?);
+            let mut history = self.past(&vm, &source, &destination)?;
+            history.pair_proven = history.proven(facts);
+            facts.history = Fact::Known(history);
+            if let Some(newest) =
+                self.rehearsals()?.into_iter().rfind(|rehearsal| rehearsal.counts_for(facts))
+            {
+                newest.add_to(facts);
+            }
             if let (Fact::Known(None), Some(trial)) =
                 (&facts.trial, self.last_trial(&vm, &source, &destination)?)
             {
                 trial::add(trial, facts);
             }
         }
+        facts.change.in_ledger = true;
         Ok(())
     }
 

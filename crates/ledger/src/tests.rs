@@ -224,6 +224,7 @@ fn a_pair_of_versions_is_known_by_what_went_well_and_rehearsals_are_told_apart()
             passed,
             by: "ops".to_owned(),
             note: None,
+            twin: None,
         })
     };
     let migration = |outcome, rehearsal| {

@@ -29,6 +29,7 @@ pub mod raw;
 pub mod secret_xml;
 mod session;
 mod stops;
+mod virtio_queues;
 pub mod volume_xml;
 
 use std::{sync::Arc, time::Duration};

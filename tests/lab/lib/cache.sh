@@ -33,20 +33,32 @@ cache_sweep() {
   done
 }
 
-# One suite a process, for they spend half their time waiting for the network.
+# For the hosts that are to be started. A base is built once, before the roots that share it.
 cache_build_all() {
-  local suite job failed=0 jobs=()
-  for suite in $(printf '%s\n' "${HOST_SUITE[@]}" | sort -u); do
-    [[ -d $(root_path "$suite") ]] && continue
-    "${CONTAINED[@]}" "$LAB_DIR/lab" internal build_root "$suite" &
+  local host suites=() bases=("$OLDEST_SUITE")
+  for host in "${HOSTS[@]}"; do
+    suites+=("${HOST_SUITE[$host]}")
+    bases+=("$(base_suite "${HOST_SUITE[$host]}")")
+  done
+  cache_build_each base "${bases[@]}"
+  cache_build_each root "${suites[@]}"
+  [[ -d $(parts_path) ]] || "${CONTAINED[@]}" "$LAB_DIR/lab" internal build_parts
+  [[ -d $(image_path) ]] || "${CONTAINED[@]}" "$LAB_DIR/lab" internal build_image
+}
+
+# cache_build_each base|root SUITE...: one suite a process, for they spend half their time waiting for the network.
+cache_build_each() {
+  local what=$1 suite job failed=0 jobs=()
+  shift
+  for suite in $(printf '%s\n' "$@" | sort -u); do
+    [[ -d $("${what}_path" "$suite") ]] && continue
+    "${CONTAINED[@]}" "$LAB_DIR/lab" internal "build_$what" "$suite" &
     jobs+=($!)
   done
   for job in "${jobs[@]}"; do
     wait "$job" || failed=1
   done
   ((failed == 0)) || die "a root file system could not be built; the log named above has the reason"
-  [[ -d $(parts_path) ]] || "${CONTAINED[@]}" "$LAB_DIR/lab" internal build_parts
-  [[ -d $(image_path) ]] || "${CONTAINED[@]}" "$LAB_DIR/lab" internal build_image
 }
 
 # A build step has its own mounts and processes, and dies with the `up` that wanted it. Not a function: in the

@@ -2,13 +2,22 @@
 # Root file systems of the hosts: a bare Debian of the suite, then the same with libvirt, QEMU and sshd.
 
 root_recipe_base() { echo "$1"; declare -f root_fill_base; }
-root_recipe_host() { root_recipe_base "$1"; declare -f root_fill_host root_copy root_apt; echo "${HOST_PACKAGES[@]}"; }
-
-internal_build_root() {
-  local suite=$1
-  [[ -d $(base_path "$suite") ]] || cache_build "$(base_path "$suite")" root_fill_base "$suite"
-  cache_build "$(root_path "$suite")" root_fill_host "$suite"
+root_recipe_host() {
+  root_recipe_base "$(base_suite "$1")"
+  declare -f root_fill_host root_copy root_apt
+  echo "${HOST_PACKAGES[@]}" "${SUITE_PACKAGES[$(base_suite "$1")]:-}"
+  if is_backports "$1"; then
+    declare -f root_add_backports
+    echo "$1" "${BACKPORTED_SOURCES[@]}" "${BACKPORTED_PACKAGES[@]}"
+  fi
 }
+
+is_backports() { [[ $1 == *-backports ]]; }
+base_suite() { echo "${1%-backports}"; }
+
+internal_build_base() { cache_build "$(base_path "$1")" root_fill_base "$1"; }
+
+internal_build_root() { cache_build "$(root_path "$1")" root_fill_host "$1"; }
 
 root_fill_base() {
   local suite=$1 root=$2 script=
@@ -18,9 +27,16 @@ root_fill_base() {
 }
 
 root_fill_host() {
-  local suite=$1 root=$2
-  root_copy "$suite" "$root"
-  root_apt "$root" install "${HOST_PACKAGES[@]}"
+  local suite=$1 root=$2 base packages
+  base=$(base_suite "$suite")
+  # shellcheck disable=SC2206 # a list of packages
+  packages=("${HOST_PACKAGES[@]}" ${SUITE_PACKAGES[$base]:-})
+  root_copy "$base" "$root"
+  if is_backports "$suite"; then
+    root_add_backports "$suite" "$root"
+    packages+=("${BACKPORTED_PACKAGES[@]}")
+  fi
+  root_apt "$root" install "${packages[@]}"
   # bookworm's packages leave these out without a running system; trixie's make them.
   root_chroot "$root" sh -ec '
       getent group libvirt-qemu >/dev/null || groupadd --system libvirt-qemu
@@ -29,6 +45,14 @@ root_fill_host() {
       rm -f /etc/ssh/ssh_host_* /etc/machine-id /etc/resolv.conf
       mkdir -p /lab /etc/libvirt/hooks'
   rm -rf "$root"/var/cache/apt/*.bin "$root"/var/cache/apt/archives/*.deb
+}
+
+# Newer packages of a few sources, and of nothing else.
+root_add_backports() {
+  local suite=$1 root=$2
+  echo "deb $(debian_mirror) $suite main" >"$root/etc/apt/sources.list.d/backports.list"
+  printf 'Package: %s\nPin: release n=%s\nPin-Priority: 600\n' "$(printf 'src:%s ' "${BACKPORTED_SOURCES[@]}")" "$suite" \
+    >"$root/etc/apt/preferences.d/backports"
 }
 
 # root_copy SUITE ROOT: a base to add packages to.

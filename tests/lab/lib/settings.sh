@@ -6,16 +6,23 @@ LAB_CACHE=${VMGATE_LAB_CACHE:-${HOME:-/root}/.cache/vmgate-lab}
 LAB_NAME=${VMGATE_LAB_NAME:-}
 LAB_STATE=${VMGATE_LAB_STATE:-/run/vmgate-lab${LAB_NAME:+-$LAB_NAME}}
 
-HOSTS=(a b)        # those that `lab up` starts
-FURTHER_HOSTS=(c)  # those that it starts only when they are named, since each costs memory and time
+HOSTS=(a b)         # those that `lab up` starts
+FURTHER_HOSTS=(c d) # those that it starts only when they are named, since each costs memory and time
 ALL_HOSTS=("${HOSTS[@]}" "${FURTHER_HOSTS[@]}")
-declare -A HOST_SUITE=([a]=bookworm [b]=trixie [c]=trixie)
-declare -A HOST_NUMBER=([a]=1 [b]=2 [c]=3)
+declare -A HOST_SUITE=([a]=bookworm [b]=trixie [c]=trixie [d]=trixie-backports)
+declare -A HOST_NUMBER=([a]=1 [b]=2 [c]=3 [d]=4)
 OLDEST_SUITE=bookworm # guests are made of this one, so that every host can run them
 
 # Packages that vmgate and its rules look for on a host, in addition to libvirt and QEMU.
 HOST_PACKAGES=(libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86
-  iproute2 openssh-server procps ethtool iputils-ping tini)
+  ovmf swtpm swtpm-tools iproute2 openssh-server procps ethtool iputils-ping tini)
+# What bookworm has inside libvirt-daemon and qemu-system-common.
+declare -A SUITE_PACKAGES=([trixie]="libvirt-daemon-driver-network libvirt-daemon-driver-nwfilter
+  libvirt-daemon-driver-secret libvirt-daemon-driver-storage virtiofsd")
+# What a suite called *-backports takes newer than its base has it, and the versions. Backports keeps no older ones: once it
+# has moved on, building says so, and these versions want raising.
+BACKPORTED_SOURCES=(qemu libvirt seabios)
+BACKPORTED_PACKAGES=('qemu-system-x86=1:11.1.*' 'libvirt-daemon=12.9.*')
 GUEST_PACKAGES=(busybox-static qemu-guest-agent kmod)
 GUEST_KERNEL=linux-image-cloud-amd64
 

@@ -1,16 +1,22 @@
 //! Parser of libvirt's domain XML: the parts of the VM's configuration that matter for a move.
 
+pub mod accounts;
 mod components;
 mod devices;
 mod elements;
 mod hardware;
+mod host_devices;
 mod memory;
+mod opened;
 mod requirements;
+pub mod twin;
 
+pub use elements::{accounts as accounts_of_domain, place};
+pub use opened::UserLabel;
 use roxmltree::Node;
 use vmgate_facts::{
-    Accelerator, BootFile, CpuMode, Firmware, HostDevice, Placement, Tpm, Uuid, VmComponent, VmDisk,
-    VmListener, VmNic, text::plain,
+    Accelerator, BootFile, CpuMode, Firmware, HostDevice, OpenedFile, Placement, Tpm, Uuid, VmComponent,
+    VmDisk, VmListener, VmNic, text::plain,
 };
 
 /// Name of the channel on which QEMU's guest agent listens.
@@ -78,6 +84,10 @@ pub struct DomainConfig {
     pub launch_security: Option<String>,
     /// Files that QEMU opens at its start.
     pub boot_files: Vec<BootFile>,
+    /// Label that decides under which user QEMU runs.
+    pub user_label: UserLabel,
+    /// Files of devices that QEMU opens as its own user.
+    device_files: Vec<OpenedFile>,
     /// Models of security labels.
     pub security_models: Vec<String>,
     /// Secrets, by UUID or usage.
@@ -141,7 +151,7 @@ pub fn parse(xml: &str) -> Result<DomainConfig, roxmltree::Error> {
         }),
         nics: devices_named("interface").map(devices::nic).collect(),
         disks: devices_named("disk").filter_map(devices::disk).collect(),
-        host_devices: devices.map(devices::host_devices).unwrap_or_default(),
+        host_devices: devices.map(host_devices::of).unwrap_or_default(),
         threads_per_socket: cpu.map_or(1, hardware::threads_per_socket),
         cpu_features: cpu.map(hardware::demanded_features).unwrap_or_default(),
         tsc_frequency_hertz: hardware::tsc_frequency(domain),
@@ -156,6 +166,8 @@ pub fn parse(xml: &str) -> Result<DomainConfig, roxmltree::Error> {
             .into_iter()
             .chain(devices.map(requirements::backend_files).unwrap_or_default())
             .collect(),
+        user_label: opened::user_label(domain),
+        device_files: devices.map(opened::device_files).unwrap_or_default(),
         security_models: requirements::security_models(domain),
         secrets: requirements::secrets(domain),
         listeners: devices.map(requirements::listeners).unwrap_or_default(),
@@ -180,7 +192,16 @@ impl DomainConfig {
                 disk.backing_formats.clone_from(&now.backing_formats);
             }
         }
-        Self { memory_bytes: live.memory_bytes, vcpus: live.vcpus, ..self }
+        // Where a network gives a virtual function of its pool, only live XML shows the device.
+        let from_pool = |device: &HostDevice| {
+            device.kind == "pci" && !self.host_devices.iter().any(|sent| sent.address == device.address)
+        };
+        let host_devices = live
+            .host_devices
+            .iter()
+            .map(|device| HostDevice { from_pool: from_pool(device), ..device.clone() })
+            .collect();
+        Self { memory_bytes: live.memory_bytes, vcpus: live.vcpus, host_devices, ..self }
     }
 }
 
