@@ -51,7 +51,6 @@ const NOT_ON_HOSTS: &[&str] = &[
     "vmgate-verdict",
     "vmgate-judge",
     "vmgate-forecast",
-    "vmgate-documents",
     "vmgate-reach",
     "vmgate-libvirt",
     "vmgate-ledger",

@@ -37,7 +37,7 @@ pub(super) struct Check {
     /// Check every move of this change
     #[arg(long, value_name = "FILE")]
     #[cfg_attr(feature = "libvirt", arg(conflicts_with_all = ["vm", "from", "to", "migrate_address", "guest"]))]
-    #[arg(conflicts_with_all = ["change_id", "longest_blackout", "deadline", "bandwidth_limit", "rehearsal"])]
+    #[arg(conflicts_with_all = ["change_id", "longest_blackout", "network_dark", "deadline", "bandwidth_limit", "rehearsal"])]
     change: Option<PathBuf>,
     #[command(flatten)]
     time: options::EvaluationTime,

@@ -167,6 +167,7 @@ impl Evacuate {
             title,
             window: self.window_start.zip(self.window_end),
             longest_blackout_seconds: self.goals.longest_blackout,
+            network_dark_seconds: self.goals.network_dark,
             deadline_seconds: self.goals.deadline,
         }
     }

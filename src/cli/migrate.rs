@@ -44,7 +44,7 @@ pub(super) struct Migrate {
     goals: Goals,
     /// Execute every move of this change, one after the other
     #[arg(long, value_name = "FILE", conflicts_with_all = ["vm", "from", "to", "migrate_address", "guest"])]
-    #[arg(conflicts_with_all = ["change_id", "longest_blackout", "deadline", "bandwidth_limit", "rehearsal"])]
+    #[arg(conflicts_with_all = ["change_id", "longest_blackout", "network_dark", "deadline", "bandwidth_limit", "rehearsal"])]
     change: Option<PathBuf>,
     /// Saved verdict, signed by `vmgate verdict sign`, that replaces the first check; may be repeated. The
     /// facts are still collected again just before the start, and the verdict on them must be GO

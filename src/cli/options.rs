@@ -226,6 +226,10 @@ pub(super) struct Goals {
     /// Longest acceptable blackout of the guest, in seconds [default: 0.3]
     #[arg(long, value_name = "SECONDS", value_parser = positive)]
     pub longest_blackout: Option<f64>,
+    /// Dark time that you measured on the guest's network, in seconds: from the guest's start at the destination until its
+    /// network reaches it [default: derived from the hosts' bridges]
+    #[arg(long, value_name = "SECONDS", value_parser = positive)]
+    pub network_dark: Option<f64>,
     /// Longest acceptable duration of the migration, in seconds
     #[arg(long, value_name = "SECONDS", value_parser = positive)]
     pub deadline: Option<f64>,
@@ -243,6 +247,7 @@ impl Goals {
         Change {
             id: self.change_id.clone().or(change.id),
             longest_blackout_seconds: self.longest_blackout.unwrap_or(change.longest_blackout_seconds),
+            network_dark_seconds: self.network_dark.or(change.network_dark_seconds),
             deadline_seconds: self.deadline.or(change.deadline_seconds),
             bandwidth_limit_bytes_per_second: self
                 .bandwidth_limit

@@ -20,6 +20,8 @@ pub struct ChangeHeader {
     pub window: Option<(jiff::Timestamp, jiff::Timestamp)>,
     /// Longest accepted blackout of a guest, if not the default.
     pub longest_blackout_seconds: Option<f64>,
+    /// Dark time that was measured on the guests' network, in seconds; none to derive it.
+    pub network_dark_seconds: Option<f64>,
     /// Longest accepted duration of a migration.
     pub deadline_seconds: Option<f64>,
 }
@@ -69,6 +71,7 @@ impl Proposal<'_> {
             title: self.header.title.clone(),
             window: self.header.window,
             longest_blackout_seconds: self.header.longest_blackout_seconds,
+            network_dark_seconds: self.header.network_dark_seconds,
             deadline_seconds: self.header.deadline_seconds,
             per_source: number(limits.outgoing_per_host),
             per_destination: number(limits.incoming_per_host),

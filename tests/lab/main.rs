@@ -15,6 +15,7 @@ mod authority;
 mod campaign;
 mod check;
 mod collect;
+mod dark;
 mod dirtying;
 mod faults;
 mod fleet;

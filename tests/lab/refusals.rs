@@ -1,6 +1,8 @@
 //! Predictions of vmgate, and the answers of libvirt and QEMU: one guest per case, on two real hosts. The table in
 //! docs/refusals.md is written by this test.
 
+mod destination;
+
 use std::{
     fmt::Write as _,
     fs,
@@ -14,6 +16,7 @@ use serde_json::Value;
 use crate::harness::{Guest, a_to_b, b_to_a, lab, setting, vmgate, words};
 
 /// One obstacle to a move.
+#[derive(Clone)]
 struct Case {
     /// Description for people.
     what: &'static str,
@@ -36,6 +39,7 @@ struct Case {
 }
 
 /// Answer of libvirt to the move.
+#[derive(Clone)]
 enum Answer {
     /// libvirt refuses; its message contains this text.
     Refuses(&'static str),
@@ -435,7 +439,7 @@ fn libvirt_refuses_what_vmgate_foretells_and_for_that_reason() {
     // One case alone, by the name of its guest; its row takes the place of the old one.
     let only = std::env::var("VMGATE_REFUSAL").ok();
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/refusals.md");
-    let cases = cases();
+    let cases = [cases(), destination::cases()].concat();
     let mut wrong = Vec::new();
     for case in cases.iter().filter(|case| only.as_deref().is_none_or(|guest| guest == case.guest)) {
         let begin = Instant::now();

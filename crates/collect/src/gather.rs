@@ -10,8 +10,8 @@ use std::{
 
 use jiff::Timestamp;
 use thiserror::Error;
-use vmgate_facts::{Cause, Change, Fact, Facts, Guest, Host, UdpCapture, Unknown, Uri, Uuid};
-use vmgate_libvirt::{Domain, Hypervisor, LibvirtError};
+use vmgate_facts::{Cause, Change, Fact, Facts, Guest, Host, QemuUser, UdpCapture, Unknown, Uri, Uuid};
+use vmgate_libvirt::{Domain, Hypervisor, LibvirtError, domain_xml::DomainConfig};
 use vmgate_probe::{
     host::PeerProbe,
     path::{self, PathEnd},
@@ -97,13 +97,13 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
     }
     let clock = Clock::starting_at(now);
     let ways = ProbeTransports::to_hosts_of(request);
-    let (destination, names) = start_destination(request, clock);
+    let (destination, names, users) = start_destination(request, clock);
     let (details_sender, source_details) = channel();
     let (measuring, quiet) = channel();
     let probes = host_probes::start(
         request,
         &ways,
-        ProbeInputs { destination_name: names, source_details, quiet },
+        ProbeInputs { destination_name: names, destination_user: users, source_details, quiet },
         clock,
     );
     let (source, domain, vm) = match vm_at_source(request) {
@@ -122,6 +122,8 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
         source_name: hostname.known().cloned(),
         vms: vm.uuid.clone().into_iter().collect(),
         files: needed_files::of(&vm.config),
+        opened: vm.config.as_ref().map(DomainConfig::opened_files).unwrap_or_default(),
+        qemu_user: vm.config.as_ref().and_then(|config| config.user_label.user.clone()),
     });
     let parallel = ParallelWork::start(request, &ways.source, &domain, &vm, clock);
     let libvirt_limit = host_probes::libvirt_limit(&domain);
@@ -240,13 +242,14 @@ fn same_host(request: &CollectRequest, why: String) -> CollectError {
 
 type ConnectedDestination = (Hypervisor, host::LibvirtAnswers);
 
-/// Starts asking the destination's libvirt. Also returns the channel for its host name, which is asked first since the
-/// source must resolve it.
+/// Starts asking the destination's libvirt. Also returns channels for what the probes need of it: its host name, which is
+/// asked first since the source must resolve it, and the user that runs QEMU.
 fn start_destination(
     request: &CollectRequest,
     clock: Clock,
-) -> (Worker<ConnectedDestination>, Receiver<String>) {
+) -> (Worker<ConnectedDestination>, Receiver<String>, Receiver<Fact<QemuUser>>) {
     let (sender, names) = channel();
+    let (tell_user, users) = channel();
     let (uri, timeout) = (request.to.clone(), request.timeout);
     let libvirt = Worker::start(clock, move || {
         let hypervisor = Hypervisor::open(&uri, timeout)?;
@@ -255,10 +258,12 @@ fn start_destination(
             // After an error at the source the receiver is gone.
             let _ = sender.send(name.clone());
         }
-        let answers = host::ask(&hypervisor, &uri, hostname);
+        let answers = host::ask_and_tell(&hypervisor, &uri, hostname, |user| {
+            let _ = tell_user.send(user.clone());
+        });
         Ok((hypervisor, answers))
     });
-    (libvirt, names)
+    (libvirt, names, users)
 }
 
 /// Answers of the destination's libvirt, and the connection.

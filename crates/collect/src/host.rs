@@ -1,6 +1,6 @@
 //! Facts of a host, merged from the answers of libvirt and the host probe.
 
-use vmgate_facts::{Cause, Fact, Host, Unknown, Uri, Uuid, VirtualNetwork, text::plain};
+use vmgate_facts::{Cause, Fact, Host, QemuUser, Unknown, Uri, Uuid, VirtualNetwork, text::plain};
 use vmgate_libvirt::{
     GuestSummary, Hypervisor, LibvirtError, LibvirtErrorKind,
     capabilities::{self, Capabilities, GuestArch},
@@ -27,6 +27,16 @@ pub(super) struct LibvirtAnswers {
 
 /// Asks libvirt for all facts of a host. The caller gives `hostname`, which it needs first.
 pub(super) fn ask(hypervisor: &Hypervisor, uri: &Uri, hostname: Fact<String>) -> LibvirtAnswers {
+    ask_and_tell(hypervisor, uri, hostname, |_| {})
+}
+
+/// Asks like [`ask`], and tells the user that runs QEMU as soon as that is known.
+pub(super) fn ask_and_tell(
+    hypervisor: &Hypervisor,
+    uri: &Uri,
+    hostname: Fact<String>,
+    tell_user: impl FnOnce(&Fact<QemuUser>),
+) -> LibvirtAnswers {
     let mut asker = Asker::default();
     let capabilities = asker.ask(|| hypervisor.capabilities_xml()).and_then(|xml| {
         capabilities::parse(&xml).map_or_else(
@@ -34,6 +44,9 @@ pub(super) fn ask(hypervisor: &Hypervisor, uri: &Uri, hostname: Fact<String>) ->
             Fact::Known,
         )
     });
+    let qemu_user =
+        named_in(&capabilities, "user of QEMU (no label of the model dac)", |known| known.qemu_user);
+    tell_user(&qemu_user);
     let plain_names = |names: Vec<String>| names.iter().map(|name| plain(name)).collect();
     let virtual_networks = asker.ask(|| virtual_networks(hypervisor));
     let guests = asker.ask(|| hypervisor.guests());
@@ -54,6 +67,7 @@ pub(super) fn ask(hypervisor: &Hypervisor, uri: &Uri, hostname: Fact<String>) ->
         network_filters: asker.ask(|| none_without_driver(hypervisor.network_filters())).map(plain_names),
         secrets: asker.ask(|| none_without_driver(hypervisor.secret_xmls())).map(|xmls| secret_names(&xmls)),
         storage_pools: asker.ask(|| none_without_driver(hypervisor.active_storage_pools())).map(plain_names),
+        qemu_user,
         security_models: capabilities.as_ref().map(|known| known.security_models.clone()),
         tsc: capabilities.as_ref().map(|known| known.tsc.clone()),
         active_vms: active,
@@ -121,6 +135,7 @@ pub(super) fn unreachable(uri: &Uri, why: &Unknown) -> LibvirtAnswers {
         network_filters: Fact::Unknown(why.clone()),
         secrets: Fact::Unknown(why.clone()),
         storage_pools: Fact::Unknown(why.clone()),
+        qemu_user: Fact::Unknown(why.clone()),
         security_models: Fact::Unknown(why.clone()),
         tsc: Fact::Unknown(why.clone()),
         active_vms: Fact::Unknown(why.clone()),

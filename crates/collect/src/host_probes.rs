@@ -11,7 +11,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use vmgate_facts::{Cause, Fact, PathNic, Unknown, Uuid};
+use vmgate_facts::{Cause, Fact, OpenedFile, PathNic, QemuUser, Unknown, Uuid};
 use vmgate_libvirt::{Domain, Hypervisor};
 use vmgate_probe::{
     host::{
@@ -107,12 +107,18 @@ pub(super) struct SourceDetails {
     pub(super) vms: Vec<Uuid>,
     /// Paths that the VM needs at both hosts.
     pub(super) files: Vec<String>,
+    /// Files of these that QEMU opens as its own user.
+    pub(super) opened: Vec<OpenedFile>,
+    /// User of the VM itself; none for the user of the host.
+    pub(super) qemu_user: Option<Fact<QemuUser>>,
 }
 
 /// Inputs that arrive while the probes run.
 pub(super) struct ProbeInputs {
     /// Host name of the destination, from its libvirt.
     pub(super) destination_name: Receiver<String>,
+    /// User that runs QEMU at the destination, from its libvirt.
+    pub(super) destination_user: Receiver<Fact<QemuUser>>,
     pub(super) source_details: Receiver<SourceDetails>,
     /// Closes when all other measurements are over.
     pub(super) quiet: Receiver<()>,
@@ -163,6 +169,8 @@ fn look(request: &CollectRequest, ways: &ProbeTransports, told: &ProbeInputs, cl
         HostQuestions {
             resolve: about.source_name,
             files: about.files.clone(),
+            opened: about.opened,
+            qemu_user: about.qemu_user.unwrap_or_else(|| user_at(&told.destination_user, timeout)),
             peer: back,
             ..HostQuestions::default()
         },
@@ -198,6 +206,16 @@ fn look(request: &CollectRequest, ways: &ProbeTransports, told: &ProbeInputs, cl
         source,
         destination,
     }
+}
+
+/// User that runs QEMU at the destination, which its libvirt tells at the beginning of its answers.
+fn user_at(told: &Receiver<Fact<QemuUser>>, timeout: Duration) -> Fact<QemuUser> {
+    told.recv_timeout(timeout).unwrap_or_else(|_| {
+        Fact::unknown(
+            Cause::HostUnreachable,
+            "the destination's libvirt did not tell under which user it runs QEMU",
+        )
+    })
 }
 
 /// Asks a probe that has answered before for all other facts. If the probe fails now, its first answer is kept. Facts of

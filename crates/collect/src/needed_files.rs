@@ -18,5 +18,7 @@ fn of_one(config: &DomainConfig) -> Vec<String> {
         std::iter::once(&firmware.loader).chain(&firmware.nvram).chain(&firmware.nvram_template)
     });
     let tpm = config.tpm.iter().filter_map(|tpm| tpm.state_folder.as_ref());
-    disks.chain(boot).chain(firmware).chain(tpm).filter(|path| path.starts_with('/')).cloned().collect()
+    let opened = config.opened_files().into_iter().map(|file| file.path);
+    let named = disks.chain(boot).chain(firmware).chain(tpm).cloned();
+    named.chain(opened).filter(|path| path.starts_with('/')).collect()
 }

@@ -155,6 +155,14 @@ fn qemu_version(
     })
 }
 
+/// Facts that the configuration holds alone.
+#[cfg(feature = "fuzzing")]
+pub(super) fn of_configuration(config: &Fact<DomainConfig>) -> Vm {
+    let mut facts = Vm::default();
+    fill(&mut facts, config);
+    facts
+}
+
 /// Fills in the facts that the domain XML holds.
 fn fill(facts: &mut Vm, config: &Fact<DomainConfig>) {
     /// A part of the configuration; unknown where the configuration lacks it.
@@ -200,6 +208,7 @@ fn fill(facts: &mut Vm, config: &Fact<DomainConfig>) {
     facts.tpm = part(config, "TPM", |config| Some(config.tpm.clone()));
     facts.launch_security = part(config, "launch security", |config| Some(config.launch_security.clone()));
     facts.boot_files = part(config, "file", |config| Some(config.boot_files.clone()));
+    facts.opened_files = part(config, "file", |config| Some(config.opened_files()));
     facts.security_models = part(config, "label", |config| Some(config.security_models.clone()));
     facts.secrets = part(config, "secret", |config| Some(config.secrets.clone()));
     facts.listeners = part(config, "device", |config| Some(config.listeners.clone()));

@@ -3,7 +3,7 @@
 //! All documents are read in the same way: parsed with the position of every node, checked against the JSON Schema of a
 //! Rust type, and all problems of a file are shown together in the style of rustc, with a caret and a way out. An unknown
 //! field is an error. What programs write is read here too, in the same bounds and without a shape. Knows the form of a document and never its meaning; the only I/O is to read the file that is named.
-//! For every crate that reads what people write; the programs on hosts do without it.
+//! For every crate that reads what people write.
 //!
 //! Walls, which the compiler keeps:
 //!

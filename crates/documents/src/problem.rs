@@ -109,6 +109,14 @@ impl Problem {
         Some((before.matches('\n').count() + 1, before.get(line_start..)?.chars().count() + 1))
     }
 
+    /// Message and position, without the way out.
+    pub fn in_one_line(&self) -> String {
+        match self.position() {
+            Some((line, column)) => format!("{} at line {line} column {column}", self.message()),
+            None => format!("it {}", self.message()),
+        }
+    }
+
     /// Renders the problem with excerpt, caret and hint.
     pub fn render(&self, color: bool) -> String {
         let level = if self.0.warning { Level::WARNING } else { Level::ERROR };

@@ -22,18 +22,11 @@ pub fn program_document<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> 
         return serde_json::from_slice(bytes).map_err(wrong);
     }
     let file =
-        SourceFile::bounded("", bytes.to_vec(), LARGEST_YAML).map_err(|problem| in_one_line(&problem))?;
+        SourceFile::bounded("", bytes.to_vec(), LARGEST_YAML).map_err(|problem| problem.in_one_line())?;
     let Parsed { node, problems } = parse(&file);
     match (node, problems.first()) {
         (Some(node), None) => serde_json::from_value(node.to_json()).map_err(wrong),
-        (_, problem) => Err(problem.map(in_one_line).unwrap_or_default()),
-    }
-}
-
-fn in_one_line(problem: &Problem) -> String {
-    match problem.position() {
-        Some((line, column)) => format!("{} at line {line} column {column}", problem.message()),
-        None => format!("it {}", problem.message()),
+        (_, problem) => Err(problem.map(Problem::in_one_line).unwrap_or_default()),
     }
 }
 

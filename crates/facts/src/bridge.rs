@@ -4,6 +4,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Fact;
+
 /// A software bridge of a host: the kernel's (/sys/class/net/NAME/bridge) or one of Open vSwitch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
@@ -27,6 +29,46 @@ pub struct Bridge {
     /// Time between two general queries of the bridge's own querier.
     #[schemars(example = 125.0)]
     pub multicast_query_interval_seconds: f64,
+    /// Spanning tree protocol of the bridge; `none` where it has none.
+    #[schemars(example = &"none")]
+    #[serde(default)]
+    pub spanning_tree: Fact<SpanningTree>,
+    /// Time for which the bridge lets a new port listen, and again lets it learn, before the port forwards.
+    #[schemars(example = 15.0)]
+    #[serde(default)]
+    pub forward_delay_seconds: Fact<f64>,
+    /// Party that decides where the bridge forwards to; `itself` for a bridge that learns from the packets it sees.
+    #[schemars(example = &"itself")]
+    #[serde(default)]
+    pub controlled_by: Fact<BridgeController>,
+}
+
+/// Spanning tree protocols of a bridge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SpanningTree {
+    /// None: a new port forwards at once.
+    None,
+    /// STP (IEEE 802.1D): a new port listens and learns, for the forward delay each.
+    Stp,
+    /// RSTP (IEEE 802.1D-2004), or the protocol of a program outside the kernel such as mstpd: a new port forwards at once
+    /// if it counts as an edge, else as late as with STP.
+    Rstp,
+}
+
+/// Parties that decide where a bridge forwards to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BridgeController {
+    /// The bridge learns by itself.
+    Itself,
+    /// A control plane that tells the bridge's overlay ports what is behind them (EVPN): a port with tunnels does not
+    /// learn, or answers for neighbours.
+    Evpn,
+    /// OVN, by the flows of its controller.
+    Ovn,
+    /// Another controller of Open vSwitch (OpenFlow), or none that answers (fail mode secure).
+    Openflow,
 }
 
 /// Kinds of bridge.

@@ -15,6 +15,9 @@ pub struct Change {
     /// Longest blackout (silence of the guest) that the operator accepts.
     #[schemars(example = 0.3)]
     pub longest_blackout_seconds: f64,
+    /// Dark time that the operator measured on the guest's network; absent where it is derived from the bridges.
+    #[schemars(example = 2.5)]
+    pub network_dark_seconds: Option<f64>,
     /// Longest duration of the whole migration that the operator accepts; absent for no limit.
     #[schemars(example = 600.0)]
     pub deadline_seconds: Option<f64>,
@@ -39,6 +42,7 @@ impl Default for Change {
         Self {
             id: None,
             longest_blackout_seconds: 0.3,
+            network_dark_seconds: None,
             deadline_seconds: None,
             bandwidth_limit_bytes_per_second: None,
             settings: MigrationSettings::default(),

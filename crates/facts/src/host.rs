@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Bond, Bridge, Duplex, Fact, HostFile, HostJob, HostMemory, HostVm, HugePages, MachineType, MemoryClaims,
-    NumaNode, StatefulFilter, Tsc, Uuid, Version, VirtualNetwork,
+    NumaNode, QemuUser, StatefulFilter, Tsc, Uuid, Version, VirtualNetwork,
 };
 
 /// A hypervisor host, source or destination.
@@ -56,6 +56,8 @@ pub struct Host {
     /// Models of security labels that this host's libvirt sets, such as dac or apparmor.
     #[schemars(example = vec!["dac", "apparmor"])]
     pub security_models: Fact<Vec<String>>,
+    /// User and group as which this host's libvirt starts QEMU, unless a VM has its own.
+    pub qemu_user: Fact<QemuUser>,
     /// Secrets that this host's libvirt holds, by UUID and by usage.
     #[schemars(example = vec!["6a1f3d0e-1111-4222-8333-000000000009"])]
     pub secrets: Fact<Vec<String>>,

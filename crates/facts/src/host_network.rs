@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Fact;
+
 /// Active libvirt network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
@@ -13,6 +15,11 @@ pub struct VirtualNetwork {
     /// Bridge that the network attaches interfaces to; absent where the network has none.
     #[schemars(example = &"virbr0")]
     pub bridge: Option<String>,
+    /// Forwarding beyond the network, as libvirt names it: bridge, nat, route, open, private, vepa, passthrough, hostdev;
+    /// `isolated` where the network has none.
+    #[schemars(example = &"nat")]
+    #[serde(default)]
+    pub forward: Fact<String>,
     /// MTU that the network sets on interfaces; absent where the network sets none.
     #[schemars(example = 9000)]
     pub mtu_bytes: Option<u32>,

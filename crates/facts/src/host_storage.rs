@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{Fact, FileOpening};
+
 /// File or block device that the VM needs, as found on one host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
@@ -29,6 +31,9 @@ pub struct HostFile {
     /// identity can be determined.
     #[schemars(example = &"nfs4 /export/images 1234")]
     pub identity: Option<String>,
+    /// Permission of QEMU's user; only asked of the destination, for files that QEMU opens as its own user.
+    #[serde(default)]
+    pub opening: Fact<FileOpening>,
 }
 
 /// Kind of file at a path.

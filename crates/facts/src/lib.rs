@@ -27,8 +27,10 @@ mod flow;
 mod forecast;
 mod guest;
 mod guest_memory;
+mod guest_network;
 mod history;
 mod host;
+mod host_access;
 mod host_guests;
 mod host_memory;
 mod host_network;
@@ -50,7 +52,7 @@ pub mod xml;
 
 use std::collections::BTreeMap;
 
-pub use bridge::{Bridge, BridgeKind, StatefulFilter};
+pub use bridge::{Bridge, BridgeController, BridgeKind, SpanningTree, StatefulFilter};
 pub use certificate::{Certificate, CertificateUse};
 pub use change::{Change, MigrationSettings};
 pub use collection_method::CollectionMethod;
@@ -66,8 +68,10 @@ pub use guest::{
 pub use guest_memory::{
     Allocation, GuestClock, GuestMemory, HugePageProcess, KernelBypass, MemoryPressure, UserSpaceDevice,
 };
+pub use guest_network::{DarkInterface, GuestNetwork};
 pub use history::{History, ObservedHour, PastMigration, VersionPair};
 pub use host::{DeviceModels, Host, Nic, NicKind, Route};
+pub use host_access::{FileOpening, OpenedFile, QemuUser};
 pub use host_guests::{HostJob, HostVm, MachineType, Tsc};
 pub use host_memory::{HostMemory, HugePageClaim, HugePages, MemoryClaims, NumaNode};
 pub use host_network::VirtualNetwork;

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Certificate, Fact, Goodput, MigrationPorts, NicKind, Shaper};
+use super::{Certificate, Fact, Goodput, GuestNetwork, MigrationPorts, NicKind, Shaper};
 
 /// Network path of the migration traffic.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -59,6 +59,8 @@ pub struct MigrationPath {
     pub goodput_bytes_per_second: Fact<u64>,
     /// Measurement of the goodput, with its spread.
     pub goodput: Fact<Goodput>,
+    /// The guest's own network during the move.
+    pub guest_network: Fact<GuestNetwork>,
 }
 
 /// Transport of the VM's memory from QEMU to QEMU.

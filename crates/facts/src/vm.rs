@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BootFile, Fact, Firmware, Placement, Tpm, Uuid, Version, VmComponent, VmListener, trace::DirtyTrace,
+    BootFile, Fact, Firmware, OpenedFile, Placement, Tpm, Uuid, Version, VmComponent, VmListener,
+    trace::DirtyTrace,
 };
 
 /// The VM that is to move: its configuration and what it does now.
@@ -78,6 +79,8 @@ pub struct Vm {
     pub launch_security: Fact<Option<String>>,
     /// Files of the host that QEMU opens when the VM starts.
     pub boot_files: Fact<Vec<BootFile>>,
+    /// Files and devices of the host that QEMU opens as its own user.
+    pub opened_files: Fact<Vec<OpenedFile>>,
     /// Devices, image formats and settings that QEMU must be able to migrate, each once.
     pub components: Fact<Vec<VmComponent>>,
     /// Models of the security labels under which the VM runs, such as dac or apparmor.
@@ -218,6 +221,10 @@ pub struct VmNic {
     /// Tap or other device on the host that carries the interface's traffic; absent where there is none.
     #[schemars(example = &"vnet3")]
     pub tap: Option<String>,
+    /// True if the tap must exist before the VM starts: its configuration lets nobody create it (`managed='no'`).
+    #[schemars(example = false)]
+    #[serde(default)]
+    pub tap_must_exist: bool,
     /// Device model that the guest sees.
     #[schemars(example = &"virtio")]
     pub model: Option<String>,

@@ -20,6 +20,7 @@ pub mod budget;
     reason = "numbers of forecasts are small and above zero"
 )]
 pub mod conformal;
+mod dark;
 mod history;
 mod precopy;
 mod predict;
@@ -50,7 +51,8 @@ pub fn derive(mut facts: Facts, catalogues: &Catalogues) -> (Facts, Forecast) {
             }
         }
     }
-    let forecast = predict::forecast(&mut facts);
+    let mut forecast = predict::forecast(&mut facts);
+    dark::derive(&mut facts, &mut forecast);
     (facts, forecast)
 }
 

@@ -110,6 +110,9 @@ fn replayed(facts: &Facts, evidence: &Evidence, assumed: &Forecast) -> Option<Fo
         sent_bytes: figure(replay.bytes),
         rounds: figure(replay.rounds),
         blackout_seconds: figure(replay.blackout_seconds),
+        // With the dark time, once that is derived.
+        silence_seconds: Fact::default(),
+        silence_parts: Fact::default(),
         downtime_limit_seconds: Fact::Known(advice.settings.downtime_limit_seconds),
         throttle_pause_seconds: Fact::Known(throttle_pause_seconds),
         dirty_to_bandwidth_ratio: assumed.dirty_to_bandwidth_ratio.clone(),

@@ -13,7 +13,7 @@ use super::{
 };
 
 /// The fixtures of the rules are facts files like any other.
-fn fixture(name: &str) -> Facts {
+pub(crate) fn fixture(name: &str) -> Facts {
     let path = format!("{}/../../rules/fixtures/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
     serde_yaml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }

@@ -3,11 +3,12 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_saphyr::{Budget, Options};
+use serde_json::{Map, Value};
 use thiserror::Error;
 use vmgate_attest::{CLOCK_SKEW, Permit, VerifiedVerdict};
-
+use vmgate_documents::{Problem, Shape, SourceFile};
 use vmgate_facts::Uuid;
 
 use super::{
@@ -21,9 +22,12 @@ use super::{
 /// Largest configuration file, bytes.
 const MOST: u64 = 64 << 10;
 
-/// Settings of a host for incoming migrations.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+static SHAPE: Shape<HookConfig> = Shape::new();
+
+/// Settings of a host for incoming migrations. In hook.yaml an unknown setting is an error; in the status of a host with a
+/// newer vmgate it is ignored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default)]
 pub struct HookConfig {
     /// Id of this format.
     pub schema: HookSchema,
@@ -35,20 +39,21 @@ pub struct HookConfig {
     #[serde(deserialize_with = "time_limit")]
     pub time_limit_seconds: f64,
     /// Size at which the log is rotated, 1 to 1024 MiB.
-    #[serde(deserialize_with = "log_size")]
+    #[schemars(range(min = 1, max = 1024))]
     pub log_mebibytes: u64,
     /// Longest time from the evaluation of a verdict to its end, 1 to 10080 minutes.
-    #[serde(deserialize_with = "lifetime")]
+    #[schemars(range(min = 1, max = 10_080))]
     pub max_lifetime_minutes: u32,
     /// Longest time that a verdict may have been evaluated later than now, as the clocks of two machines differ, 0 to 3600
     /// seconds.
-    #[serde(deserialize_with = "skew")]
+    #[schemars(range(min = 0, max = 3600))]
     pub max_clock_skew_seconds: u32,
     /// Demands on what a verdict rests on.
     #[serde(skip_serializing_if = "Demands::is_empty")]
     pub demand: Demands,
     /// Keys that are trusted, by the names of their files, with their limits; every key in the folder if absent.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "key_rules")]
+    #[schemars(with = "Option<BTreeMap<String, Option<KeyRule>>>")]
     pub keys: Option<BTreeMap<String, KeyRule>>,
     /// Keys and verdicts that are no longer believed.
     #[serde(skip_serializing_if = "Revoked::is_empty")]
@@ -56,7 +61,7 @@ pub struct HookConfig {
 }
 
 /// Ids of the format that this version reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub enum HookSchema {
     /// The first format.
     #[default]
@@ -65,10 +70,8 @@ pub enum HookSchema {
 }
 
 /// Enforcement mode of a host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-#[derive(strum::EnumString, strum::VariantNames)]
-#[strum(serialize_all = "kebab-case")]
 pub enum EnforcementMode {
     /// No migration comes in without a verdict.
     #[default]
@@ -78,10 +81,8 @@ pub enum EnforcementMode {
 }
 
 /// Fallback for a migration that the hook cannot decide on: an internal error, a timeout, or a missing file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-#[derive(strum::EnumString, strum::VariantNames)]
-#[strum(serialize_all = "kebab-case")]
 pub enum OnError {
     /// Refuse the migration.
     #[default]
@@ -137,16 +138,11 @@ impl HookConfig {
         let config: Self = if nothing {
             Self::default()
         } else {
-            let budget = Budget {
-                max_depth: 16,
-                max_nodes: 20_000,
-                max_anchors: 0,
-                max_aliases: 0,
-                ..Budget::default()
-            };
-            let options = Options { budget: Some(budget), with_snippet: false, ..Options::default() };
-            serde_saphyr::from_str_with_options(text, options)
-                .map_err(|error| with_proposal(&error.to_string()))?
+            SourceFile::new("hook.yaml", text.as_bytes())
+                .map_err(|problem| vec![problem])
+                .and_then(|file| SHAPE.read(&file, |_| Vec::new()))
+                .map_err(|problems| in_one_line(&problems))?
+                .0
         };
         for (name, rule) in config.keys.iter().flatten() {
             if let Some(host) = rule.sources.iter().find(|host| Uuid::parse(host).is_none()) {
@@ -212,12 +208,16 @@ impl HookConfig {
 
     /// The text of the file, with a comment on each setting.
     pub fn to_text(&self) -> String {
-        let word = |value: Result<String, serde_yaml::Error>| value.unwrap_or_default().trim().to_owned();
-        let policy = Policy { demand: &self.demand, keys: self.keys.as_ref(), revoked: &self.revoked };
-        let policy = match word(serde_yaml::to_string(&policy)) {
-            empty if empty == "{}" => String::new(),
-            policy => format!("# Demands on verdicts, limits of keys, and what is revoked.\n{policy}\n"),
-        };
+        let written = serde_json::to_value(self).unwrap_or_default();
+        let name = |setting: &str| written.get(setting).and_then(Value::as_str).unwrap_or_default();
+        let policy = ["demand", "keys", "revoked"].into_iter();
+        let policy: Map<_, _> =
+            policy.filter_map(|name| Some((name.to_owned(), written.get(name)?.clone()))).collect();
+        let mut rest = String::new();
+        if !policy.is_empty() {
+            rest.push_str("# Demands on verdicts, limits of keys, and what is revoked.\n");
+            put_block(&mut rest, "", &policy);
+        }
         format!(
             "# Settings for incoming migrations on this host; see docs/hook.md of vmgate. Read at each migration.\n\
              schema: vmgate/hook/v1\n\
@@ -232,9 +232,9 @@ impl HookConfig {
              # Longest life of a verdict, and how much later than now it may have been evaluated (clocks differ).\n\
              max-lifetime-minutes: {lifetime}\n\
              max-clock-skew-seconds: {skew}\n\
-             {policy}",
-            mode = word(serde_yaml::to_string(&self.mode)),
-            on_error = word(serde_yaml::to_string(&self.on_error)),
+             {rest}",
+            mode = name("mode"),
+            on_error = name("on-error"),
             limit = self.time_limit_seconds,
             size = self.log_mebibytes,
             lifetime = self.max_lifetime_minutes,
@@ -265,28 +265,26 @@ fn fallback_open(text: &str) -> bool {
     })
 }
 
-/// The part of the settings that has no defaults to show.
-#[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct Policy<'a> {
-    #[serde(skip_serializing_if = "Demands::is_empty")]
-    demand: &'a Demands,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    keys: Option<&'a BTreeMap<String, KeyRule>>,
-    #[serde(skip_serializing_if = "Revoked::is_empty")]
-    revoked: &'a Revoked,
+/// Writes fields as YAML, one a line: what is no mapping is the same in JSON.
+fn put_block(text: &mut String, indent: &str, fields: &Map<String, Value>) {
+    for (name, value) in fields {
+        match value {
+            Value::Object(inner) if !inner.is_empty() => {
+                text.extend([indent, name, ":\n"]);
+                put_block(text, &format!("{indent}  "), inner);
+            }
+            value => text.extend([indent, name, ": ", &value.to_string(), "\n"]),
+        }
+    }
 }
 
-/// Adds to an error on a word that is not known the known word that is most like it.
-fn with_proposal(error: &str) -> String {
-    let mut words = error.split('`').skip(1).step_by(2);
-    let unknown = error.contains("unknown field") || error.contains("unknown variant");
-    let Some(word) = words.next().filter(|_| unknown) else { return error.to_owned() };
-    let likeness = |candidate: &str| strsim::jaro_winkler(word, candidate);
-    match words.max_by(|one, other| likeness(one).total_cmp(&likeness(other))) {
-        Some(like) if likeness(like) > 0.7 => format!("{error}; did you mean `{like}`?"),
-        _ => error.to_owned(),
-    }
+/// Problems of the file as a log has room for them, each with its way out.
+fn in_one_line(problems: &[Problem]) -> String {
+    let line = |problem: &Problem| match problem.hint() {
+        Some(way_out) => format!("{}: {way_out}", problem.in_one_line()),
+        None => problem.in_one_line(),
+    };
+    problems.iter().map(line).collect::<Vec<_>>().join("; ")
 }
 
 /// Reads `keys`, in which a file without a value has no limits.
@@ -303,37 +301,6 @@ fn time_limit<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, 
         Ok(number)
     } else {
         Err(serde::de::Error::custom("time-limit-seconds must be from 0.1 to 60"))
-    }
-}
-
-fn log_size<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    let number = u64::deserialize(deserializer)?;
-    if (1..=1024).contains(&number) {
-        Ok(number)
-    } else {
-        Err(serde::de::Error::custom("log-mebibytes must be from 1 to 1024"))
-    }
-}
-
-fn lifetime<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    whole_number(deserializer, "max-lifetime-minutes", 1, 7 * 24 * 60)
-}
-
-fn skew<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    whole_number(deserializer, "max-clock-skew-seconds", 0, 3600)
-}
-
-fn whole_number<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-    name: &str,
-    least: u32,
-    most: u32,
-) -> Result<u32, D::Error> {
-    let number = u32::deserialize(deserializer)?;
-    if (least..=most).contains(&number) {
-        Ok(number)
-    } else {
-        Err(serde::de::Error::custom(format!("{name} must be from {least} to {most}")))
     }
 }
 
@@ -371,11 +338,12 @@ mod tests {
             ("demands: {}", "did you mean `demand`?"),
             ("demand: {rule: [builtin]}", "did you mean `rules`?"),
             ("demand: {rules: [shipped]}", "`builtin`, a digest"),
-            ("demand: {rules: builtin}", "sequence"),
+            ("demand: {rules: builtin}", "a list of texts"),
             ("demand: {facts: [alive]}", "`live`, or the id of a key"),
-            ("demand: {waivers: none}", "`refused`"),
+            ("demand: {waivers: none}", "accepted, refused"),
             ("keys: {site.pem: {not_after: 2027-01-01}}", "did you mean `not-after`?"),
-            ("keys: {site.pem: {not-after: 1}}", "2027-06-30"),
+            ("keys: {site.pem: {not-after: soon}}", "2027-06-30"),
+            ("keys: {site.pem: {not-after: 1}}", "put it in quotes"),
             ("keys: {site.pem: {sources: [hv1]}}", "not a UUID"),
             ("revoked: {keys: [abc]}", "64 hexadecimal digits"),
             ("max-lifetime-minutes: 0", "1 to 10080"),

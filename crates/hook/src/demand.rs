@@ -2,17 +2,18 @@
 
 use std::{fmt, str::FromStr};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use vmgate_attest::{Digest, FactsBasis, FactsOrigin, RulesBasis, RulesOrigin};
 
 /// Id of a key: 64 hexadecimal digits, in lower case.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(into = "String", try_from = "String")]
 pub struct KeyId(String);
 
 /// A pack of rules that a verdict must have been judged by.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(into = "String", try_from = "String")]
 pub enum RulesDemand {
     /// The rules that are shipped with vmgate, of any version.
@@ -24,7 +25,7 @@ pub enum RulesDemand {
 }
 
 /// An origin that facts may have.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(into = "String", try_from = "String")]
 pub enum FactsDemand {
     /// Measured by the vmgate that reached the verdict.

@@ -3,14 +3,15 @@
 use std::{fmt, str::FromStr};
 
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vmgate_attest::Permit;
 
 use vmgate_facts::Uuid;
 
 /// Limits of a key, under the name of its file in hook.yaml. What is left out has no limit.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default)]
 pub struct KeyRule {
     /// First moment of its validity; a date means its beginning in UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -27,7 +28,7 @@ pub struct KeyRule {
 }
 
 /// A point in time, or a day in UTC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(into = "String", try_from = "String")]
 pub enum Moment {
     /// A point in time.
@@ -184,15 +185,16 @@ mod tests {
 
     #[test]
     fn a_day_counts_whole_and_a_moment_to_the_second() {
-        let rule: KeyRule = serde_yaml::from_str("{not-before: 2026-11-01, not-after: 2026-11-30}").unwrap();
+        let rule: KeyRule =
+            serde_json::from_str(r#"{"not-before": "2026-11-01", "not-after": "2026-11-30"}"#).unwrap();
         let at = |text: &str| rule.invalid_at(text.parse().unwrap());
         assert!(at("2026-10-31T23:59:59Z").unwrap().contains("valid from 2026-11-01"));
         assert_eq!((at("2026-11-01T00:00:00Z"), at("2026-11-30T23:59:59Z")), (None, None));
         assert!(at("2026-12-01T00:00:00Z").unwrap().contains("expired"));
-        let rule: KeyRule = serde_yaml::from_str("not-after: 2026-11-30T12:00:00Z").unwrap();
+        let rule: KeyRule = serde_json::from_str(r#"{"not-after": "2026-11-30T12:00:00Z"}"#).unwrap();
         assert!(rule.invalid_at("2026-11-30T12:00:00Z".parse().unwrap()).is_some());
         assert!(
-            serde_yaml::from_str::<KeyRule>("not-after: soon")
+            serde_json::from_str::<KeyRule>(r#"{"not-after": "soon"}"#)
                 .unwrap_err()
                 .to_string()
                 .contains("2027-06-30")

@@ -3,6 +3,7 @@
 //! All of it stands in hook.yaml and is optional. What is demanded and not said by a verdict is refused, with a message that
 //! names it. No I/O.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use vmgate_attest::{Digest, FactsBasis, Permit, RulesBasis, VerifiedVerdict};
@@ -10,8 +11,8 @@ use vmgate_attest::{Digest, FactsBasis, Permit, RulesBasis, VerifiedVerdict};
 use super::demand::{FactsDemand, KeyId, RulesDemand};
 
 /// Demands of a host on what a verdict rests on.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default)]
 pub struct Demands {
     /// The packs of rules that must have judged, and no others; any if empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -25,7 +26,7 @@ pub struct Demands {
 }
 
 /// Waivers that a verdict may rest on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum WaiversDemand {
     /// Any.
@@ -36,8 +37,8 @@ pub enum WaiversDemand {
 }
 
 /// Revocation list: keys and verdicts that are no longer believed.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default)]
 pub struct Revoked {
     /// Ids of keys, as `vmgate hook status` shows them.
     #[serde(skip_serializing_if = "Vec::is_empty")]

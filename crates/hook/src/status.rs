@@ -3,10 +3,7 @@
 use std::fs;
 
 use jiff::Timestamp;
-use serde::{
-    Deserialize, Deserializer, Serialize,
-    de::{DeserializeOwned, Error as _},
-};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use vmgate_attest::{Digest, NameAndUuid};
 use vmgate_facts::{Uuid, text::with_causes};
@@ -87,46 +84,14 @@ pub struct KeyFileStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
     /// Its limits in hook.yaml.
-    #[serde(default, deserialize_with = "known_limits")]
+    #[serde(default)]
     pub limits: KeyRule,
 }
 
-/// Reads settings from a host whose vmgate may be newer; in hook.yaml an unknown setting is an error.
+/// Reads settings from a host whose vmgate may be newer: what they mean is not known if one of them has a value of its own.
 fn known_settings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<HookConfig>, D::Error> {
-    Ok(Option::<Value>::deserialize(deserializer)?.and_then(|settings| without_unknown(settings).ok()))
-}
-
-/// The same for the limits of a key.
-fn known_limits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<KeyRule, D::Error> {
-    without_unknown(Value::deserialize(deserializer)?).map_err(D::Error::custom)
-}
-
-/// Reads a document of a strict type without the fields that the type does not have.
-fn without_unknown<T: DeserializeOwned>(mut document: Value) -> Result<T, serde_json::Error> {
-    loop {
-        let error = match T::deserialize(&document) {
-            Ok(known) => return Ok(known),
-            Err(error) => error,
-        };
-        let text = error.to_string();
-        let name = text.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
-        if !name.is_some_and(|name| remove(&mut document, name)) {
-            return Err(error);
-        }
-    }
-}
-
-/// Removes a field wherever it is; true if it was there.
-fn remove(document: &mut Value, name: &str) -> bool {
-    let (mut found, inner): (bool, Vec<&mut Value>) = match document {
-        Value::Object(fields) => (fields.remove(name).is_some(), fields.values_mut().collect()),
-        Value::Array(items) => (false, items.iter_mut().collect()),
-        _ => (false, Vec::new()),
-    };
-    for value in inner {
-        found |= remove(value, name);
-    }
-    found
+    let settings = Option::<Value>::deserialize(deserializer)?;
+    Ok(settings.and_then(|settings| HookConfig::deserialize(settings).ok()))
 }
 
 /// Checks everything that the hook needs.

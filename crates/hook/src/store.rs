@@ -9,6 +9,7 @@
 //! caller.
 
 use std::{
+    fmt,
     fs::{self, OpenOptions},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
@@ -16,7 +17,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::value::StrDeserializer};
 use vmgate_attest::{Decision, Digest, Permit, PublicKey, VerifiedVerdict};
 use vmgate_facts::{
     Uuid,
@@ -51,8 +52,8 @@ pub(super) struct WaitingFile {
 pub(super) type OnHost = VerifiedVerdict<Permit>;
 
 /// Reason why a verdict never serves again, as its mark says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::EnumString)]
-#[strum(serialize_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum Spent {
     /// It let its VM in.
     Used,
@@ -64,7 +65,17 @@ pub(super) enum Spent {
     Forgotten,
 }
 
+impl fmt::Display for Spent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
 impl Spent {
+    fn parse(word: &str) -> Option<Self> {
+        Self::deserialize(StrDeserializer::<serde::de::value::Error>::new(word)).ok()
+    }
+
     /// Text that follows "the verdict for this VM".
     pub(super) fn words(self) -> &'static str {
         match self {
@@ -148,7 +159,7 @@ pub(super) fn spent(layout: &Layout, vm: &Uuid, verdict: &OnHost) -> Option<Spen
     let mark = mark_of(layout, vm, verdict);
     if fs::symlink_metadata(&mark).is_ok() {
         return Some(
-            fs::read_to_string(&mark).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(Spent::Used),
+            fs::read_to_string(&mark).ok().and_then(|text| Spent::parse(text.trim())).unwrap_or(Spent::Used),
         );
     }
     if fs::symlink_metadata(older_mark_of(layout, vm, verdict)).is_ok() {

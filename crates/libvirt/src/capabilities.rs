@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use roxmltree::Node;
-use vmgate_facts::{MachineType, Tsc, Uuid, text::plain};
+use vmgate_facts::{MachineType, QemuUser, Tsc, Uuid, text::plain};
 
 use super::domain_xml::{child, children};
 
@@ -18,6 +18,8 @@ pub struct Capabilities {
     pub tsc: Option<Tsc>,
     /// Models of security labels that libvirt sets on this host.
     pub security_models: Vec<String>,
+    /// User and group as which libvirt starts QEMU; none where libvirt runs without privileges.
+    pub qemu_user: Option<QemuUser>,
     /// Offer of the host, by the guest's architecture.
     pub guests: BTreeMap<String, GuestArch>,
 }
@@ -52,10 +54,26 @@ pub fn parse(xml: &str) -> Result<Capabilities, roxmltree::Error> {
             .flat_map(|host| children(host, "secmodel"))
             .filter_map(|model| text(child(model, "model")))
             .collect(),
+        qemu_user: host.and_then(qemu_user),
         tsc: host.and_then(|host| child(host, "cpu")).and_then(tsc),
         cpu_model: text(host.and_then(|host| child(host, "cpu")).and_then(|cpu| child(cpu, "model"))),
         guests,
     })
+}
+
+/// The label that libvirt's DAC driver gives a domain without one of its own: it is the user and group of qemu.conf, or those
+/// that libvirt was built with.
+fn qemu_user(host: Node) -> Option<QemuUser> {
+    let dac = children(host, "secmodel")
+        .find(|model| child(*model, "model").and_then(|name| name.text()) == Some("dac"))?;
+    ownership(child(dac, "baselabel")?.text()?)
+}
+
+/// User and group of a DAC label, `+64055:+108`; none where the label names them, for only the host knows its names.
+pub(super) fn ownership(label: &str) -> Option<QemuUser> {
+    let (uid, gid) = label.trim().split_once(':')?;
+    let number = |text: &str| text.strip_prefix('+').unwrap_or(text).parse().ok();
+    Some(QemuUser { uid: number(uid)?, gid: number(gid)? })
 }
 
 /// Time stamp counter that the host's CPU element names.
@@ -90,7 +108,8 @@ mod tests {
     fn machine_types_are_listed_once_with_their_real_names() {
         let xml = "<capabilities><host><uuid>0d5f1b5a-1111-4222-8333-000000000001</uuid>
             <cpu><arch>x86_64</arch><model>Cascadelake-Server</model></cpu>
-            <secmodel><model>apparmor</model><doi>0</doi></secmodel><secmodel><model>dac</model></secmodel></host>
+            <secmodel><model>apparmor</model><doi>0</doi></secmodel><secmodel><model>dac</model><doi>0</doi>
+            <baselabel type='kvm'>+64055:+108</baselabel></secmodel></host>
             <guest><os_type>hvm</os_type><arch name='i686'><machine>pc-i440fx-7.2</machine></arch></guest>
             <guest><os_type>hvm</os_type><arch name='x86_64'><emulator>/usr/bin/qemu-system-x86_64</emulator>
               <machine maxCpus='255'>pc-i440fx-7.2</machine>
@@ -103,6 +122,7 @@ mod tests {
         assert_eq!(capabilities.uuid.unwrap().as_str(), "0d5f1b5a-1111-4222-8333-000000000001");
         assert_eq!(capabilities.cpu_model.as_deref(), Some("Cascadelake-Server"));
         assert_eq!(capabilities.security_models, ["apparmor", "dac"]);
+        assert_eq!(capabilities.qemu_user, Some(QemuUser { uid: 64_055, gid: 108 }));
         let offer = &capabilities.guests["x86_64"];
         assert_eq!(offer.emulator.as_deref(), Some("/usr/bin/qemu-system-x86_64"));
         let types: Vec<_> = offer.machine_types.iter().map(|m| (m.name.as_str(), m.deprecated)).collect();

@@ -1,6 +1,6 @@
 //! Parser of libvirt's network XML.
 
-use vmgate_facts::{VirtualNetwork, text::plain};
+use vmgate_facts::{Fact, VirtualNetwork, text::plain};
 
 use super::domain_xml::{child, children};
 
@@ -13,6 +13,11 @@ pub fn parse(xml: &str) -> Result<Option<VirtualNetwork>, roxmltree::Error> {
     Ok(Some(VirtualNetwork {
         name: plain(name),
         bridge: attribute("bridge", "name").map(plain),
+        // A forward element without a mode is NAT (libvirt's network format).
+        forward: Fact::Known(match child(root, "forward") {
+            None => "isolated".to_owned(),
+            Some(forward) => plain(forward.attribute("mode").unwrap_or("nat")),
+        }),
         mtu_bytes: attribute("mtu", "size").and_then(|size| size.parse().ok()),
         virtual_port: attribute("virtualport", "type").map(plain),
         port_groups: children(root, "portgroup")
@@ -35,6 +40,13 @@ mod tests {
         assert_eq!((network.name.as_str(), network.bridge.as_deref()), ("ovs", Some("br-int")));
         assert_eq!((network.mtu_bytes, network.virtual_port.as_deref()), (Some(9000), Some("openvswitch")));
         assert_eq!(network.port_groups, ["vlan42", "all"]);
+        assert_eq!(network.forward, Fact::Known("bridge".to_owned()));
+        for (forward, expected) in
+            [("", "isolated"), ("<forward/>", "nat"), ("<forward mode='open'/>", "open")]
+        {
+            let network = parse(&format!("<network><name>n</name>{forward}</network>")).unwrap().unwrap();
+            assert_eq!(network.forward, Fact::Known(expected.to_owned()), "{forward}");
+        }
         assert_eq!(parse("<network/>").unwrap(), None);
     }
 }

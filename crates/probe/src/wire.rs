@@ -228,7 +228,7 @@ mod optional_seconds {
 mod tests {
     use std::net::IpAddr;
 
-    use vmgate_facts::Guest;
+    use vmgate_facts::{Guest, OpenedFile, QemuUser};
 
     use super::*;
     use crate::host::{
@@ -252,6 +252,13 @@ mod tests {
             resolve: Some("--help".into()),
             vms: vec!["00000000-0000-0000-0000-00000000000a".parse().unwrap()],
             files: vec!["it's".into()],
+            opened: vec![OpenedFile {
+                purpose: "vda".into(),
+                path: "it's".into(),
+                writes: true,
+                given: false,
+            }],
+            qemu_user: Fact::Known(QemuUser { uid: 64_055, gid: 108 }),
             route: Some(address),
             peer: Some(peer),
         };

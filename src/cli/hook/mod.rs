@@ -9,16 +9,12 @@ mod status;
 
 #[cfg(feature = "libvirt")]
 use std::path::{Path, PathBuf};
-#[cfg(feature = "libvirt")]
-use std::str::FromStr;
 use std::{env, fs, io};
 
 #[cfg(feature = "libvirt")]
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use serde::de::DeserializeOwned;
-#[cfg(feature = "libvirt")]
-use strum::VariantNames;
 use vmgate_facts::{Uuid, text::plain};
 #[cfg(feature = "libvirt")]
 use vmgate_hook::{
@@ -56,11 +52,11 @@ enum Action {
         key: Vec<PathBuf>,
         /// Refuse migrations without a verdict, or only log them [default: unchanged, enforce at the first install]
         #[arg(long, value_name = "MODE")]
-        #[arg(value_parser = named::<EnforcementMode>())]
+        #[arg(value_parser = named::<EnforcementMode>(["enforce", "audit-only"]))]
         mode: Option<EnforcementMode>,
         /// Result where nothing can be decided: closed refuses, open admits [default: unchanged, closed at the first install]
         #[arg(long, value_name = "HOW")]
-        #[arg(value_parser = named::<OnError>())]
+        #[arg(value_parser = named::<OnError>(["closed", "open"]))]
         on_error: Option<OnError>,
         /// Longest time for a decision, in seconds, from 0.1 to 60 [default: unchanged, 5 at the first install]
         #[arg(long, value_name = "SECONDS")]
@@ -251,9 +247,9 @@ pub(super) fn operator() -> String {
 
 /// Parser of an enum's names, which help and errors list.
 #[cfg(feature = "libvirt")]
-fn named<T>() -> impl TypedValueParser<Value = T>
+fn named<T>(names: [&'static str; 2]) -> impl TypedValueParser<Value = T>
 where
-    T: FromStr<Err = strum::ParseError> + VariantNames + Clone + Send + Sync + 'static,
+    T: DeserializeOwned + Clone + Send + Sync + 'static,
 {
-    PossibleValuesParser::new(T::VARIANTS).try_map(|name| name.parse::<T>())
+    PossibleValuesParser::new(names).try_map(|name| serde_json::from_value(name.into()))
 }

@@ -60,6 +60,17 @@ fn lines(forecast: &Forecast) -> Vec<(&'static str, String)> {
         .known()
         .map_or(String::new(), |limit| format!("; downtime limit {}", words::seconds(*limit)));
     add("blackout", forecast.blackout_seconds.known().map(|blackout| format!("{}{limit}", spread(blackout))));
+    // A network that follows within a moment adds nothing that a person would miss.
+    let differs = |silence: &Quantiles| {
+        forecast.blackout_seconds.known().is_none_or(|blackout| silence.p50 - blackout.p50 >= 0.1)
+    };
+    let silence = forecast.silence_seconds.known().filter(|silence| differs(silence));
+    add(
+        "silence",
+        silence
+            .zip(forecast.silence_parts.known())
+            .map(|(silence, parts)| format!("{}: {parts}", spread(silence))),
+    );
     add("limited by", forecast.limited_by.known().cloned());
     add("advice", forecast.advice.known().cloned());
     lines

@@ -152,6 +152,10 @@ pub(super) struct Goals {
     /// Longest duration of the migration that is accepted; no limit if left out.
     #[schemars(example = 600.0)]
     pub(super) deadline_seconds: Option<f64>,
+    /// Dark time that you measured on the guests' network: from the guest's start at the destination until its network
+    /// reaches it. Derived from the hosts' bridges if left out.
+    #[schemars(example = 2.5)]
+    pub(super) network_dark_seconds: Option<f64>,
 }
 
 /// Settings of a migration. A setting that a move leaves out is taken from the change.

@@ -21,6 +21,8 @@ pub struct ChangeDraft {
     pub longest_blackout_seconds: Option<f64>,
     /// Longest duration of a migration that is accepted; no limit if none.
     pub deadline_seconds: Option<f64>,
+    /// Dark time that was measured on the guests' network; derived if none.
+    pub network_dark_seconds: Option<f64>,
     /// Limit on the moves out of one host at the same time.
     pub per_source: u32,
     /// Limit on the moves into one host at the same time.
@@ -89,6 +91,7 @@ impl ChangeDraft {
             let goals = [
                 ("longest_blackout_seconds", self.longest_blackout_seconds),
                 ("deadline_seconds", self.deadline_seconds),
+                ("network_dark_seconds", self.network_dark_seconds),
             ];
             let goals: Map<String, Value> =
                 goals.into_iter().filter_map(|(name, goal)| Some((name.to_owned(), json!(goal?)))).collect();

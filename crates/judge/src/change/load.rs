@@ -110,6 +110,7 @@ fn planned(
             longest_blackout_seconds: blackout(&asked.goals)
                 .or(blackout(&change.goals))
                 .unwrap_or(vmgate_facts::Change::default().longest_blackout_seconds),
+            network_dark_seconds: asked.goals.network_dark_seconds.or(change.goals.network_dark_seconds),
             deadline_seconds: asked.goals.deadline_seconds.or(change.goals.deadline_seconds),
             settings: asked.settings.clone().or(&change.settings),
             rehearsal: change.rehearsal,
@@ -277,7 +278,7 @@ impl ChangeCheck<'_> {
     /// Checks the fields that a change and a move both have.
     fn common_fields(&mut self, node: &Node) {
         if let Some(goals) = node.get("goals") {
-            for key in ["longest_blackout_seconds", "deadline_seconds"] {
+            for key in ["longest_blackout_seconds", "deadline_seconds", "network_dark_seconds"] {
                 self.seconds(goals, key);
             }
         }

@@ -10,6 +10,9 @@ use super::{MoveSettings, Notify};
 pub struct MovePlan {
     /// Longest blackout that is accepted.
     pub longest_blackout_seconds: f64,
+    /// Dark time that was measured on the guest's network; none where the forecast derives it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_dark_seconds: Option<f64>,
     /// Longest duration of the migration that is accepted; none for no limit.
     pub deadline_seconds: Option<f64>,
     /// Settings of the migration.
@@ -73,6 +76,7 @@ impl MovePlan {
     pub fn to_fact(&self) -> vmgate_facts::Change {
         vmgate_facts::Change {
             longest_blackout_seconds: self.longest_blackout_seconds,
+            network_dark_seconds: self.network_dark_seconds,
             deadline_seconds: self.deadline_seconds,
             bandwidth_limit_bytes_per_second: self.settings.bandwidth_limit_bytes_per_second,
             settings: vmgate_facts::MigrationSettings {
@@ -92,6 +96,7 @@ impl From<&vmgate_facts::Change> for MovePlan {
     fn from(change: &vmgate_facts::Change) -> Self {
         Self {
             longest_blackout_seconds: change.longest_blackout_seconds,
+            network_dark_seconds: change.network_dark_seconds,
             deadline_seconds: change.deadline_seconds,
             settings: MoveSettings {
                 bandwidth_limit_bytes_per_second: change.bandwidth_limit_bytes_per_second,

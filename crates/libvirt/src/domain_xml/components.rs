@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 
 use roxmltree::Node;
-use vmgate_facts::{Fact, VmComponent, text::plain};
+use vmgate_facts::{Cause, Fact, VmComponent, text::plain};
 
 use super::{
-    child, children,
+    child,
     elements::{self, QEMU_NAMESPACE},
 };
 
@@ -54,9 +54,17 @@ pub(super) fn of(domain: Node) -> Vec<VmComponent> {
         }
     }
     found.extend(settings(domain).into_iter().map(|(kind, model)| (kind.to_owned(), model.to_owned())));
-    found.extend(elements::unread(domain).into_iter().map(|path| (path, String::new())));
     let component = |(kind, model)| VmComponent { kind, model, migrates: Fact::default(), why: None };
-    found.into_iter().map(component).collect()
+    let known = found.into_iter().map(component);
+    let unread = elements::unread(domain).into_iter().map(|(kind, reason)| VmComponent {
+        migrates: reason.map_or_else(Fact::default, |reason| {
+            Fact::unknown(Cause::NotSupported, format!("{kind}: {reason}"))
+        }),
+        kind,
+        model: String::new(),
+        why: None,
+    });
+    known.chain(unread).collect()
 }
 
 fn of_device(device: Node) -> Vec<(String, String)> {
@@ -128,7 +136,13 @@ fn settings(domain: Node) -> Vec<(&'static str, &'static str)> {
             found.push(("qemu", name));
         }
     }
-    let disks = child(domain, "devices").into_iter().flat_map(|devices| children(devices, "disk"));
+    let devices = || child(domain, "devices").into_iter().flat_map(|devices| devices.children());
+    // libvirt gives each PCI device of a guest on s390 such an address, and QEMU a device with it.
+    if devices().filter_map(|device| child(device, "address")).any(|address| child(address, "zpci").is_some())
+    {
+        found.push(("zpci", ""));
+    }
+    let disks = devices().filter(|device| device.has_tag_name("disk"));
     if disks.filter_map(|disk| child(disk, "source")).any(|source| child(source, "reservations").is_some()) {
         found.push(("disk", "persistent reservations"));
     }

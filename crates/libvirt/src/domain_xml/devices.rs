@@ -28,6 +28,7 @@ pub(super) fn nic(interface: Node) -> VmNic {
         source,
         kind,
         tap: attribute("target", "dev"),
+        tap_must_exist: attribute("target", "managed").as_deref() == Some("no"),
         model: attribute("model", "type"),
         link_up: attribute("link", "state").as_deref() != Some("down"),
         mtu_bytes: attribute("mtu", "size").and_then(|size| size.parse().ok()),

@@ -1,12 +1,14 @@
-//! Elements and attributes of a domain XML that are accounted for: read into facts, or without effect on a migration.
+//! Elements, attributes and values of a domain XML that no account lists, or that are known to matter without a fact.
 //!
-//! Anything in none of these tables is told by its path: a newer libvirt may have elements that stop a migration. Names
-//! are those of libvirt 11.3's schema (domaincommon.rng).
+//! A newer libvirt may have elements that stop a migration, so each is told by its path. The account is domain.txt; a test over
+//! libvirt's own schema shows that it is complete, and one over libvirt's own tests that what it calls read is read.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use roxmltree::Node;
 use vmgate_facts::text::plain;
+
+use super::accounts::{Account, Accounts};
 
 /// Namespace of elements that go to QEMU without libvirt knowing what they mean.
 pub(super) const QEMU_NAMESPACE: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
@@ -14,178 +16,77 @@ pub(super) const QEMU_NAMESPACE: &str = "http://libvirt.org/schemas/domain/qemu/
 /// Most unread elements that are told; a domain with more is not read any better by naming them.
 const MOST_UNREAD: usize = 64;
 
-/// Elements by path below `<domain>`, with the reason for which nothing more needs to be known of them. `*` is any one
-/// element, a final `**` an element with all that it holds.
-const ACCOUNTED_FOR: &[(&str, &[&str])] = &[
-    (
-        "read into facts of its own",
-        &[
-            "name",
-            "uuid",
-            "memory",
-            "currentMemory",
-            "maxMemory",
-            "vcpu",
-            "memoryBacking",
-            "memoryBacking/hugepages/**",
-            "memtune",
-            "memtune/hard_limit",
-            "numatune/**",
-            "cputune",
-            "cputune/vcpupin",
-            "cputune/emulatorpin",
-            "cputune/iothreadpin",
-            "os",
-            "os/type",
-            "os/loader/**",
-            "os/nvram/**",
-            "os/kernel",
-            "os/initrd",
-            "os/dtb",
-            "os/shim",
-            "os/acpi/**",
-            "cpu/**",
-            "clock/**",
-            "features",
-            "features/hyperv/**",
-            "launchSecurity/**",
-            "sysinfo/entry",
-            "seclabel/**",
-            "devices",
-            "devices/emulator",
-            "devices/disk/**",
-            "devices/interface/**",
-            "devices/filesystem/**",
-            "devices/hostdev/**",
-            "devices/shmem/**",
-            "devices/tpm/**",
-            "devices/memory/**",
-            "devices/graphics/**",
-            "devices/channel/**",
-            "devices/console/**",
-            "devices/serial/**",
-            "devices/parallel/**",
-            "devices/vsock/**",
-            "devices/rng/**",
-            "devices/input/**",
-            "devices/video/**",
-        ],
-    ),
-    (
-        "its model is a component, and libvirt sends the rest as it is",
-        &[
-            "devices/controller/**",
-            "devices/crypto/**",
-            "devices/hub/**",
-            "devices/iommu/**",
-            "devices/memballoon/**",
-            "devices/nvram/**",
-            "devices/panic/**",
-            "devices/pstore/**",
-            "devices/redirdev/**",
-            "devices/redirfilter/**",
-            "devices/smartcard/**",
-            "devices/sound/**",
-            "devices/watchdog/**",
-            "devices/lease/**",
-            "features/**",
-            "genid",
-        ],
-    ),
-    ("text for people and programs", &["title", "description", "metadata/**"]),
-    (
-        "what happens at an event of the guest",
-        &["on_poweroff", "on_reboot", "on_crash", "on_lockfailure", "pm/**"],
-    ),
-    (
-        "only used when the guest boots",
-        &[
-            "bootloader",
-            "bootloader_args",
-            "os/boot",
-            "os/bootmenu",
-            "os/bios",
-            "os/smbios",
-            "os/cmdline",
-            "os/firmware/**",
-            "os/loadparm",
-            "sysinfo/**",
-        ],
-    ),
-    (
-        "scheduling by the host, which libvirt sets up again at the destination",
-        &[
-            "cputune/**",
-            "memtune/**",
-            "blkiotune/**",
-            "throttlegroups/**",
-            "iothreads",
-            "iothreadids/**",
-            "defaultiothread",
-            "vcpus/**",
-            "resource/**",
-            "perf/**",
-            "memoryBacking/**",
-        ],
-    ),
-    ("the host's end of sound", &["devices/audio/**"]),
-    ("only for other hypervisors than QEMU", &["idmap/**", "keywrap/**"]),
-];
+static DOMAIN: LazyLock<Accounts> = LazyLock::new(|| Accounts::new(include_str!("domain.txt")));
 
-/// Names of elements and attributes in libvirt's schema for domains: `/**` above accounts for no others.
-const ELEMENT_NAMES: &str = include_str!("elements.txt");
-const ATTRIBUTE_NAMES: &str = include_str!("attributes.txt");
-
-/// Paths of elements and attributes that are not accounted for, each once, in the order of the paths.
-pub(super) fn unread(domain: Node) -> Vec<String> {
-    let mut found = BTreeSet::new();
-    collect(domain, &mut Vec::new(), &mut found);
-    found.into_iter().take(MOST_UNREAD).collect()
+/// Account of the elements and attributes of a domain.
+pub fn accounts() -> &'static Accounts {
+    &DOMAIN
 }
 
-fn collect<'a>(parent: Node<'a, '_>, path: &mut Vec<&'a str>, found: &mut BTreeSet<String>) {
+/// Path in the account of an element with this name below another. Images below an image are described like one another,
+/// however deep: their paths begin with `image`.
+pub fn place(parent: &str, name: &str) -> String {
+    let parent = match parent {
+        "devices/disk/backingStore"
+        | "devices/disk/mirror"
+        | "image/backingStore"
+        | "image/source/dataStore" => "image",
+        "devices/disk/source" | "os/nvram/source" => "image/source",
+        _ => parent,
+    };
+    if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") }
+}
+
+/// Paths of elements and attributes that are not accounted for, each once and in order, with the reason for which one that is
+/// known may matter.
+pub(super) fn unread(domain: Node) -> BTreeMap<String, Option<&'static str>> {
+    let mut found = BTreeMap::new();
+    attributes(domain, "", "", &mut found);
+    children(domain, "", "", &mut found);
+    found
+}
+
+type Found = BTreeMap<String, Option<&'static str>>;
+
+fn children(parent: Node, shown: &str, place_of_parent: &str, found: &mut Found) {
     // Depth is bounded by the parser's own limit on nesting.
     for node in parent.children().filter(Node::is_element) {
         let tag = node.tag_name();
         // Elements for QEMU are components by themselves; others of foreign namespaces are for other programs.
-        if tag.namespace().is_some() || found.len() > MOST_UNREAD {
+        if tag.namespace().is_some() || found.len() >= MOST_UNREAD {
             continue;
         }
-        path.push(tag.name());
-        // Anybody may write anything into the metadata.
-        if path.as_slice() != ["metadata"] {
-            if is_accounted_for(path) {
-                let unknown = node.attributes().filter(|attribute| {
-                    attribute.namespace().is_none() && !is_listed(ATTRIBUTE_NAMES, attribute.name())
-                });
-                let named = |name: &str| plain(&format!("{}/@{name}", path.join("/")));
-                found.extend(unknown.map(|attribute| named(attribute.name())));
-                collect(node, path, found);
-            } else {
-                found.insert(plain(&path.join("/")));
+        let name = if shown.is_empty() { tag.name().to_owned() } else { format!("{shown}/{}", tag.name()) };
+        let place = place(place_of_parent, tag.name());
+        match DOMAIN.element(&place) {
+            // Anybody may write anything into the metadata.
+            Some(_) if place == "metadata" => {}
+            Some(Account::Unknown(reason)) => {
+                found.insert(plain(&name), Some(reason));
+            }
+            Some(_) => {
+                attributes(node, &name, &place, found);
+                children(node, &name, &place, found);
+            }
+            None => {
+                found.insert(plain(&name), None);
             }
         }
-        path.pop();
     }
 }
 
-fn is_accounted_for(path: &[&str]) -> bool {
-    path.last().is_some_and(|name| is_listed(ELEMENT_NAMES, name))
-        && ACCOUNTED_FOR
-            .iter()
-            .flat_map(|(_, patterns)| patterns.iter())
-            .any(|pattern| matches(pattern, path))
-}
-
-fn is_listed(names: &str, name: &str) -> bool {
-    names.split_whitespace().any(|listed| listed == name)
-}
-
-fn matches(pattern: &str, path: &[&str]) -> bool {
-    let (pattern, whole) = pattern.strip_suffix("/**").map_or((pattern, false), |pattern| (pattern, true));
-    let parts: Vec<&str> = pattern.split('/').collect();
-    let long_enough = if whole { path.len() >= parts.len() } else { path.len() == parts.len() };
-    long_enough && parts.iter().zip(path).all(|(part, name)| *part == "*" || part == name)
+fn attributes(node: Node, shown: &str, place: &str, found: &mut Found) {
+    for attribute in node.attributes().filter(|attribute| attribute.namespace().is_none()) {
+        let (name, value) = (attribute.name(), attribute.value());
+        let told = match DOMAIN.attribute(place, name) {
+            Some(Account::Unknown(reason)) => Some(reason),
+            Some(_) if DOMAIN.has_value(place, name, value) => continue,
+            _ => None,
+        };
+        let listed = DOMAIN.attribute(place, name).is_some();
+        let value = if listed { format!("={value}") } else { String::new() };
+        found.insert(plain(&format!("{shown}/@{name}{value}")), told);
+    }
 }
 
 #[cfg(test)]
@@ -193,23 +94,48 @@ mod tests {
 
     use super::*;
 
+    fn told(xml: &str) -> Vec<String> {
+        unread(vmgate_facts::xml::parse(xml).unwrap().root_element()).into_keys().collect()
+    }
+
     #[test]
     fn what_is_not_accounted_for_is_told_by_its_path() {
         let xml = "<domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><name>a</name>
             <metadata><anything><at all='1'/></anything></metadata><hyperspace on='yes'><inner/></hyperspace>
             <devices><disk type='file'><source file='/a' teleport='yes'/><wormhole/></disk><flux model='x'/></devices>
             <qemu:commandline><qemu:arg value='-x'/></qemu:commandline></domain>";
-        let document = vmgate_facts::xml::parse(xml).unwrap();
         assert_eq!(
-            unread(document.root_element()),
+            told(xml),
             ["devices/disk/source/@teleport", "devices/disk/wormhole", "devices/flux", "hyperspace"]
         );
     }
 
     #[test]
+    fn a_known_name_at_an_unknown_place_is_told() {
+        let xml = "<domain><cputune><source/></cputune><vcpu machine='x'>1</vcpu>
+            <devices><disk type='wormhole' device='disk'/><input><address type='pci'/><address2/></input></devices></domain>";
+        assert_eq!(
+            told(xml),
+            ["cputune/source", "devices/disk/@type=wormhole", "devices/input/address2", "vcpu/@machine"]
+        );
+    }
+
+    #[test]
+    fn images_below_images_are_accounted_for_at_every_depth() {
+        let store = |inner: &str| {
+            format!(
+                "<backingStore type='file'><format type='qcow2'/><source file='/b'><reservations managed='no'/></source>{inner}</backingStore>"
+            )
+        };
+        let disk =
+            |inner: &str| format!("<domain><devices><disk type='file'>{inner}</disk></devices></domain>");
+        assert!(told(&disk(&store(&store(&store("<backingStore/>"))))).is_empty());
+        assert_eq!(told(&disk(&store(&store("<warp/>")))), ["devices/disk/backingStore/backingStore/warp"]);
+    }
+
+    #[test]
     fn thousands_of_unread_elements_are_cut() {
         let many = (0..5000).map(|number| format!("<x{number}/>")).collect::<Vec<_>>().concat();
-        let xml = format!("<domain>{many}</domain>");
-        assert_eq!(unread(vmgate_facts::xml::parse(&xml).unwrap().root_element()).len(), MOST_UNREAD);
+        assert_eq!(told(&format!("<domain>{many}</domain>")).len(), MOST_UNREAD);
     }
 }

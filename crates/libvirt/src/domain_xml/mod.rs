@@ -1,16 +1,20 @@
 //! Parser of libvirt's domain XML: the parts of the VM's configuration that matter for a move.
 
+pub mod accounts;
 mod components;
 mod devices;
 mod elements;
 mod hardware;
 mod memory;
+mod opened;
 mod requirements;
 
+pub use elements::{accounts as accounts_of_domain, place};
+pub use opened::UserLabel;
 use roxmltree::Node;
 use vmgate_facts::{
-    Accelerator, BootFile, CpuMode, Firmware, HostDevice, Placement, Tpm, Uuid, VmComponent, VmDisk,
-    VmListener, VmNic, text::plain,
+    Accelerator, BootFile, CpuMode, Firmware, HostDevice, OpenedFile, Placement, Tpm, Uuid, VmComponent,
+    VmDisk, VmListener, VmNic, text::plain,
 };
 
 /// Name of the channel on which QEMU's guest agent listens.
@@ -78,6 +82,10 @@ pub struct DomainConfig {
     pub launch_security: Option<String>,
     /// Files that QEMU opens at its start.
     pub boot_files: Vec<BootFile>,
+    /// Label that decides under which user QEMU runs.
+    pub user_label: UserLabel,
+    /// Files of devices that QEMU opens as its own user.
+    device_files: Vec<OpenedFile>,
     /// Models of security labels.
     pub security_models: Vec<String>,
     /// Secrets, by UUID or usage.
@@ -156,6 +164,8 @@ pub fn parse(xml: &str) -> Result<DomainConfig, roxmltree::Error> {
             .into_iter()
             .chain(devices.map(requirements::backend_files).unwrap_or_default())
             .collect(),
+        user_label: opened::user_label(domain),
+        device_files: devices.map(opened::device_files).unwrap_or_default(),
         security_models: requirements::security_models(domain),
         secrets: requirements::secrets(domain),
         listeners: devices.map(requirements::listeners).unwrap_or_default(),

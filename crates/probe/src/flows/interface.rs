@@ -6,9 +6,10 @@ use std::{
     os::fd::RawFd,
 };
 
-use pnet::datalink::{self, NetworkInterface};
-
-use crate::flows::FlowError;
+use crate::{
+    flows::FlowError,
+    netlink::{self, Interface},
+};
 
 /// Position of the guest, seen from the interface. It decides which direction counts as sent by the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,14 +21,15 @@ pub enum GuestEnd {
 }
 
 /// Finds the interface and checks that it is up.
-pub(crate) fn find(name: &str) -> Result<NetworkInterface, FlowError> {
-    let mut all = datalink::interfaces();
+pub(crate) fn find(name: &str) -> Result<Interface, FlowError> {
+    let failed = |source| FlowError::Interface { interface: shown(name), source };
+    let mut all = netlink::interfaces().map_err(failed)?;
     let Some(at) = all.iter().position(|one| one.name == name) else {
         let others = all.into_iter().map(|one| one.name).take(64).collect::<Vec<_>>().join(", ");
         return Err(FlowError::NoSuchInterface { interface: shown(name), others });
     };
     let found = all.swap_remove(at);
-    if found.is_up() { Ok(found) } else { Err(FlowError::InterfaceDown { interface: found.name }) }
+    if found.up { Ok(found) } else { Err(FlowError::InterfaceDown { interface: found.name }) }
 }
 
 /// A name made safe to print: a caller may give any text.
@@ -36,7 +38,7 @@ fn shown(name: &str) -> String {
 }
 
 /// Asks the driver at which end the guest is. `socket` is any socket of the interface's network namespace.
-pub(crate) fn guest_end(socket: RawFd, interface: &NetworkInterface) -> Result<GuestEnd, FlowError> {
+pub(crate) fn guest_end(socket: RawFd, interface: &Interface) -> Result<GuestEnd, FlowError> {
     let failed = |source| FlowError::Interface { interface: interface.name.clone(), source };
     let mut request = request(interface);
     ioctl(socket, libc::SIOCGIFHWADDR, &mut request).map_err(failed)?;
@@ -54,7 +56,7 @@ pub(crate) fn guest_end(socket: RawFd, interface: &NetworkInterface) -> Result<G
     }
 }
 
-fn request(interface: &NetworkInterface) -> libc::ifreq {
+fn request(interface: &Interface) -> libc::ifreq {
     // SAFETY: all zeros is a valid ifreq.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     // One byte less than there is room for: the name stays terminated.
@@ -71,7 +73,7 @@ fn ioctl(socket: RawFd, number: c_ulong, request: &mut libc::ifreq) -> io::Resul
 }
 
 /// The driver's name (ethtool -i).
-fn driver(socket: RawFd, interface: &NetworkInterface) -> io::Result<String> {
+fn driver(socket: RawFd, interface: &Interface) -> io::Result<String> {
     const SIOCETHTOOL: c_ulong = 0x8946;
     const ETHTOOL_GDRVINFO: u32 = 3;
     /// struct ethtool_drvinfo of include/uapi/linux/ethtool.h.

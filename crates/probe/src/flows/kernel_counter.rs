@@ -5,19 +5,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pnet::datalink::NetworkInterface;
-
-use crate::flows::{
-    bpf::{
-        self, BrokenJump, COUNT_BYTES, Clock, KEY_BYTES, Map, MapKind, Maps, PART_BYTES, Program,
-        TOTAL_BYTES, TOTAL_FRAMES, TOTAL_MALFORMED, TOTAL_NO_ROOM, TOTAL_STRAY_OCTETS, TOTAL_STRAY_PACKETS,
-        TOTAL_TOO_DEEP,
+use crate::{
+    flows::{
+        bpf::{
+            self, BrokenJump, COUNT_BYTES, Clock, KEY_BYTES, Map, MapKind, Maps, PART_BYTES, Program,
+            TOTAL_BYTES, TOTAL_FRAMES, TOTAL_MALFORMED, TOTAL_NO_ROOM, TOTAL_STRAY_OCTETS,
+            TOTAL_STRAY_PACKETS, TOTAL_TOO_DEEP,
+        },
+        directed_flow::{Count, DirectedFlow, Totals},
+        interface::GuestEnd,
+        raw_capture::RawCapture,
+        socket::{PacketSocket, WaitResult, monotonic_nanoseconds},
+        table::MOST_PARTS,
     },
-    directed_flow::{Count, DirectedFlow, Totals},
-    interface::GuestEnd,
-    raw_capture::RawCapture,
-    socket::{PacketSocket, WaitResult, monotonic_nanoseconds},
-    table::MOST_PARTS,
+    netlink::Interface,
 };
 
 /// Reason why the kernel cannot count.
@@ -72,7 +73,7 @@ impl Counter {
     pub(crate) fn run(
         self,
         socket: PacketSocket,
-        interface: &NetworkInterface,
+        interface: &Interface,
         window: Duration,
     ) -> io::Result<RawCapture> {
         let begin = monotonic_nanoseconds();

@@ -1,8 +1,8 @@
 //! Packet capture, the second method, used if the kernel cannot count: this process reads the headers of packets that
 //! may be UDP.
 //!
-//! ReadResult with recvmmsg and not through `pnet::datalink`, which drops the packet's direction, the VLAN tag in its
-//! metadata and its true length. Headers are parsed with pnet.
+//! Frames are read with recvmmsg and not through `pnet::datalink`, which drops the packet's direction, the VLAN tag in its
+//! metadata and its true length.
 
 use std::{
     ffi::c_int,
@@ -10,17 +10,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pnet::datalink::NetworkInterface;
-
-use crate::flows::{
-    batch::Batch,
-    filter::{accept_nothing, may_be_udp},
-    interface::GuestEnd,
-    limits::Limits,
-    parse::parse,
-    raw_capture::RawCapture,
-    socket::{PacketSocket, WaitResult, monotonic_nanoseconds, thread_nanoseconds},
-    table::Table,
+use crate::{
+    flows::{
+        batch::Batch,
+        filter::{accept_nothing, may_be_udp},
+        interface::GuestEnd,
+        limits::Limits,
+        parse::parse,
+        raw_capture::RawCapture,
+        socket::{PacketSocket, WaitResult, monotonic_nanoseconds, thread_nanoseconds},
+        table::Table,
+    },
+    netlink::Interface,
 };
 
 /// Processor time that may be used in advance, so that a burst is not dropped.
@@ -49,7 +50,7 @@ enum ReadResult {
 /// Captures on the interface for the window; `socket` must not be bound yet.
 pub(crate) fn run(
     socket: &PacketSocket,
-    interface: &NetworkInterface,
+    interface: &Interface,
     guest: GuestEnd,
     window: Duration,
     limits: &Limits,

@@ -1,20 +1,17 @@
 //! Parser of captured frames: finds the UDP datagram, or the fragment of one, that a frame carries.
 //!
-//! Headers are read with pnet, and every offset is checked here: frames come from a guest or from any sender on the
-//! network. The counter in the kernel (`bpf::counter`) must classify every frame alike.
+//! Every offset is checked: frames come from a guest or from any sender on the network. The counter in the kernel (`bpf::counter`) must classify every frame alike.
 
 use std::net::{IpAddr, SocketAddr};
 
-use pnet::packet::{
-    ethernet::EthernetPacket,
-    ipv4::Ipv4Packet,
-    ipv6::{FragmentPacket, Ipv6Packet},
-    udp::UdpPacket,
-    vlan::VlanPacket,
-};
-
 use crate::flows::directed_flow::DirectedFlow;
 
+/// Length of the Ethernet header.
+const ETHERNET: usize = 14;
+/// Length of a VLAN tag.
+const TAG: usize = 4;
+/// The flag of IPv4 that more fragments follow.
+const MORE_FRAGMENTS: u16 = 0x2000;
 pub(crate) const UDP: u8 = 17;
 pub(crate) const IPV6_FRAGMENT: u8 = 44;
 pub(crate) const IPV6_AH: u8 = 51;
@@ -100,29 +97,38 @@ impl<'a> Reader<'a> {
         }))
     }
 
+    /// A field of a header, at its offset there.
+    fn field<const N: usize>(&self, offset: usize) -> Result<[u8; N], NoPacket> {
+        let header = self.peek(offset + N)?;
+        header.get(offset..).and_then(<[u8]>::first_chunk).copied().ok_or(NoPacket(ParsedFrame::Malformed))
+    }
+
+    /// A number of two bytes.
+    fn number(&self, offset: usize) -> Result<u16, NoPacket> {
+        self.field(offset).map(u16::from_be_bytes)
+    }
+
     fn frame(mut self) -> Result<ParsedFrame, NoPacket> {
-        let bytes = self.peek(EthernetPacket::minimum_packet_size())?;
-        let ethernet = EthernetPacket::new(bytes).ok_or(NoPacket(ParsedFrame::Malformed))?;
-        let guest = if self.frame.from_guest { ethernet.get_source() } else { ethernet.get_destination() };
-        let mut kind = ethernet.get_ethertype().0;
+        self.peek(ETHERNET)?;
+        let guest_mac = self.field(if self.frame.from_guest { 6 } else { 0 })?;
+        let mut kind = self.number(12)?;
         let (mut vlan, mut inner_vlan) = (self.frame.tag.unwrap_or(0) & 0xfff, 0);
-        self.at = bytes.len();
+        self.at = ETHERNET;
         for _ in 0..DEEPEST_TAGS {
             if !TAGS.contains(&kind) {
                 break;
             }
-            let bytes = self.peek(VlanPacket::minimum_packet_size())?;
-            let tag = VlanPacket::new(bytes).ok_or(NoPacket(ParsedFrame::Malformed))?;
-            self.at += bytes.len();
-            kind = tag.get_ethertype().0;
-            match tag.get_vlan_identifier() {
+            kind = self.number(2)?;
+            let id = self.number(0)? & 0xfff;
+            self.at += TAG;
+            match id {
                 0 => {}
                 id if vlan == 0 => vlan = id,
                 id if inner_vlan == 0 => inner_vlan = id,
                 _ => {}
             }
         }
-        let link = Link { vlan, inner_vlan, guest_mac: guest.octets() };
+        let link = Link { vlan, inner_vlan, guest_mac };
         match i32::from(kind) {
             libc::ETH_P_IP => self.ipv4(link),
             libc::ETH_P_IPV6 => self.ipv6(link),
@@ -138,59 +144,60 @@ impl<'a> Reader<'a> {
     }
 
     fn ipv4(mut self, link: Link) -> Result<ParsedFrame, NoPacket> {
-        let header = Ipv4Packet::new(self.peek(20)?).ok_or(NoPacket(ParsedFrame::Malformed))?;
-        if header.get_version() != 4 || header.get_header_length() < 5 {
+        self.peek(20)?;
+        let [version_and_words] = self.field(0)?;
+        let words = version_and_words & 0xf;
+        if version_and_words >> 4 != 4 || words < 5 {
             return Err(NoPacket(ParsedFrame::Malformed));
         }
-        if header.get_next_level_protocol().0 != UDP {
+        if self.field(9)? != [UDP] {
             return Ok(ParsedFrame::Other);
         }
         let packet = Ip {
             link,
-            source: header.get_source().into(),
-            destination: header.get_destination().into(),
+            source: self.field::<4>(12)?.into(),
+            destination: self.field::<4>(16)?.into(),
             start: self.at,
-            length: self.packet_length(usize::from(header.get_total_length())),
+            length: self.packet_length(usize::from(self.number(2)?)),
         };
-        let identification = u32::from(header.get_identification());
-        let more = header.get_flags() & 1 != 0;
-        self.at += usize::from(header.get_header_length()) * 4;
-        if header.get_fragment_offset() != 0 {
+        let identification = u32::from(self.number(4)?);
+        let flags_and_offset = self.number(6)?;
+        self.at += usize::from(words) * 4;
+        if flags_and_offset & 0x1fff != 0 {
             return Ok(self.later_fragment(packet, identification, true));
         }
-        self.udp(packet, more.then_some(identification))
+        self.udp(packet, (flags_and_offset & MORE_FRAGMENTS != 0).then_some(identification))
     }
 
     fn ipv6(mut self, link: Link) -> Result<ParsedFrame, NoPacket> {
-        let header = Ipv6Packet::new(self.peek(40)?).ok_or(NoPacket(ParsedFrame::Malformed))?;
-        if header.get_version() != 6 {
+        self.peek(40)?;
+        let [version] = self.field(0)?;
+        if version >> 4 != 6 {
             return Err(NoPacket(ParsedFrame::Malformed));
         }
-        let payload = usize::from(header.get_payload_length());
+        let payload = usize::from(self.number(4)?);
         let packet = Ip {
             link,
-            source: header.get_source().into(),
-            destination: header.get_destination().into(),
+            source: self.field::<16>(8)?.into(),
+            destination: self.field::<16>(24)?.into(),
             start: self.at,
             length: self.packet_length(if payload == 0 { 0 } else { payload + 40 }),
         };
-        let mut next = header.get_next_header().0;
+        let [mut next] = self.field(6)?;
         let mut fragment_of = None;
         self.at += 40;
         for _ in 0..DEEPEST_EXTENSIONS {
             match next {
                 UDP => return self.udp(packet, fragment_of),
                 IPV6_FRAGMENT => {
-                    let header =
-                        FragmentPacket::new(self.peek(8)?).ok_or(NoPacket(ParsedFrame::Malformed))?;
-                    next = header.get_next_header().0;
+                    let identification = u32::from_be_bytes(self.field(4)?);
+                    let offset_and_more = self.number(2)?;
+                    [next] = self.field(0)?;
                     self.at += 8;
-                    // pnet's get_fragment_offset counts a reserved bit in.
-                    let offset_and_more = header.get_fragment_offset_with_flags();
                     if offset_and_more & 0xfff8 != 0 {
-                        return Ok(self.later_fragment(packet, header.get_id(), next == UDP));
+                        return Ok(self.later_fragment(packet, identification, next == UDP));
                     }
-                    fragment_of = (offset_and_more & 1 != 0).then_some(header.get_id());
+                    fragment_of = (offset_and_more & 1 != 0).then_some(identification);
                 }
                 IPV6_AH => next = self.skip(2, 4)?,
                 _ if EXTENSIONS.contains(&next) => next = self.skip(1, 8)?,
@@ -217,7 +224,7 @@ impl<'a> Reader<'a> {
     }
 
     fn udp(&self, ip: Ip, fragment_of: Option<u32>) -> Result<ParsedFrame, NoPacket> {
-        let header = UdpPacket::new(self.peek(8)?).ok_or(NoPacket(ParsedFrame::Malformed))?;
+        self.peek(8)?;
         let headers = self.at - ip.start + 8;
         let Some(payload) = ip.length.checked_sub(headers) else {
             return Err(NoPacket(ParsedFrame::Malformed));
@@ -227,8 +234,8 @@ impl<'a> Reader<'a> {
             size => payload.div_ceil(size).max(1),
         };
         let mut packet = self.packet(ip, fragment_of);
-        packet.directed.source.set_port(header.get_source());
-        packet.directed.destination.set_port(header.get_destination());
+        packet.directed.source.set_port(self.number(0)?);
+        packet.directed.destination.set_port(self.number(2)?);
         packet.packets = segments as u64;
         packet.bytes = (ip.length + (segments - 1) * headers) as u64;
         Ok(ParsedFrame::Datagram(packet))

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pnet::datalink::NetworkInterface;
+use crate::netlink::Interface;
 
 /// An AF_PACKET socket. It receives nothing before [`PacketSocket::bind`], so that a filter can be attached first.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl PacketSocket {
     }
 
     /// Starts to receive every frame of the interface, in both directions.
-    pub(crate) fn bind(&self, interface: &NetworkInterface) -> io::Result<()> {
+    pub(crate) fn bind(&self, interface: &Interface) -> io::Result<()> {
         // SAFETY: all zeros is a valid sockaddr_ll.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         address.sll_family = u16::try_from(libc::AF_PACKET).unwrap_or(0);

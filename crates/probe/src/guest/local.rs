@@ -13,10 +13,13 @@ use std::{
 use vmgate_facts::{Cause, Fact, Unknown, text::plain};
 use vmgate_process::run;
 
-use crate::guest::{
-    FILE_LIMIT, GuestHints, GuestReader, KernelSockets, MOST_PROCESSES, RawProcess, TOTAL_LIMIT,
-    ask::{self, Answers, Question},
-    tcp,
+use crate::{
+    guest::{
+        FILE_LIMIT, GuestHints, GuestReader, KernelSockets, MOST_PROCESSES, RawProcess, TOTAL_LIMIT,
+        ask::{self, Answers, Question},
+        tcp,
+    },
+    netlink,
 };
 
 /// Longest command line that is read.
@@ -52,12 +55,12 @@ impl GuestReader for LocalGuest {
     }
 
     fn hints(&self) -> GuestHints {
-        let addresses = pnet::datalink::interfaces().into_iter().flat_map(|interface| interface.ips);
+        let addresses = netlink::interfaces().into_iter().flatten().flat_map(|interface| interface.addresses);
         GuestHints {
             os: self.read("/etc/os-release").and_then(|text| os_name(&text)).into(),
             addresses: Fact::Known(
                 addresses
-                    .map(|address| address.ip())
+                    .map(|(address, _)| address)
                     .filter(|ip| !ip.is_loopback())
                     .map(|ip| ip.to_string())
                     .collect(),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde_json::Value;
-use vmgate_facts::{Bridge, BridgeKind, Cause, Unknown, text::plain};
+use vmgate_facts::{Bridge, BridgeController, BridgeKind, Cause, Fact, SpanningTree, Unknown, text::plain};
 
 use crate::host::not_read;
 
@@ -25,7 +25,16 @@ const DEFAULT_QUERY_INTERVAL_SECONDS: f64 = 125.0;
 const OVS_SOCKETS: [&str; 2] = ["/run/openvswitch/db.sock", "/var/run/openvswitch/db.sock"];
 
 /// The question for all bridges (RFC 7047, section 4.1.3).
-const OVS_QUESTION: &str = r#"{"method":"transact","id":0,"params":["Open_vSwitch",{"op":"select","table":"Bridge","where":[],"columns":["name","mcast_snooping_enable"]}]}"#;
+const OVS_QUESTION: &str = r#"{"method":"transact","id":0,"params":["Open_vSwitch",{"op":"select","table":"Bridge","where":[],"columns":["name","mcast_snooping_enable","stp_enable","rstp_enable","controller","fail_mode","other_config"]},{"op":"select","table":"Open_vSwitch","where":[],"columns":["external_ids"]}]}"#;
+
+/// Forward delay of a bridge of Open vSwitch without a setting (ovs-vswitchd.conf.db(5)).
+const OVS_FORWARD_DELAY_SECONDS: f64 = 15.0;
+
+/// Bridge of OVN where nothing else is set (ovn-controller(8)).
+const OVN_BRIDGE: &str = "br-int";
+
+/// Kinds of interface that lead into an overlay, as the kernel names them (DEVTYPE).
+const TUNNELS: [&str; 2] = ["vxlan", "geneve"];
 
 /// Longest wait for the database, and most bytes of its answer.
 const OVS_LIMIT: Duration = Duration::from_secs(2);
@@ -62,6 +71,38 @@ fn kernel_bridge(folder: &Path, name: &str) -> Option<Bridge> {
         multicast_querier: number("multicast_querier") == Some(1),
         multicast_query_interval_seconds: number("multicast_query_interval")
             .map_or(DEFAULT_QUERY_INTERVAL_SECONDS, |ticks| f64::from(ticks) / TICKS_PER_SECOND),
+        spanning_tree: match number("stp_state") {
+            Some(0) => Fact::Known(SpanningTree::None),
+            Some(1) => Fact::Known(SpanningTree::Stp),
+            Some(2) => Fact::Known(SpanningTree::Rstp),
+            _ => Fact::unknown(Cause::NotSupported, "the kernel does not tell the bridge's stp_state"),
+        },
+        forward_delay_seconds: match number("forward_delay") {
+            Some(ticks) => Fact::Known(f64::from(ticks) / TICKS_PER_SECOND),
+            None => Fact::unknown(Cause::NotSupported, "the kernel does not tell the bridge's forward_delay"),
+        },
+        controlled_by: Fact::Known(kernel_controller(folder)),
+    })
+}
+
+/// A port into an overlay that does not learn, or that answers for neighbours, waits for a control plane.
+fn kernel_controller(folder: &Path) -> BridgeController {
+    let ports = fs::read_dir(folder.with_file_name("brif")).into_iter().flatten().flatten();
+    let told = ports.map(|port| port.path()).any(|port| {
+        let is = |file: &str, value: &str| {
+            fs::read_to_string(port.join(file)).is_ok_and(|text| text.trim() == value)
+        };
+        is_tunnel(&port)
+            && (is("learning", "0") || is("neigh_suppress", "1") || is("neigh_vlan_suppress", "1"))
+    });
+    if told { BridgeController::Evpn } else { BridgeController::Itself }
+}
+
+/// True if a port of a bridge is a tunnel into an overlay.
+fn is_tunnel(port: &Path) -> bool {
+    let event = fs::read_to_string(port.join("../uevent"));
+    event.is_ok_and(|event| {
+        event.lines().filter_map(|line| line.strip_prefix("DEVTYPE=")).any(|kind| TUNNELS.contains(&kind))
     })
 }
 
@@ -82,19 +123,62 @@ fn ask(socket: &Path) -> io::Result<Option<Vec<Bridge>>> {
     // The server keeps the connection open: the answer ends where its JSON ends.
     let mut answers = serde_json::Deserializer::from_reader(stream.take(OVS_ANSWER)).into_iter::<Value>();
     let answer = answers.next().transpose().map_err(io::Error::from)?;
-    let rows = answer.as_ref().and_then(|answer| answer.pointer("/result/0/rows")?.as_array());
-    Ok(rows.map(|rows| rows.iter().filter_map(open_vswitch_bridge).collect()))
+    let rows = |path: &str| answer.as_ref().and_then(|answer| answer.pointer(path)?.as_array());
+    let switch = rows("/result/1/rows").and_then(|rows| rows.first());
+    let identities = switch.and_then(|row| row.get("external_ids"));
+    let ovn = identities.and_then(|ids| entry(ids, "ovn-remote")).is_some();
+    let ovn_bridge = identities.and_then(|ids| entry(ids, "ovn-bridge")).unwrap_or(OVN_BRIDGE);
+    let bridge = |row: &Value| open_vswitch_bridge(row, ovn.then_some(ovn_bridge));
+    Ok(rows("/result/0/rows").map(|rows| rows.iter().filter_map(bridge).collect()))
+}
+
+/// Value of a key of a map of RFC 7047 (section 5.1).
+fn entry<'a>(map: &'a Value, key: &str) -> Option<&'a str> {
+    let pairs = map.as_array()?.get(1)?.as_array()?;
+    pairs.iter().find_map(|pair| {
+        let pair = pair.as_array()?;
+        (pair.first()?.as_str()? == key).then(|| pair.get(1)?.as_str())?
+    })
+}
+
+/// True if an optional value or a set of RFC 7047 holds nothing.
+fn is_empty(value: Option<&Value>) -> bool {
+    let Some(value) = value else { return true };
+    match value.as_array().map(Vec::as_slice) {
+        Some([kind, Value::Array(members)]) => kind == "set" && members.is_empty(),
+        _ => value.is_null(),
+    }
 }
 
 /// One bridge. Open vSwitch snoops on queries and sends none itself (ovs-vswitchd.conf.db(5)).
-fn open_vswitch_bridge(row: &Value) -> Option<Bridge> {
+fn open_vswitch_bridge(row: &Value, ovn_bridge: Option<&str>) -> Option<Bridge> {
+    let name = row.get("name")?.as_str()?;
+    let on = |column: &str| row.get(column).and_then(Value::as_bool);
+    let setting = |key: &str| row.get("other_config").and_then(|map| entry(map, key)?.parse::<f64>().ok());
+    let spanning_tree = match (on("stp_enable"), on("rstp_enable")) {
+        (_, Some(true)) => Fact::Known(SpanningTree::Rstp),
+        (Some(true), _) => Fact::Known(SpanningTree::Stp),
+        (Some(false), _) => Fact::Known(SpanningTree::None),
+        _ => Fact::unknown(Cause::NotSupported, "the database of Open vSwitch does not tell stp_enable"),
+    };
+    let key = if on("rstp_enable") == Some(true) { "rstp-forward-delay" } else { "stp-forward-delay" };
+    let controlled_by = if ovn_bridge == Some(name) {
+        BridgeController::Ovn
+    } else if !is_empty(row.get("controller")) || row.get("fail_mode").is_some_and(|mode| mode == "secure") {
+        BridgeController::Openflow
+    } else {
+        BridgeController::Itself
+    };
     Some(Bridge {
-        name: plain(row.get("name")?.as_str()?),
+        name: plain(name),
         kind: BridgeKind::OpenVswitch,
         vlan_aware: true,
         multicast_snooping: row.get("mcast_snooping_enable").and_then(Value::as_bool).unwrap_or(false),
         multicast_querier: false,
         multicast_query_interval_seconds: DEFAULT_QUERY_INTERVAL_SECONDS,
+        spanning_tree,
+        forward_delay_seconds: Fact::Known(setting(key).unwrap_or(OVS_FORWARD_DELAY_SECONDS)),
+        controlled_by: Fact::Known(controlled_by),
     })
 }
 
@@ -116,15 +200,43 @@ mod tests {
             ("multicast_snooping", "1\n"),
             ("multicast_querier", "1\n"),
             ("multicast_query_interval", "1000\n"),
+            ("stp_state", "1\n"),
+            ("forward_delay", "1500\n"),
         ] {
             fs::write(folder.path().join(name), value).unwrap();
         }
         let found = kernel_bridge(folder.path(), "br0").unwrap();
         assert_eq!((found.multicast_snooping, found.multicast_querier), (true, true));
         assert!((found.multicast_query_interval_seconds - 10.0).abs() < 1e-9);
+        assert_eq!(found.spanning_tree, Fact::Known(SpanningTree::Stp));
+        assert_eq!(found.forward_delay_seconds, Fact::Known(15.0));
         assert_eq!(kernel_bridge(&folder.path().join("none"), "eth0"), None);
         let silent = tempfile::tempdir().unwrap();
-        assert!(!kernel_bridge(silent.path(), "br1").unwrap().multicast_snooping);
+        let silent = kernel_bridge(silent.path(), "br1").unwrap();
+        assert!(!silent.multicast_snooping);
+        assert_eq!((silent.spanning_tree.known(), silent.forward_delay_seconds.known()), (None, None));
+    }
+
+    #[test]
+    fn a_tunnel_that_does_not_learn_has_a_control_plane() {
+        let told = |devtype: &str, file: &str, value: &str| {
+            let interfaces = tempfile::tempdir().unwrap();
+            let port = interfaces.path().join("br0/brif/vx1");
+            fs::create_dir_all(interfaces.path().join("br0/bridge")).unwrap();
+            fs::create_dir_all(&port).unwrap();
+            fs::write(
+                interfaces.path().join("br0/brif/uevent"),
+                format!("DEVTYPE={devtype}\nINTERFACE=vx1\n"),
+            )
+            .unwrap();
+            fs::write(port.join(file), value).unwrap();
+            kernel_bridge(&interfaces.path().join("br0/bridge"), "br0").unwrap().controlled_by
+        };
+        let evpn = Fact::Known(BridgeController::Evpn);
+        assert_eq!(told("vxlan", "learning", "0\n"), evpn);
+        assert_eq!(told("geneve", "neigh_suppress", "1\n"), evpn);
+        assert_eq!(told("vxlan", "learning", "1\n"), Fact::Known(BridgeController::Itself));
+        assert_eq!(told("wlan", "learning", "0\n"), Fact::Known(BridgeController::Itself));
     }
 
     /// Answers of a mock server, in the form of RFC 7047 and not.
@@ -147,6 +259,29 @@ mod tests {
             answers(r#"{"id":0,"result":[{"rows":[{"name":"br-int"},{"name":"br-ex"}]}],"error":null}"#);
         let names: Vec<_> = found.unwrap().into_iter().map(|bridge| bridge.name).collect();
         assert_eq!(names, ["br-int", "br-ex"]);
+        let settings = r#"{"id":0,"result":[{"rows":[
+            {"name":"br-int","stp_enable":false,"rstp_enable":false,"controller":["set",[]],"fail_mode":"secure"},
+            {"name":"br-ex","stp_enable":true,"rstp_enable":false,"controller":["set",[]],"fail_mode":["set",[]],
+             "other_config":["map",[["stp-forward-delay","4"]]]},
+            {"name":"br-sdn","stp_enable":false,"rstp_enable":true,"controller":["uuid","550e8400"],"fail_mode":["set",[]]}
+            ]},{"rows":[{"external_ids":["map",[["ovn-remote","tcp:10.0.0.1:6642"]]]}]}],"error":null}"#;
+        let found = answers(settings).unwrap();
+        let kinds: Vec<_> = found
+            .iter()
+            .map(|b| (*b.spanning_tree.known().unwrap(), *b.controlled_by.known().unwrap()))
+            .collect();
+        assert_eq!(
+            kinds,
+            [
+                (SpanningTree::None, BridgeController::Ovn),
+                (SpanningTree::Stp, BridgeController::Itself),
+                (SpanningTree::Rstp, BridgeController::Openflow)
+            ]
+        );
+        assert_eq!(
+            found.iter().map(|b| *b.forward_delay_seconds.known().unwrap()).collect::<Vec<_>>(),
+            [15.0, 4.0, 15.0]
+        );
         assert!(answers(r#"{"id":0,"error":"no such database"}"#).is_err());
         assert!(answers("hello").is_err());
     }

@@ -10,9 +10,9 @@ use std::{
 };
 
 use procfs::process::{MountInfo, Process};
-use vmgate_facts::{Cause, FileKind, HostFile, Unknown, text::plain};
+use vmgate_facts::{Cause, Fact, FileKind, HostFile, Unknown, text::plain};
 
-use crate::host::procfs_error;
+use crate::host::{HostQuestions, opening, procfs_error};
 
 /// Longest wait: a network file system whose server is gone never answers.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -40,11 +40,15 @@ const SHARED: [&str; 15] = [
 ];
 
 /// Describes every path, on a thread of its own, so that a file system that hangs does not block the probe.
-pub(super) fn look(paths: &[String]) -> Result<Vec<HostFile>, Unknown> {
+pub(super) fn look(questions: &HostQuestions) -> Result<Vec<HostFile>, Unknown> {
     let (sender, receiver) = mpsc::channel();
-    let paths = paths.to_vec();
+    let (paths, opened, user) =
+        (questions.files.clone(), questions.opened.clone(), questions.qemu_user.clone());
     thread::spawn(move || {
-        let _ = sender.send(describe_all(&paths));
+        let _ = sender.send(describe_all(&paths).map(|mut files| {
+            opening::add(&mut files, &opened, &user);
+            files
+        }));
     });
     receiver.recv_timeout(LIMIT).unwrap_or_else(|_| {
         let why = format!("the host's file systems did not answer within {} s", LIMIT.as_secs());
@@ -68,6 +72,7 @@ fn describe(path: &str, mounts: &[MountInfo], boot: Option<&str>) -> HostFile {
         read_only: false,
         size_bytes: None,
         identity: None,
+        opening: Fact::Unknown(Unknown::new(Cause::NotCollected, "QEMU's user was not tried")),
     };
     let real = match fs::canonicalize(path) {
         Ok(real) => real,
@@ -157,6 +162,10 @@ fn unescaped(path: &Path) -> PathBuf {
 mod tests {
     use crate::host::file::*;
 
+    fn described(paths: &[String]) -> Vec<HostFile> {
+        look(&HostQuestions { files: paths.to_vec(), ..HostQuestions::default() }).unwrap()
+    }
+
     #[test]
     fn a_file_is_the_same_by_every_name_and_a_copy_is_another() {
         let folder = tempfile::tempdir().unwrap();
@@ -165,7 +174,7 @@ mod tests {
         fs::copy(path("disk"), path("copy")).unwrap();
         fs::hard_link(path("disk"), path("link")).unwrap();
         let names = ["disk", "copy", "link", "none", "."].map(path);
-        let [disk, copy, link, none, dot] = look(&names).unwrap().try_into().unwrap();
+        let [disk, copy, link, none, dot] = described(&names).try_into().unwrap();
         assert_eq!((disk.kind, disk.size_bytes), (FileKind::File, Some(3)));
         assert!(disk.filesystem.is_some() && disk.identity.is_some());
         assert_eq!(disk.identity, link.identity);
@@ -176,7 +185,7 @@ mod tests {
 
     #[test]
     fn proc_can_only_be_read_where_it_is_mounted_so() {
-        let [null] = look(&["/dev/null".to_owned()]).unwrap().try_into().unwrap();
+        let [null] = described(&["/dev/null".to_owned()]).try_into().unwrap();
         assert_eq!(null.kind, FileKind::Other, "a character device is no disk");
     }
 

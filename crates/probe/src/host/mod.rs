@@ -3,12 +3,15 @@
 //! Read-only and without a daemon. Networks, memory and load need no privilege; only root and QEMU's own user can read
 //! the VM's QEMU process.
 
+mod as_user;
 mod bond;
 mod bridge;
 mod file;
+mod file_owner;
 mod memory;
 mod nic;
 mod numa;
+mod opening;
 pub(crate) mod path;
 mod process;
 mod qemu_conf;
@@ -30,8 +33,8 @@ use procfs::{Current, LoadAverage};
 use serde::{Deserialize, Serialize};
 pub use shaper::{RateLimit, Shapers};
 use vmgate_facts::{
-    Bridge, Cause, Fact, HostFile, HostMemory, HugePages, Nic, NumaNode, Route, StatefulFilter, Unknown,
-    Uuid, Version, text::plain,
+    Bridge, Cause, Fact, HostFile, HostMemory, HugePages, Nic, NumaNode, OpenedFile, QemuUser, Route,
+    StatefulFilter, Unknown, Uuid, Version, text::plain,
 };
 
 /// Longest wait for the host's name service.
@@ -47,6 +50,10 @@ pub struct HostQuestions {
     pub vms: Vec<Uuid>,
     /// Paths of files and devices that VMs need.
     pub files: Vec<String>,
+    /// Files that QEMU opens as its own user, each also among those paths.
+    pub opened: Vec<OpenedFile>,
+    /// User that QEMU runs as on this host; only needed for those files.
+    pub qemu_user: Fact<QemuUser>,
     /// Destination address of the migration; if absent, the first address of the name.
     pub route: Option<IpAddr>,
     /// HostQuestions about the path to the peer host.
@@ -195,7 +202,7 @@ fn look_local(questions: &HostQuestions) -> HostProbe {
         files: if questions.files.is_empty() {
             Fact::Known(Vec::new())
         } else {
-            file::look(&questions.files).into()
+            file::look(questions).into()
         },
         numa_nodes: numa::nodes().into(),
         bridges: bridge::bridges().into(),

@@ -1,11 +1,13 @@
-//! Network interfaces of the host: addresses by `pnet`, everything else from /sys/class/net.
+//! Network interfaces of the host: addresses by netlink, everything else from /sys/class/net.
 
 use std::{fs, path::Path};
 
-use pnet::datalink;
 use vmgate_facts::{Cause, Fact, Nic, NicKind, Unknown, text::plain};
 
-use crate::host::{bond, not_read};
+use crate::{
+    host::{bond, not_read},
+    netlink::{self, Interface},
+};
 
 const CLASS_NET: &str = "/sys/class/net";
 /// Bytes per second in one Mbit/s.
@@ -16,7 +18,8 @@ const VETH_MBIT: i64 = 10_000;
 /// Every interface, by name.
 pub(super) fn look() -> Result<Vec<Nic>, Unknown> {
     let entries = fs::read_dir(CLASS_NET).map_err(|error| not_read(CLASS_NET, &error))?;
-    let interfaces = datalink::interfaces();
+    let interfaces =
+        netlink::interfaces().map_err(|error| not_read("the list of network interfaces", &error))?;
     let mut nics: Vec<Nic> = entries
         .flatten()
         // The folder also holds files such as bonding_masters.
@@ -30,14 +33,9 @@ pub(super) fn look() -> Result<Vec<Nic>, Unknown> {
     Ok(nics)
 }
 
-fn nic(folder: &Path, name: &str, interfaces: &[datalink::NetworkInterface]) -> Nic {
-    // An address may carry a label (`eth0:1`) instead of the interface's name.
-    let mine = interfaces.iter().filter(|given| given.name.split(':').next() == Some(name));
-    let (mut up, mut addresses) = (false, Vec::new());
-    for interface in mine {
-        up |= interface.is_up() && interface.is_running();
-        addresses.extend(interface.ips.iter().map(|ip| format!("{}/{}", ip.ip(), ip.prefix())));
-    }
+fn nic(folder: &Path, name: &str, interfaces: &[Interface]) -> Nic {
+    let interface = interfaces.iter().find(|given| given.name == name);
+    let addresses = interface.map(|interface| interface.addresses.as_slice()).unwrap_or_default();
     let kind = kind(folder);
     Nic {
         name: plain(name),
@@ -46,12 +44,12 @@ fn nic(folder: &Path, name: &str, interfaces: &[datalink::NetworkInterface]) -> 
         vlan_id: (kind == NicKind::Vlan).then(|| vlan_id(name)).flatten(),
         bond: (kind == NicKind::Bond).then(|| bond::look(name)).flatten(),
         drops: counted(folder, &["rx_dropped", "tx_dropped"]),
-        up,
+        up: interface.is_some_and(|interface| interface.up && interface.running),
         speed_bytes_per_second: speed(folder),
         mtu_bytes: attribute(folder, "mtu").and_then(|mtu| mtu.parse().ok()).unwrap_or(0),
         master: fs::read_link(folder.join("master")).ok().and_then(|link| last_name(&link)),
         lower: lower(folder),
-        addresses,
+        addresses: addresses.iter().map(|(address, prefix)| format!("{address}/{prefix}")).collect(),
         errors: ["rx_errors", "tx_errors", "rx_missed_errors"]
             .iter()
             .filter_map(|counter| attribute(&folder.join("statistics"), counter)?.parse::<u64>().ok())

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 pub use address::host_of_address;
 use vmgate_facts::{
-    Change, Fact, MigrationPath, MigrationTransport, Nic, PathNic, PathRoute, Route, Unknown, Uri,
+    Cause, Change, Fact, MigrationPath, MigrationTransport, Nic, PathNic, PathRoute, Route, Unknown, Uri,
 };
 
 use crate::host::{HostProbe, NetworkProbe, PeerProbe};
@@ -97,6 +97,10 @@ pub fn path(
         transport: Fact::Known(MigrationTransport::Tcp),
         source_nic,
         destination_nic,
+        guest_network: Fact::unknown(
+            Cause::NotCollected,
+            "derived with the forecast, from the bridges of both hosts",
+        ),
     }
 }
 

@@ -63,9 +63,9 @@ impl Catalogues {
         self.components().iter().find(lists)
     }
 
-    /// Fills in if QEMU migrates a component, unless that is known.
+    /// Fills in if QEMU migrates a component, unless that is known, or the reader of the configuration says why it is not.
     pub fn classify_component(&self, component: &mut VmComponent) {
-        if component.migrates.known().is_some() {
+        if !matches!(&component.migrates, Fact::Unknown(why) if why.cause == Cause::NotCollected) {
             return;
         }
         match self.component(&component.kind, &component.model) {

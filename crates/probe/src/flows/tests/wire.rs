@@ -136,7 +136,7 @@ fn somebody_listens() -> bool {
 /// Sends a frame out of the interface, as if its owner did.
 pub(super) fn inject(interface: &str, frame: &[u8]) {
     let socket = PacketSocket::new().unwrap();
-    let all = pnet::datalink::interfaces();
+    let all = crate::netlink::interfaces().unwrap();
     // SAFETY: all zeros is a valid sockaddr_ll.
     let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     to.sll_family = u16::try_from(libc::AF_PACKET).unwrap();

@@ -3,7 +3,6 @@
 use std::{
     fs,
     io::ErrorKind,
-    net::IpAddr,
     path::{Path, PathBuf},
     str::from_utf8,
 };
@@ -20,7 +19,7 @@ use x509_cert::{
     ext::pkix::{AuthorityKeyIdentifier, SubjectAltName, SubjectKeyIdentifier, name::GeneralName},
 };
 
-use crate::host::not_read;
+use crate::{host::not_read, netlink::address};
 
 /// Largest file that is read as a certificate.
 const MOST_BYTES: u64 = 1 << 20;
@@ -162,13 +161,6 @@ fn names(certificate: &Certificate) -> Vec<String> {
     }
     let attributes = content.subject().iter().filter(|attribute| attribute.oid == COMMON_NAME);
     attributes.map(|attribute| plain_bytes(attribute.value.value())).take(MOST_NAMES).collect()
-}
-
-fn address(octets: &[u8]) -> Option<IpAddr> {
-    if let Ok(four) = <[u8; 4]>::try_from(octets) {
-        return Some(four.into());
-    }
-    <[u8; 16]>::try_from(octets).ok().map(IpAddr::from)
 }
 
 /// True if a certificate names the CA as its issuer, by name and, if both have one, by key id.

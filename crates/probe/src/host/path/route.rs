@@ -12,7 +12,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use vmgate_facts::{Cause, PathRoute, Unknown, text::plain};
 
-use crate::netlink::{Request, attribute, number32, query};
+use crate::netlink::{Request, address, attribute, number32, query};
 
 const RTM_GETROUTE: u16 = 26;
 const RTA_DST: u16 = 1;
@@ -79,13 +79,6 @@ fn parse(to: IpAddr, payload: &[u8], names: &BTreeMap<u32, String>) -> Option<Ro
             table: number32(of(RTA_TABLE)?, 0)?,
         },
     })
-}
-
-fn address(octets: &[u8]) -> Option<IpAddr> {
-    if let Ok(four) = <[u8; 4]>::try_from(octets) {
-        return Some(four.into());
-    }
-    <[u8; 16]>::try_from(octets).ok().map(IpAddr::from)
 }
 
 /// Names of interfaces by their index.

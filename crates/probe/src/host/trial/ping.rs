@@ -10,11 +10,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pnet::packet::{
-    Packet, icmp,
-    icmp::{IcmpPacket, IcmpTypes, echo_request::MutableEchoRequestPacket},
-    ipv4::Ipv4Packet,
-};
 use rustix::net::{
     AddressFamily, SocketFlags, SocketType, ipproto, socket_with,
     sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery},
@@ -32,6 +27,8 @@ const USUAL: [u32; 9] = [8942, 4352, 1500, 1492, 1480, 1450, 1420, 1400, 1280];
 /// A size that every path carries (RFC 791's 576).
 const SMALL: u32 = 576;
 const ICMP_HEADER: u32 = 8;
+const ICMP_ECHO_REQUEST: u8 = 8;
+const ICMP_ECHO_REPLY: u8 = 0;
 const ICMP6_ECHO_REQUEST: u8 = 128;
 const ICMP6_ECHO_REPLY: u8 = 129;
 
@@ -120,8 +117,8 @@ impl Pinger {
         self.sequence = self.sequence.wrapping_add(1);
         let header = if self.is_ipv4 { 20 } else { 40 };
         let length = size.saturating_sub(header).max(ICMP_HEADER);
-        let mut packet = vec![0_u8; usize::try_from(length).unwrap_or(0)];
-        self.fill(&mut packet);
+        let mut packet = self.header().to_vec();
+        packet.resize(usize::try_from(length).unwrap_or(0), 0);
         // EMSGSIZE: larger than the MTU of the interface.
         if self.socket.send(&packet).is_err() {
             return false;
@@ -144,28 +141,23 @@ impl Pinger {
         }
     }
 
-    fn fill(&self, packet: &mut [u8]) {
-        let Some(mut echo) = MutableEchoRequestPacket::new(packet) else { return };
-        echo.set_identifier(self.identifier);
-        echo.set_sequence_number(self.sequence);
-        if self.is_ipv4 {
-            echo.set_icmp_type(IcmpTypes::EchoRequest);
-            let sum = IcmpPacket::new(echo.packet()).map_or(0, |packet| icmp::checksum(&packet));
-            echo.set_checksum(sum);
-        } else {
-            // The kernel computes the checksum of ICMPv6 itself.
-            echo.set_icmp_type(icmp::IcmpType(ICMP6_ECHO_REQUEST));
-        }
+    /// The header of an echo request; the rest of the packet stays zero.
+    fn header(&self) -> [u8; 8] {
+        let kind = if self.is_ipv4 { ICMP_ECHO_REQUEST } else { ICMP6_ECHO_REQUEST };
+        // RFC 1071. The kernel computes the checksum of ICMPv6 itself.
+        let sum = (u32::from(kind) << 8) + u32::from(self.identifier) + u32::from(self.sequence);
+        let folded = (sum & 0xffff) + (sum >> 16);
+        let [checksum @ .., _, _] = (!((folded & 0xffff) + (folded >> 16)) << 16).to_be_bytes();
+        let [c0, c1] = if self.is_ipv4 { checksum } else { [0; 2] };
+        let ([i0, i1], [s0, s1]) = (self.identifier.to_be_bytes(), self.sequence.to_be_bytes());
+        [kind, 0, c0, c1, i0, i1, s0, s1]
     }
 
     /// True if it is the answer to the last packet; a raw IPv4 socket also returns the IP header.
     fn is_answer(&self, bytes: &[u8]) -> bool {
-        let header = if self.is_ipv4 {
-            Ipv4Packet::new(bytes).map_or(0, |packet| usize::from(packet.get_header_length()) * 4)
-        } else {
-            0
-        };
-        let reply = if self.is_ipv4 { IcmpTypes::EchoReply.0 } else { ICMP6_ECHO_REPLY };
+        let header =
+            if self.is_ipv4 { bytes.first().map_or(0, |first| usize::from(first & 0xf) * 4) } else { 0 };
+        let reply = if self.is_ipv4 { ICMP_ECHO_REPLY } else { ICMP6_ECHO_REPLY };
         let mut expected = self.identifier.to_be_bytes().to_vec();
         expected.extend(self.sequence.to_be_bytes());
         let icmp = bytes.get(header..).unwrap_or_default();

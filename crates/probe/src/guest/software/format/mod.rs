@@ -5,3 +5,4 @@ pub(super) mod block;
 pub(super) mod duration;
 pub(super) mod lines;
 pub(super) mod tree;
+mod yaml;

@@ -1,38 +1,17 @@
-//! Parsers of YAML, JSON and XML, with bounds on size, nesting and aliases.
+//! Look-ups in YAML, JSON and XML, which are parsed in bounds of size, nesting and aliases.
 
 use roxmltree::Document;
 use serde_json::Value;
-use serde_saphyr::{Budget, Options};
 use vmgate_facts::xml;
+
+pub(crate) use super::yaml::parse as yaml;
 
 /// Longest dotted key that is looked up.
 const DEEPEST: usize = 8;
 
-/// Parses YAML or JSON. Bounds keep aliases from multiplying the text and nesting from exhausting the stack.
-pub(crate) fn yaml(text: &str) -> Option<Value> {
-    let budget = Budget {
-        max_events: 50_000,
-        max_nodes: 20_000,
-        max_depth: 32,
-        max_aliases: 100,
-        max_anchors: 100,
-        max_documents: 4,
-        max_merge_keys: 20,
-        max_total_scalar_bytes: 1 << 20,
-        ..Budget::default()
-    };
-    let options = Options { budget: Some(budget), with_snippet: false, ..Options::default() };
-    serde_saphyr::from_str_with_options(text, options).ok()
-}
-
 /// The scalar at a dotted key, as text. The key's parts may be nested or dotted: Elasticsearch accepts both.
 pub(crate) fn scalar(value: &Value, key: &str) -> Option<String> {
-    match find(value, key, 0)? {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(flag) => Some(flag.to_string()),
-        _ => None,
-    }
+    find(value, key, 0)?.as_str().map(str::to_owned)
 }
 
 fn find<'a>(value: &'a Value, key: &str, depth: usize) -> Option<&'a Value> {
@@ -107,11 +86,17 @@ mod tests {
             "a.b.c: 10s",
             "{\"a\": {\"b\": {\"c\": \"10s\"}}}",
             "base: &base {c: 10s}\na:\n  b: *base\n",
+            "base: &base {c: 10s, d: 1}\na:\n  b:\n    <<: *base\n    d: 2\n",
+            "base: &base [{c: 10s}, {c: 5s}]\na:\n  b: {<<: *base}\n",
         ] {
             assert_eq!(scalar(&yaml(text).unwrap(), "a.b.c").as_deref(), Some("10s"), "{text}");
         }
         assert_eq!(scalar(&yaml("t: 1500").unwrap(), "t").as_deref(), Some("1500"));
         assert_eq!(scalar(&yaml("t: {u: 1}").unwrap(), "t"), None);
+        assert_eq!(scalar(&yaml("t: ~").unwrap(), "t"), None);
+        for unclear in ["", "t: 1\nt: 2", "a: 1\n---\na: 2", "a: *b", "{[a]: b}", "a: [", "a: &b [*b]"] {
+            assert_eq!(yaml(unclear), None, "{unclear}");
+        }
     }
 
     #[test]
