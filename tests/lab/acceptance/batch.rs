@@ -111,7 +111,7 @@ fn migrate(case: &Case) -> String {
     format!(
         "p=; virsh dominfo {name} 2>/dev/null | grep -q 'Persistent: *yes' && p='--persistent --undefinesource'\n\
          o=$(timeout 60 virsh -q migrate --live --abort-on-error $p {name} qemu+tcp://lab-{to}/system tcp://{address} 2>&1 </dev/null)\n\
-         echo \"@@ {number} $?\"; echo \"$o\"\n"
+         r=$?; [ $r = 124 ] && o=\"no answer within 60 s $o\"; echo \"@@ {number} $r\"; echo \"$o\"\n"
     )
 }
 
@@ -164,8 +164,9 @@ fn judge(cases: &[&Case]) -> BTreeMap<String, (Said, Vec<Block>)> {
     }
     let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
     fs::write(file.path(), change).unwrap();
+    let (change, config) = (file.path().to_str().unwrap(), stage::config());
     let said =
-        vmgate(&["check", "--change", file.path().to_str().unwrap(), "--output", "json", "--timeout", "60"]);
+        vmgate(&["check", "--change", change, "--config", &config, "--output", "json", "--timeout", "60"]);
     let Ok(report) = serde_json::from_str::<Value>(&said.stdout) else {
         eprintln!("no report, exit code {}: {}", said.code, said.stderr);
         return BTreeMap::new();
