@@ -30,6 +30,8 @@ mod output_file;
 mod probe;
 #[cfg(feature = "libvirt")]
 mod recover;
+#[cfg(feature = "libvirt")]
+mod rehearse;
 mod report;
 mod rules;
 #[cfg(feature = "libvirt")]
@@ -37,6 +39,8 @@ mod run;
 #[cfg(feature = "libvirt")]
 mod serve;
 mod session;
+#[cfg(feature = "libvirt")]
+mod trial;
 mod verdict;
 
 use std::process;
@@ -86,6 +90,9 @@ enum Command {
     /// Pause, resume or stop a change that runners execute
     #[cfg(feature = "libvirt")]
     Campaign(campaign::CampaignCommand),
+    /// Rehearse a move with an empty twin of the VM, there and back
+    #[cfg(feature = "libvirt")]
+    Rehearse(rehearse::Rehearse),
     /// Finish the moves that a crash left behind
     #[cfg(feature = "libvirt")]
     Recover(recover::Recover),
@@ -118,7 +125,7 @@ enum Command {
 
 /// Commands in `vmgate --help`, grouped by what people come for. Every visible command is in exactly one group.
 const GROUPS: [(&str, &[&str]); 5] = [
-    ("Look at moves and hosts", &["check", "collect", "audit", "observe", "probe"]),
+    ("Look at moves and hosts", &["check", "rehearse", "collect", "audit", "observe", "probe"]),
     ("Plan maintenance", &["evacuate"]),
     ("Move VMs", &["migrate", "run", "status", "serve", "campaign", "recover", "isolate"]),
     ("Prove decisions", &["report", "diff", "explain", "verdict", "ledger"]),
@@ -184,6 +191,8 @@ pub fn main() -> process::ExitCode {
         Command::Isolate(command) => command.run(&cli.shared),
         #[cfg(feature = "libvirt")]
         Command::Recover(command) => command.run(&cli.shared),
+        #[cfg(feature = "libvirt")]
+        Command::Rehearse(command) => command.run(&cli.shared),
         #[cfg(feature = "libvirt")]
         Command::Observe(command) => command.run(&cli.shared),
         Command::Report(command) => command.run(&cli.shared),

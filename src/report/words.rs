@@ -16,14 +16,17 @@ pub(super) fn cause(cause: Option<Cause>) -> &'static str {
         Some(Cause::AgentForbids) => "agent forbids it",
         Some(Cause::GuestNotRunning) => "guest not running",
         Some(Cause::HostUnreachable) => "host unreachable",
+        Some(Cause::NoLogin) => "no login by ssh",
         Some(Cause::NoHostProbe) => "no host probe",
         Some(Cause::NoGuestProbe) => "no guest probe",
         Some(Cause::TimedOut) => "timed out",
         Some(Cause::PermissionDenied) => "permission denied",
         Some(Cause::NotSupported) => "not supported",
+        Some(Cause::NotListed) => "not in vmgate's lists",
         Some(Cause::NotAllowed) => "not allowed",
         Some(Cause::ForeignGuest) => "no Linux guest",
         Some(Cause::TooOld) => "too old",
+        Some(Cause::NotRehearsed) => "not rehearsed",
         Some(Cause::Malformed) => "malformed answer",
     }
 }

@@ -29,3 +29,4 @@ mod path;
 mod refusals;
 mod silence;
 mod software;
+mod trial;

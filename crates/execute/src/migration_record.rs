@@ -49,6 +49,7 @@ impl Run<'_> {
                 passed: outcome == MigrationOutcome::Completed,
                 by: self.assignment.evidence_options.by.clone(),
                 note: Some(format!("run {}", self.journal.run.run)),
+                twin: None,
             }));
         }
     }

@@ -29,6 +29,9 @@ pub struct Change {
     /// True if this move rehearses a pair of hypervisor versions with a VM that may be lost.
     #[schemars(example = false)]
     pub rehearsal: bool,
+    /// True if the ledger of the site's moves was asked for this check.
+    #[schemars(example = true)]
+    pub in_ledger: bool,
     /// Start of the time window in which the move may run; absent for any time.
     #[schemars(example = &"2026-11-24T01:00:00Z")]
     pub window_start: Option<Timestamp>,
@@ -47,6 +50,7 @@ impl Default for Change {
             bandwidth_limit_bytes_per_second: None,
             settings: MigrationSettings::default(),
             rehearsal: false,
+            in_ledger: false,
             window_start: None,
             window_end: None,
         }

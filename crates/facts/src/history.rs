@@ -16,8 +16,12 @@ pub struct History {
     /// Memory that this VM dirtied at hours of the day, as `vmgate observe` recorded it; hours without observations are
     /// left out.
     pub observed_hours: Fact<Vec<ObservedHour>>,
-    /// Pairs of QEMU versions between which a VM was moved and verified afterwards, on any hosts.
+    /// Pairs of QEMU versions between which a VM was moved and verified afterwards, on any hosts, and those between which an
+    /// empty twin with this VM's kinds of devices went.
     pub version_pairs: Fact<Vec<VersionPair>>,
+    /// True if one of these pairs is that of this move. Unknown where none is: nobody has tried.
+    #[schemars(example = true)]
+    pub pair_proven: Fact<bool>,
 }
 
 /// Two QEMU versions and a machine type: together they decide if the destination can load the device state of the
@@ -34,8 +38,8 @@ pub struct VersionPair {
     /// Machine type of the VM, as libvirt writes it.
     #[schemars(example = &"pc-q35-7.2")]
     pub machine_type: String,
-    /// Time of the last verified rehearsal: a move with these versions of a VM that may be lost; absent where there was
-    /// none.
+    /// Time of the last verified rehearsal: a move with these versions of a VM that may be lost, or of an empty twin; absent
+    /// where there was none.
     #[schemars(example = &"2026-11-01T10:00:00Z")]
     pub rehearsed_at: Option<Timestamp>,
     /// Time of the last verified move of any other VM with these versions; absent where there was none: the pair is new

@@ -31,16 +31,22 @@ mod guest_network;
 mod history;
 mod host;
 mod host_access;
+mod host_device;
 mod host_guests;
 mod host_memory;
 mod host_network;
 mod host_storage;
 mod host_uri;
+mod known_failure;
 mod link;
+mod machine_type;
+mod names;
 mod path;
 mod path_probe;
+mod rehearsal;
 pub mod text;
 pub mod trace;
+mod trial;
 mod unit;
 mod uri;
 mod uuid;
@@ -62,8 +68,8 @@ pub use detector::{Detector, DetectorBasis};
 pub use flow::{CaptureMethod, FlowDirection, MulticastGroup, UdpCapture, UdpFlow};
 pub use forecast::{Alternative, Forecast, ForecastMethod, Quantiles, RemainingMemory};
 pub use guest::{
-    DirtyWriter, Guest, Listener, LossTolerance, MemorySync, Neighbour, Process, Sysctl, Tcp, TcpConnection,
-    TcpPeer, TcpState, Udp, UdpService, UdpSocket,
+    DirtyWriter, Guest, Listener, LiveMoveSupport, LossTolerance, MemorySync, Neighbour, Process, Sysctl,
+    Tcp, TcpConnection, TcpPeer, TcpState, Udp, UdpService, UdpSocket,
 };
 pub use guest_memory::{
     Allocation, GuestClock, GuestMemory, HugePageProcess, KernelBypass, MemoryPressure, UserSpaceDevice,
@@ -72,25 +78,29 @@ pub use guest_network::{DarkInterface, GuestNetwork};
 pub use history::{History, ObservedHour, PastMigration, VersionPair};
 pub use host::{DeviceModels, Host, Nic, NicKind, Route};
 pub use host_access::{FileOpening, OpenedFile, QemuUser};
+pub use host_device::{HostDevice, PassthroughDevice, ProgramBuild};
 pub use host_guests::{HostJob, HostVm, MachineType, Tsc};
 pub use host_memory::{HostMemory, HugePageClaim, HugePages, MemoryClaims, NumaNode};
 pub use host_network::VirtualNetwork;
 pub use host_storage::{FileKind, HostFile};
 pub use host_uri::{GuestAddress, HostUri};
 use jiff::Timestamp;
+pub use known_failure::{KnownFailure, VirtioQueues};
 pub use link::{Bond, BondPort, Duplex, Shaper, ShaperKind};
+pub use machine_type::machine_version;
+pub use names::{Absence, Names};
 pub use path::{HostRole, MigrationPath, MigrationTransport, PathNic, PathRoute};
 pub use path_probe::{Goodput, MigrationPorts, PortsBasis};
+pub use rehearsal::Rehearsal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+pub use trial::{Trial, TrialAnswer, TrialRefuser};
 pub use unit::Unit;
 pub use uri::{InvalidUri, Uri};
 pub use uuid::{InvalidUuid, Uuid};
 pub use value::{Cause, Fact, Unknown};
 pub use version::{InvalidVersion, Version};
-pub use vm::{
-    Accelerator, CpuMode, DirtyRate, DirtyRateMethod, DirtyWindow, HostDevice, Vm, VmDisk, VmNic, VmState,
-};
+pub use vm::{Accelerator, CpuMode, DirtyRate, DirtyRateMethod, DirtyWindow, Vm, VmDisk, VmNic, VmState};
 pub use vm_hardware::{BootFile, Firmware, Placement, Tpm, VmComponent, VmListener};
 
 /// All facts of one move. The document that `vmgate collect` writes and `vmgate check --facts` reads.
@@ -123,6 +133,13 @@ pub struct Facts {
     /// Earlier moves and observations of this VM, from the ledger.
     #[serde(default)]
     pub history: Fact<History>,
+    /// Newest rehearsal that counts for this move: an empty twin of the VM, or of one with the same kinds of devices, that went
+    /// the same way (`vmgate rehearse`); absent if there is none.
+    #[serde(default = "Rehearsal::not_made")]
+    pub rehearsal: Fact<Option<Rehearsal>>,
+    /// A migration that was begun and taken back, to hear what both hosts say (`vmgate check --trial`); absent if none was.
+    #[serde(default = "Trial::not_made")]
+    pub trial: Fact<Option<Trial>>,
     /// Limits and settings of the change, given by the operator.
     #[serde(default)]
     pub change: Change,
@@ -166,6 +183,8 @@ impl Facts {
             destination: Fact::default(),
             path: Fact::default(),
             history: Fact::default(),
+            rehearsal: Rehearsal::not_made(),
+            trial: Trial::not_made(),
             change: Change::default(),
         }
     }

@@ -157,11 +157,12 @@ fn migration_parameters(facts: &Facts) -> MigrationParameters {
 }
 
 /// Seed of the replay, hashed from the facts, so that the same facts give the same forecast. A rehearsal gets the same
-/// forecast as any other move.
+/// forecast as any other move, recorded or not.
 fn seed(facts: &Facts) -> u64 {
     let mut change = serde_json::to_value(&facts.change).unwrap_or_default();
     if let Some(change) = change.as_object_mut() {
         change.shift_remove("rehearsal");
+        change.shift_remove("in_ledger");
     }
     let text = serde_json::to_vec(&(&facts.vm, &facts.path, &change)).unwrap_or_default();
     let digest = Sha256::digest(text);

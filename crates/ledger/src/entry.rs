@@ -6,7 +6,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use vmgate_attest::Digest;
-use vmgate_facts::{Quantiles, Version};
+use vmgate_facts::{Quantiles, Trial, Version};
 use vmgate_judge::change::MovePlan;
 use vmgate_verdict::{Counts, Decision, Digests, ExitCode, Move, NameAndUuid, Verdict};
 
@@ -158,6 +158,9 @@ pub struct RunStarted {
     pub plan: MovePlan,
     /// The process that drives it.
     pub driver: Driver,
+    /// True for a trial: the migration is begun and taken back, so that the VM never runs on the destination.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trial: bool,
 }
 
 /// Identity of a process, unique over reboots and reused process ids.
@@ -205,7 +208,7 @@ pub enum ActionState {
 }
 
 /// End of a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunEnded {
     /// Id of the run.
     pub run: String,
@@ -221,6 +224,9 @@ pub struct RunEnded {
     pub why: Option<String>,
     /// True if a recovery ended the run.
     pub recovered: bool,
+    /// Answer of the hosts, for a trial that was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial: Option<Trial>,
 }
 
 /// QEMU versions of source and destination, and a machine type.
@@ -288,8 +294,8 @@ pub enum MigrationOutcome {
     Failed,
 }
 
-/// Rehearsal of a migration between two versions, on a VM that may be lost.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Rehearsal of a migration between two versions, on a VM that may be lost or with an empty twin.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Rehearsal {
     /// The VM.
     pub vm: NameAndUuid,
@@ -303,6 +309,9 @@ pub struct Rehearsal {
     pub by: String,
     /// Remark.
     pub note: Option<String>,
+    /// Details of a rehearsal with an empty twin; absent if the VM itself was moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub twin: Option<vmgate_facts::Rehearsal>,
 }
 
 /// Isolation: a VM's interfaces were cut at the hypervisor, or connected again.

@@ -63,7 +63,10 @@ pub(super) fn version_pairs(records: &[Record]) -> Vec<VersionPair> {
     let mut pairs: BTreeMap<(Version, Version, String), VersionPair> = BTreeMap::new();
     for record in records {
         let (pair, rehearsal) = match &record.entry {
-            Entry::Rehearsal(rehearsal) if rehearsal.passed => (Some(&rehearsal.pair), true),
+            // An empty twin shows nothing about other devices than its own.
+            Entry::Rehearsal(rehearsal) if rehearsal.passed && rehearsal.twin.is_none() => {
+                (Some(&rehearsal.pair), true)
+            }
             Entry::Migration(migration) if migration.outcome == MigrationOutcome::Completed => {
                 (migration.pair.as_ref(), migration.rehearsal)
             }

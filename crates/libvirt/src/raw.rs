@@ -37,6 +37,22 @@ impl WatchedMove {
     }
 }
 
+impl Hypervisor {
+    /// Runs a call on the connection's pointer under the time limit. The pointer is valid while the call runs.
+    pub fn raw_call<T: Send + 'static>(
+        &self,
+        doing: &str,
+        work: impl FnOnce(sys::virConnectPtr) -> Result<T, RawError> + Send + 'static,
+    ) -> Result<T, LibvirtError> {
+        self.call(doing, move |session| work(session.as_ptr()))
+    }
+
+    /// An error of this host.
+    pub fn error(&self, doing: &str, trouble: LibvirtErrorKind) -> LibvirtError {
+        self.limit.error(doing, trouble)
+    }
+}
+
 impl Domain {
     /// Runs a call on the VM's pointer under the time limit. The pointer is valid while the call runs.
     pub fn raw_call<T: Send + 'static>(
@@ -45,6 +61,18 @@ impl Domain {
         work: impl FnOnce(sys::virDomainPtr) -> Result<T, RawError> + Send + 'static,
     ) -> Result<T, LibvirtError> {
         self.call(doing, move |domain| work(domain.as_ptr()))
+    }
+
+    /// Runs a call on the VM's pointer and on the connection to a destination, under the VM's time limit. Both are valid while
+    /// the call runs; after the limit it is left behind.
+    pub fn raw_call_to<T: Send + 'static>(
+        &self,
+        destination: &Hypervisor,
+        doing: &str,
+        work: impl FnOnce(sys::virDomainPtr, sys::virConnectPtr) -> Result<T, RawError> + Send + 'static,
+    ) -> Result<T, LibvirtError> {
+        let session = Arc::clone(&destination.session);
+        self.call(doing, move |domain| work(domain.as_ptr(), session.as_ptr()))
     }
 
     /// Opens connections of their own to both hosts, and finds the VM over them.

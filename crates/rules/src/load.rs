@@ -83,6 +83,7 @@ fn rule(file: &Arc<SourceFile>, parser: &Rc<Parser>) -> Result<Rule, Vec<Problem
         remediation: document.remediation.trim().to_owned(),
         references: document.references,
         params,
+        settled_by: document.settled_by,
         max_age_seconds: document.max_age,
         tags: document.tags,
         deprecated: document.deprecated,
@@ -373,7 +374,7 @@ impl Loader<'_> {
         }
         // A literal takes its unit from the name.
         let ty = if ty.unit == Unit::Any && ty.is_number() { Type { unit, ..ty } } else { ty };
-        lets.push(Let { expr: expr.clone() });
+        lets.push(Let { name: name.to_owned(), expr: expr.clone() });
         scope.lets.push((TypedName { name: name.to_owned(), ty }, expr));
     }
 

@@ -1,0 +1,286 @@
+//! Rehearsal of a move with an empty twin of the VM: started paused at the source, moved to the destination and back, removed.
+//!
+//! A move of the twin goes through the end of a migration, where the destination's QEMU loads the state of the devices; of the
+//! VM nothing is read but its configuration. The twin's name is that of its VM, so that a VM has one twin at a time, and a note
+//! in its metadata says who made it: a twin whose process is gone is removed by the next rehearsal, and by `vmgate recover`.
+
+mod leftover;
+mod log;
+
+use std::{
+    net::IpAddr,
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+pub use leftover::{ClearedTwins, clear_twins};
+pub use log::HostLog;
+use vmgate_facts::{Rehearsal, Uuid, Version, text::plain};
+use vmgate_libvirt::{Domain, Hypervisor, LibvirtError, LibvirtErrorKind, domain_xml};
+
+use super::{
+    HostConnection, Hosts, driver,
+    hand::{Twin, TwinNote},
+};
+
+/// Longest move of a twin, after which it is aborted: it takes about a second.
+const LONGEST_MOVE: Duration = Duration::from_secs(30);
+/// Longest wait for a host to start a QEMU, or to end one.
+const QEMU_LIMIT: Duration = Duration::from_secs(20);
+/// Time that libvirt gets to end a move that was aborted.
+const ABORT_LIMIT: Duration = Duration::from_secs(10);
+/// Pause before a host is asked again.
+const PAUSE: Duration = Duration::from_millis(100);
+/// First libvirt with UEFI without a file of variables.
+const STATELESS_FIRMWARE: &str = "8.6.0";
+
+/// Order of a rehearsal.
+pub struct RehearsalOrder<'a> {
+    /// Name or UUID of the VM, which runs at the source.
+    pub vm: &'a str,
+    /// Address at the destination that takes the traffic; libvirt's own choice where there is none.
+    pub migrate_address: Option<IpAddr>,
+    /// Person who makes it.
+    pub by: &'a str,
+    /// Way to the logs of both hosts.
+    pub logs: &'a (dyn HostLog + Sync),
+}
+
+/// Reason why a rehearsal showed nothing, neither that the VM can move nor that it cannot.
+#[derive(Debug, thiserror::Error)]
+pub enum NotRehearsed {
+    /// A host failed, or has no such VM.
+    #[error("{0}")]
+    Host(#[from] LibvirtError),
+    /// The VM does not run, so that its devices are not known.
+    #[error(
+        "the VM {0} does not run on {1}: a twin is made of a running VM. Start it, or name the host that runs it with --from"
+    )]
+    NotRunning(String, String),
+    /// No twin could be started.
+    #[error("no twin could be started on {host}: {why}")]
+    NotStarted {
+        /// Name of the source.
+        host: String,
+        /// Reason, in libvirt's words.
+        why: String,
+    },
+    /// Another rehearsal of the VM is under way.
+    #[error(
+        "a twin of this VM is on {host} already, made by {by} at {at}: wait until that rehearsal has ended"
+    )]
+    Busy {
+        /// Name of the host.
+        host: String,
+        /// Author of the other one.
+        by: String,
+        /// Its time.
+        at: Timestamp,
+    },
+    /// The move of the twin was aborted.
+    #[error("the rehearsal was ended: {0}. The twin is removed")]
+    Aborted(String),
+    /// The twin is still on a host.
+    #[error("the twin {name} could not be removed from {host}: {why}. Remove it there: virsh destroy {name}")]
+    NotRemoved {
+        /// Name of its domain.
+        name: String,
+        /// Name of the host.
+        host: String,
+        /// Reason, in libvirt's words.
+        why: String,
+    },
+}
+
+impl Hosts {
+    /// Rehearses the move of a VM. `stop` ends it; the twin is removed whatever happens.
+    pub fn rehearse(&self, order: &RehearsalOrder, stop: &AtomicBool) -> Result<Rehearsal, NotRehearsed> {
+        let start = Instant::now();
+        let at = Timestamp::now();
+        self.connect();
+        let vm = self.source.domain(order.vm)?;
+        let (uuid, xml) = (vm.uuid()?, live_xml(&vm, &self.source)?);
+        self.make_room(&uuid)?;
+        let note = TwinNote { of: uuid.clone(), by: plain(order.by), at, driver: driver::this_process() };
+        let [source_version, destination_version] = self.versions()?;
+        let (twin, not_rehearsed) = self.start(&xml, note)?;
+        let went = self.there_and_back(&twin, order.migrate_address, stop);
+        let (removed, logs) = thread::scope(|scope| {
+            let logs = [&self.source, &self.destination]
+                .map(|host| scope.spawn(|| order.logs.tail(host, &twin.name())));
+            (self.remove(&twin), logs.map(|log| log.join().ok().flatten()))
+        });
+        removed?;
+        let [home, there] = logs.each_ref().map(|log| log.as_deref());
+        let Journey { failure, return_failure } = went?;
+        let config = domain_xml::parse(&xml).unwrap_or_default();
+        Ok(Rehearsal {
+            at,
+            vm: uuid,
+            source_version,
+            destination_version,
+            source_build: log::build(home),
+            destination_build: log::build(there),
+            machine_type: config.machine_type.unwrap_or_default(),
+            devices: Rehearsal::devices_of(&config.components),
+            failure: failure.map(|words| log::with_words_of(&words, there)),
+            return_failure: return_failure.map(|words| log::with_words_of(&words, home)),
+            not_rehearsed,
+            total_seconds: start.elapsed().as_secs_f64(),
+        })
+    }
+
+    /// Opens both connections at the same time: over ssh that takes longer than all that follows. What fails shows at the first
+    /// question.
+    fn connect(&self) {
+        thread::scope(|scope| {
+            for host in [&self.source, &self.destination] {
+                scope.spawn(|| host.hypervisor());
+            }
+        });
+    }
+
+    /// Removes what an earlier rehearsal of this VM left behind.
+    fn make_room(&self, vm: &Uuid) -> Result<(), NotRehearsed> {
+        for host in [&self.source, &self.destination] {
+            leftover::clear_host(host)?;
+            let twins = host.ask(Twin::all_on)?;
+            if let Some(other) = twins.iter().find(|twin| twin.note().of == *vm) {
+                let note = other.note();
+                return Err(NotRehearsed::Busy {
+                    host: host.name().to_owned(),
+                    by: plain(&note.by),
+                    at: note.at,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&self, xml: &str, note: TwinNote) -> Result<(Twin, Vec<String>), NotRehearsed> {
+        let has_stateless = |host: &HostConnection| {
+            let version = host.ask(Hypervisor::libvirt_version)?;
+            Ok::<_, LibvirtError>(STATELESS_FIRMWARE.parse().is_ok_and(|least: Version| version >= least))
+        };
+        let stateless = has_stateless(&self.source)? && has_stateless(&self.destination)?;
+        let host = self.source.hypervisor()?.with_timeout(QEMU_LIMIT);
+        Twin::start(&host, xml, note, stateless).map_err(|why| NotRehearsed::NotStarted {
+            host: self.source.name().to_owned(),
+            why: why.to_string(),
+        })
+    }
+
+    fn versions(&self) -> Result<[Version; 2], LibvirtError> {
+        let version = |host: &HostConnection| host.ask(Hypervisor::hypervisor_version);
+        Ok([version(&self.source)?, version(&self.destination)?])
+    }
+
+    fn there_and_back(
+        &self,
+        twin: &Twin,
+        address: Option<IpAddr>,
+        stop: &AtomicBool,
+    ) -> Result<Journey, NotRehearsed> {
+        let address = address.map(crate::migration::migrate_uri);
+        let failure = go(twin, &self.source, &self.destination, address.as_deref(), stop)?;
+        let return_failure = match failure {
+            Some(_) => None,
+            None => go(twin, &self.destination, &self.source, None, stop)?,
+        };
+        Ok(Journey { failure, return_failure })
+    }
+
+    /// Removes the twin from both hosts. A host that is busy with it is asked again.
+    fn remove(&self, twin: &Twin) -> Result<(), NotRehearsed> {
+        for host in [&self.source, &self.destination] {
+            let start = Instant::now();
+            while let Err(error) = host.ask(|hypervisor| twin.remove(hypervisor)) {
+                if start.elapsed() > QEMU_LIMIT {
+                    return Err(NotRehearsed::NotRemoved {
+                        name: twin.name(),
+                        host: host.name().to_owned(),
+                        why: error.to_string(),
+                    });
+                }
+                thread::sleep(PAUSE);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Failures of both moves of a twin, in libvirt's words.
+struct Journey {
+    failure: Option<String>,
+    return_failure: Option<String>,
+}
+
+/// Moves the twin. Returns the words of a failure that says something about the move: a host that is gone, or an abort, does
+/// not.
+fn go(
+    twin: &Twin,
+    from: &HostConnection,
+    to: &HostConnection,
+    address: Option<&str>,
+    stop: &AtomicBool,
+) -> Result<Option<String>, NotRehearsed> {
+    let (here, there) = (from.hypervisor()?.with_timeout(LONGEST_MOVE + ABORT_LIMIT), to.hypervisor()?);
+    let start = Instant::now();
+    let is_late = || start.elapsed() > LONGEST_MOVE;
+    let moved = thread::scope(|scope| {
+        let (moving, over) = mpsc::channel::<()>();
+        scope.spawn({
+            let here = here.clone();
+            move || {
+                while over.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout) {
+                    if is_late() || stop.load(Ordering::Relaxed) {
+                        // Refused where it has just ended.
+                        let _ = twin.abort(&here);
+                    }
+                }
+            }
+        });
+        let moved = twin.migrate(&here, &there, address);
+        drop(moving);
+        moved
+    });
+    let Err(error) = moved else { return Ok(None) };
+    if stop.load(Ordering::Relaxed) {
+        return Err(NotRehearsed::Aborted("on request".to_owned()));
+    }
+    if is_late() {
+        let seconds = LONGEST_MOVE.as_secs();
+        return Err(NotRehearsed::Aborted(format!(
+            "the twin did not arrive at {} within {seconds} s; check the migration network",
+            to.name()
+        )));
+    }
+    match error.kind {
+        LibvirtErrorKind::TimedOut(_)
+        | LibvirtErrorKind::Unreachable(_)
+        | LibvirtErrorKind::ConnectionLost(_)
+        | LibvirtErrorKind::HostKey(_)
+        | LibvirtErrorKind::PermissionDenied(_)
+        | LibvirtErrorKind::Busy(_) => Err(NotRehearsed::Host(error)),
+        LibvirtErrorKind::WrongState(why)
+        | LibvirtErrorKind::NotSupported(why)
+        | LibvirtErrorKind::AgentSilent(why)
+        | LibvirtErrorKind::AgentRefused(why)
+        | LibvirtErrorKind::Other(why) => Ok(Some(plain(&why))),
+        LibvirtErrorKind::NoSuchVm(_) => Ok(Some(format!("the twin ended on {}", from.name()))),
+    }
+}
+
+/// Live configuration of a VM that runs.
+fn live_xml(vm: &Domain, host: &HostConnection) -> Result<String, NotRehearsed> {
+    use vmgate_facts::VmState::{Crashed, ShutOff};
+    if matches!(vm.state()?.state, ShutOff | Crashed) {
+        return Err(NotRehearsed::NotRunning(vm.name()?, host.name().to_owned()));
+    }
+    Ok(vm.xml()?)
+}

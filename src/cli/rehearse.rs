@@ -1,0 +1,147 @@
+//! `vmgate rehearse`: moves an empty twin of a VM there and back, and records the result in the ledger.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use clap::Args;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use vmgate_execute::{HostConnection, HostLog, Hosts, NotRehearsed, RehearsalOrder};
+use vmgate_facts::{Rehearsal, Uri, text::ShownCommand};
+use vmgate_ledger::{
+    Entry,
+    entry::{HypervisorPair, Rehearsal as Recorded},
+};
+use vmgate_libvirt::LibvirtErrorKind;
+use vmgate_verdict::{ExitCode, NameAndUuid};
+
+use super::{Failure, hook, options::GlobalOptions, output, session::Session};
+
+/// Longest wait for the log of a host.
+const LOG_LIMIT: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Args)]
+pub(super) struct Rehearse {
+    /// Name or UUID of the VM. Nothing of it is touched: an empty twin, with its machine type, CPU and devices, is started
+    /// paused at the source, moved to the destination and back, and removed
+    vm: String,
+    /// libvirt URI of the source, the host that the VM runs on, such as qemu+ssh://root@hv1/system
+    #[arg(long, value_name = "URI")]
+    from: String,
+    /// libvirt URI of the destination
+    #[arg(long, value_name = "URI")]
+    to: String,
+    /// Address at the destination for the migration traffic; libvirt's choice if not given
+    #[arg(long, value_name = "ADDRESS")]
+    migrate_address: Option<IpAddr>,
+}
+
+impl Rehearse {
+    pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
+        let session = Session::open(shared)?;
+        let uri = |option: &str, text: &str| {
+            Uri::from_operator(text).map_err(|error| Failure::usage(format!("{option}: {error}")))
+        };
+        let hosts = Hosts::new(uri("--from", &self.from)?, uri("--to", &self.to)?, session.timeout());
+        let ledger = session.open_ledger(session.ledger_for_moves()?)?;
+        let rehearsed = rehearse(&hosts, &self.vm, self.migrate_address, &session)?;
+        ledger.append(&entry(&self.vm, &rehearsed)).map_err(Failure::failed)?;
+        output::to_stdout(|out| {
+            lines(&self.vm, &hosts, &rehearsed).iter().try_for_each(|line| writeln!(out, "{line}"))
+        })?;
+        Ok(if rehearsed.failure.is_none() { ExitCode::Go } else { ExitCode::RuleViolated })
+    }
+}
+
+/// Rehearses the move of a VM. Ctrl-C ends it, and the twin is removed.
+pub(super) fn rehearse(
+    hosts: &Hosts,
+    vm: &str,
+    migrate_address: Option<IpAddr>,
+    session: &Session,
+) -> Result<Rehearsal, Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&stop))
+            .map_err(|error| Failure::failed(format!("Ctrl-C could not be caught: {error}")))?;
+    }
+    let by = hook::operator();
+    let order = RehearsalOrder { vm, migrate_address, by: &by, logs: &Shells(session) };
+    hosts.rehearse(&order, &stop).map_err(|error| failure(&error))
+}
+
+/// Entry of the ledger.
+pub(super) fn entry(name: &str, rehearsed: &Rehearsal) -> Entry {
+    Entry::Rehearsal(Recorded {
+        vm: NameAndUuid { name: Some(name.to_owned()), uuid: Some(rehearsed.vm.clone()) },
+        pair: HypervisorPair {
+            source_version: rehearsed.source_version,
+            destination_version: rehearsed.destination_version,
+            machine_type: rehearsed.machine_type.clone(),
+        },
+        there_and_back: rehearsed.failure.is_none() && rehearsed.return_failure.is_none(),
+        passed: rehearsed.failure.is_none(),
+        by: hook::operator(),
+        note: None,
+        twin: Some(rehearsed.clone()),
+    })
+}
+
+/// Result for people.
+fn lines(vm: &str, hosts: &Hosts, rehearsed: &Rehearsal) -> Vec<String> {
+    let host = |host: &HostConnection, version| format!("{} (QEMU {version})", host.name());
+    let from = host(&hosts.source, &rehearsed.source_version);
+    let to = host(&hosts.destination, &rehearsed.destination_version);
+    let seconds = rehearsed.total_seconds;
+    let mut lines = Vec::new();
+    match (&rehearsed.failure, &rehearsed.return_failure) {
+        (Some(why), _) => {
+            lines.push(format!("{vm}: its empty twin, booted on {from}, did not arrive at {to}: {why}"));
+            lines.push(
+                "a VM of this machine type and these devices that was booted on this source cannot make the move. One that came \
+                 there by migration may be able to: its devices are as the QEMU set them up with which it was booted"
+                    .to_owned(),
+            );
+        }
+        (None, Some(why)) => {
+            lines.push(format!("{vm}: its empty twin, booted on {from}, arrived at {to} in {seconds:.1} s"));
+            lines.push(format!("the way back failed: {why}"));
+        }
+        (None, None) => {
+            lines.push(format!(
+                "{vm}: its empty twin, booted on {from}, moved to {to} and back in {seconds:.1} s"
+            ));
+        }
+    }
+    if !rehearsed.not_rehearsed.is_empty() {
+        lines.push(format!("not rehearsed: {}", rehearsed.not_rehearsed.join(", ")));
+    }
+    lines
+}
+
+fn failure(error: &NotRehearsed) -> Failure {
+    match error {
+        NotRehearsed::Host(host) if matches!(host.kind, LibvirtErrorKind::NoSuchVm(_)) => {
+            Failure::usage(error)
+        }
+        NotRehearsed::NotRemoved { .. } => {
+            Failure { exit: ExitCode::OperatorNeeded, text: error.to_string() }
+        }
+        _ => Failure::failed(error),
+    }
+}
+
+/// Logs of hosts, read through a shell there.
+struct Shells<'a>(&'a Session<'a>);
+
+impl HostLog for Shells<'_> {
+    fn tail(&self, host: &HostConnection, domain: &str) -> Option<String> {
+        let file = format!("/var/log/libvirt/qemu/{domain}.log");
+        let script = ShownCommand::new("tail -c 32768").value(&file);
+        let shell = self.0.shell(host.uri()).ok()?;
+        let text = shell.read(&script.to_string(), LOG_LIMIT).ok()?;
+        Some(String::from_utf8_lossy(&text).into_owned())
+    }
+}
