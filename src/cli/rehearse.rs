@@ -8,8 +8,9 @@ use std::{
 
 use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use vmgate_collect::CollectRequest;
 use vmgate_execute::{HostConnection, HostLog, Hosts, NotRehearsed, RehearsalOrder};
-use vmgate_facts::{Rehearsal, Uri, text::ShownCommand};
+use vmgate_facts::{Fact, Facts, Rehearsal, Uri, text::ShownCommand};
 use vmgate_ledger::{
     Entry,
     entry::{HypervisorPair, Rehearsal as Recorded},
@@ -46,7 +47,8 @@ impl Rehearse {
         };
         let hosts = Hosts::new(uri("--from", &self.from)?, uri("--to", &self.to)?, session.timeout());
         let ledger = session.open_ledger(session.ledger_for_moves()?)?;
-        let rehearsed = rehearse(&hosts, &self.vm, self.migrate_address, &session)?;
+        let rehearsed = order(&hosts, &self.vm, self.migrate_address, &session)?;
+        let rehearsed = rehearsed.map_err(|error| failure(&error))?;
         ledger.append(&entry(&self.vm, &rehearsed)).map_err(Failure::failed)?;
         output::to_stdout(|out| {
             lines(&self.vm, &hosts, &rehearsed).iter().try_for_each(|line| writeln!(out, "{line}"))
@@ -55,13 +57,31 @@ impl Rehearse {
     }
 }
 
+/// Rehearses a move that is checked, and adds the result to its facts and to the ledger, if one is named. Why nothing could be
+/// rehearsed is a fact too.
+pub(super) fn add(request: &CollectRequest, session: &Session, facts: &mut Facts) -> Result<(), Failure> {
+    let hosts = Hosts::new(request.from.clone(), request.to.clone(), session.timeout());
+    let address = request.migrate_address.as_ref().and_then(|address| address.parse().ok());
+    match order(&hosts, &request.vm, address, session)? {
+        Ok(rehearsed) => {
+            if let Some(ledger) = session.ledger()? {
+                ledger.append(&entry(&request.vm, &rehearsed)).map_err(Failure::failed)?;
+            }
+            rehearsed.add_to(facts);
+        }
+        Err(why @ NotRehearsed::NotRemoved { .. }) => return Err(failure(&why)),
+        Err(why) => facts.rehearsal = Fact::Unknown(why.into()),
+    }
+    Ok(())
+}
+
 /// Rehearses the move of a VM. Ctrl-C ends it, and the twin is removed.
-pub(super) fn rehearse(
+fn order(
     hosts: &Hosts,
     vm: &str,
     migrate_address: Option<IpAddr>,
     session: &Session,
-) -> Result<Rehearsal, Failure> {
+) -> Result<Result<Rehearsal, NotRehearsed>, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&stop))
@@ -69,11 +89,11 @@ pub(super) fn rehearse(
     }
     let by = hook::operator();
     let order = RehearsalOrder { vm, migrate_address, by: &by, logs: &Shells(session) };
-    hosts.rehearse(&order, &stop).map_err(|error| failure(&error))
+    Ok(hosts.rehearse(&order, &stop))
 }
 
 /// Entry of the ledger.
-pub(super) fn entry(name: &str, rehearsed: &Rehearsal) -> Entry {
+fn entry(name: &str, rehearsed: &Rehearsal) -> Entry {
     Entry::Rehearsal(Recorded {
         vm: NameAndUuid { name: Some(name.to_owned()), uuid: Some(rehearsed.vm.clone()) },
         pair: HypervisorPair {

@@ -20,7 +20,7 @@ use std::{
 use jiff::Timestamp;
 pub use leftover::{ClearedTwins, clear_twins};
 pub use log::HostLog;
-use vmgate_facts::{Rehearsal, Uuid, Version, text::plain};
+use vmgate_facts::{Cause, Rehearsal, Unknown, Uuid, Version, text::plain};
 use vmgate_libvirt::{Domain, Hypervisor, LibvirtError, LibvirtErrorKind, domain_xml};
 
 use super::{
@@ -95,6 +95,21 @@ pub enum NotRehearsed {
         /// Reason, in libvirt's words.
         why: String,
     },
+}
+
+impl From<NotRehearsed> for Unknown {
+    fn from(why: NotRehearsed) -> Self {
+        match why {
+            NotRehearsed::Host(error) => error.into(),
+            NotRehearsed::NotRunning(..) => Self::new(Cause::GuestNotRunning, why.to_string()),
+            NotRehearsed::NotStarted { .. } | NotRehearsed::NotRemoved { .. } => {
+                Self::new(Cause::NotSupported, why.to_string())
+            }
+            NotRehearsed::Busy { .. } | NotRehearsed::Aborted(_) => {
+                Self::new(Cause::NotRehearsed, why.to_string())
+            }
+        }
+    }
 }
 
 impl Hosts {
