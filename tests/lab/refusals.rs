@@ -1,5 +1,5 @@
 //! Predictions of vmgate, and the answers of libvirt and QEMU: one guest per case, on two real hosts. The table in
-//! docs/refusals.md is written by this test.
+//! docs/refusals-measured.md is written by this test.
 
 mod destination;
 
@@ -438,7 +438,7 @@ fn cases() -> Vec<Case> {
 fn libvirt_refuses_what_vmgate_foretells_and_for_that_reason() {
     // One case alone, by the name of its guest; its row takes the place of the old one.
     let only = std::env::var("VMGATE_REFUSAL").ok();
-    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/refusals.md");
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/refusals-measured.md");
     let cases = [cases(), destination::cases()].concat();
     let mut wrong = Vec::new();
     for case in cases.iter().filter(|case| only.as_deref().is_none_or(|guest| guest == case.guest)) {

@@ -124,6 +124,8 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
         files: needed_files::of(&vm.config),
         opened: vm.config.as_ref().map(DomainConfig::opened_files).unwrap_or_default(),
         qemu_user: vm.config.as_ref().and_then(|config| config.user_label.user.clone()),
+        programs: needed_files::programs(&vm.config),
+        devices: needed_files::devices(&vm.config),
     });
     let parallel = ParallelWork::start(request, &ways.source, &domain, &vm, clock);
     let libvirt_limit = host_probes::libvirt_limit(&domain);

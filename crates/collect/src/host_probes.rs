@@ -15,7 +15,7 @@ use vmgate_facts::{Cause, Fact, OpenedFile, PathNic, QemuUser, Unknown, Uuid};
 use vmgate_libvirt::{Domain, Hypervisor};
 use vmgate_probe::{
     host::{
-        HostProbe, HostQuestions, PeerProbe, PeerQuestions,
+        DeviceAddress, HostProbe, HostQuestions, PeerProbe, PeerQuestions,
         trial::{Role, Stream, Trial},
     },
     path::{self, PathEnd},
@@ -111,6 +111,10 @@ pub(super) struct SourceDetails {
     pub(super) opened: Vec<OpenedFile>,
     /// User of the VM itself; none for the user of the host.
     pub(super) qemu_user: Option<Fact<QemuUser>>,
+    /// Programs that run it.
+    pub(super) programs: Vec<String>,
+    /// Devices that it has from its host.
+    pub(super) devices: Vec<DeviceAddress>,
 }
 
 /// Inputs that arrive while the probes run.
@@ -171,6 +175,8 @@ fn look(request: &CollectRequest, ways: &ProbeTransports, told: &ProbeInputs, cl
             files: about.files.clone(),
             opened: about.opened,
             qemu_user: about.qemu_user.unwrap_or_else(|| user_at(&told.destination_user, timeout)),
+            programs: about.programs.clone(),
+            devices: about.devices.clone(),
             peer: back,
             ..HostQuestions::default()
         },
@@ -185,6 +191,8 @@ fn look(request: &CollectRequest, ways: &ProbeTransports, told: &ProbeInputs, cl
             resolve: name.or_else(destination_name),
             vms: about.vms,
             files: about.files,
+            programs: about.programs,
+            devices: about.devices,
             peer: there,
             ..HostQuestions::default()
         },
@@ -288,6 +296,8 @@ impl Answer {
             resolved,
             qemus: Fact::Unknown(why.clone()),
             files: Fact::Unknown(why.clone()),
+            program_builds: Fact::Unknown(why.clone()),
+            passthrough_devices: Fact::Unknown(why.clone()),
             peer: Fact::Unknown(why.clone()),
             ..self.probe
         };

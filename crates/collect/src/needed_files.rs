@@ -1,6 +1,7 @@
-//! Files and devices of a host that a VM needs, for both hosts' probes to inspect.
+//! Files, programs and devices of a host that a VM needs, for both hosts' probes to inspect.
 
 use vmgate_libvirt::domain_xml::DomainConfig;
+use vmgate_probe::host::DeviceAddress;
 
 /// Absolute paths that these VMs need, sorted, each once.
 pub(super) fn of<'a>(configs: impl IntoIterator<Item = &'a DomainConfig>) -> Vec<String> {
@@ -8,6 +9,26 @@ pub(super) fn of<'a>(configs: impl IntoIterator<Item = &'a DomainConfig>) -> Vec
     paths.sort();
     paths.dedup();
     paths
+}
+
+/// Programs that run these VMs, sorted, each once.
+pub(super) fn programs<'a>(configs: impl IntoIterator<Item = &'a DomainConfig>) -> Vec<String> {
+    let emulators = configs.into_iter().filter_map(|config| config.emulator.clone());
+    let mut programs: Vec<String> = emulators.filter(|path| path.starts_with('/')).collect();
+    programs.sort();
+    programs.dedup();
+    programs
+}
+
+/// Devices that these VMs have from their host, sorted, each once.
+pub(super) fn devices<'a>(configs: impl IntoIterator<Item = &'a DomainConfig>) -> Vec<DeviceAddress> {
+    let all = configs.into_iter().flat_map(|config| &config.host_devices);
+    let mut devices: Vec<DeviceAddress> = all
+        .map(|device| DeviceAddress { kind: device.kind.clone(), address: device.address.clone() })
+        .collect();
+    devices.sort();
+    devices.dedup();
+    devices
 }
 
 fn of_one(config: &DomainConfig) -> Vec<String> {

@@ -100,7 +100,13 @@ pub fn survey(
         done();
         reached
     });
-    let needed: Vec<String> = needed_files::of(reached.iter().flat_map(ConnectedHost::configs));
+    let configs = || reached.iter().flat_map(ConnectedHost::configs);
+    let needed = HostQuestions {
+        files: needed_files::of(configs()),
+        programs: needed_files::programs(configs()),
+        devices: needed_files::devices(configs()),
+        ..HostQuestions::default()
+    };
     // A host is not asked for its offer to its own VMs: they run there already.
     let wanted = offer_requests(&reached);
     let tasks: Vec<(usize, &HostRequest, &ConnectedHost)> = requests
@@ -196,7 +202,7 @@ impl ConnectedHost {
 fn probe(
     request: &HostRequest,
     reached: &ConnectedHost,
-    needed: &[String],
+    needed: &HostQuestions,
     timeout: Duration,
 ) -> Result<Answer, Unknown> {
     // The probe mostly takes the same way as libvirt: an unreachable host is not waited for twice.
@@ -204,10 +210,10 @@ fn probe(
         return Err(why.clone());
     }
     let way = request.probe.clone().unwrap_or_else(|| Transport::for_uri(&request.uri));
-    let mut batches = batches(needed).into_iter();
+    let mut batches = batches(&needed.files).into_iter();
     let vms = reached.vms.iter().filter_map(|vm| vm.uuid.clone()).collect();
     let files = batches.next().unwrap_or_default();
-    let mut answer = way.probe_host(&HostQuestions { vms, files, ..HostQuestions::default() }, timeout)?;
+    let mut answer = way.probe_host(&HostQuestions { vms, files, ..needed.clone() }, timeout)?;
     for files in batches {
         let more = way.probe_host(&HostQuestions { files, ..HostQuestions::default() }, timeout)?;
         answer.probe.files = match (answer.probe.files, more.probe.files) {

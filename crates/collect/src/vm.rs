@@ -1,11 +1,14 @@
 //! Facts of the VM, from libvirt's answers and the domain XML.
 
-use vmgate_facts::{Cause, Fact, Host, Unknown, Uuid, Version, Vm, VmState, text::plain};
+use vmgate_facts::{
+    Absence, Cause, Fact, Host, Unknown, Uuid, Version, Vm, VmState, machine_version, text::plain,
+};
 use vmgate_libvirt::{
     Domain, LibvirtError, RunState,
     domain_xml::{self, Backing, DomainConfig},
     volume_xml,
 };
+use vmgate_probe::host::QemuProcess;
 
 use super::{asker::Asker, transport::Answer};
 
@@ -49,20 +52,26 @@ pub(super) fn look(domain: &Domain, monitor: Monitor) -> Result<FoundVm, Libvirt
         persistent: asker.ask(|| domain.is_persistent()),
         job: asker.ask(|| domain.job_info()).map(|job| job.map(|job| job.operation.name().to_owned())),
         snapshots: asker.ask(|| domain.snapshots()),
-        migration_blockers: match (monitor, state) {
-            (Monitor::Forbidden, _) => Fact::Known(None),
-            (Monitor::Allowed, VmState::Running | VmState::Paused) => asker
-                .ask(|| domain.migration_blockers())
-                .map(|reasons| Some(reasons.iter().map(|r| plain(r)).collect())),
-            (Monitor::Allowed, _) => Fact::unknown(
-                Cause::GuestNotRunning,
-                "the VM does not run, so there is no QEMU process to ask",
-            ),
-        },
+        migration_blockers: with_monitor(monitor, state, || {
+            let reasons = asker.ask(|| domain.migration_blockers());
+            reasons.map(|reasons| reasons.iter().map(|reason| plain(reason)).collect())
+        }),
+        virtio_queues: with_monitor(monitor, state, || Fact::from(domain.virtio_queues())),
         ..Vm::default()
     };
     fill(&mut facts, &config);
     Ok(FoundVm { facts, config: config.known().cloned(), state, uuid: uuid.known().cloned() })
+}
+
+/// The answer of QEMU's monitor; absent where it must not be asked.
+fn with_monitor<T>(monitor: Monitor, state: VmState, ask: impl FnOnce() -> Fact<T>) -> Fact<Option<T>> {
+    match (monitor, state) {
+        (Monitor::Forbidden, _) => Fact::Unknown(Absence::monitor_not_asked()),
+        (Monitor::Allowed, VmState::Running | VmState::Paused) => ask().map(Some),
+        (Monitor::Allowed, _) => {
+            Fact::unknown(Cause::GuestNotRunning, "the VM does not run, so there is no QEMU process to ask")
+        }
+    }
 }
 
 /// Parses the configuration in a domain XML.
@@ -110,49 +119,55 @@ pub(super) fn complete(
         (Some(Backing::HugeOfDefaultSize), Ok(answer)) => answer.probe.default_huge_page_bytes.clone(),
         _ => found.facts.huge_page_bytes.clone(),
     };
+    let process = process_of(found.uuid.as_ref(), probe);
     Vm {
-        qemu_version: qemu_version(found.uuid.as_ref(), own == emulator, source, probe),
+        qemu_build: process.as_ref().and_then(|process| process.build.clone()),
+        started_here: process.as_ref().and_then(|process| process.incoming.clone().map(|incoming| !incoming)),
+        qemu_version: process.and_then(|process| qemu_version(process, own == emulator, source)),
         huge_page_bytes,
         ..found.facts.clone()
     }
 }
 
+/// The QEMU process of the VM, as the source's probe found it.
+fn process_of(uuid: Option<&Uuid>, probe: &Result<Answer, Unknown>) -> Fact<QemuProcess> {
+    let qemus = match probe {
+        Ok(answer) => answer.probe.qemus.as_ref(),
+        Err(why) => return Fact::Unknown(why.clone()),
+    };
+    qemus.and_then(|qemus| {
+        qemus.iter().find(|qemu| Some(&qemu.uuid) == uuid).cloned().map_or_else(
+            || {
+                let why = "no QEMU process of the VM was found on the source host";
+                Fact::unknown(Cause::NotSupported, why)
+            },
+            Fact::Known,
+        )
+    })
+}
+
 /// Version of the QEMU that runs the VM, as its own binary reports it, or else that of the installed QEMU for as long as
 /// the VM's process was started from the installed binary. QEMU's monitor knows the version, too, but asking it taints the
 /// domain.
-fn qemu_version(
-    uuid: Option<&Uuid>,
-    is_host_default: bool,
-    source: &Host,
-    probe: &Result<Answer, Unknown>,
-) -> Fact<Version> {
-    let process = match probe {
-        Ok(answer) => answer
-            .probe
-            .qemus
-            .as_ref()
-            .map(|qemus| qemus.iter().find(|qemu| Some(&qemu.uuid) == uuid).cloned()),
-        Err(why) => Fact::Unknown(why.clone()),
-    };
-    process.and_then(|process| match process {
-        Some(process) if process.version.known().is_some() => process.version,
-        None => Fact::unknown(Cause::NotSupported, "no QEMU process of the VM was found on the source host"),
-        Some(process) if process.replaced => Fact::unknown(
+fn qemu_version(process: QemuProcess, is_host_default: bool, source: &Host) -> Fact<Version> {
+    match process {
+        process if process.version.known().is_some() => process.version,
+        process if process.replaced => Fact::unknown(
             Cause::NotSupported,
             format!(
                 "{} was replaced after the VM was started: the VM still runs the old QEMU",
                 process.binary
             ),
         ),
-        Some(process) if !is_host_default => Fact::unknown(
+        process if !is_host_default => Fact::unknown(
             Cause::NotSupported,
             format!(
                 "the VM runs {}, but libvirt reports only the version of the host's default QEMU",
                 process.binary
             ),
         ),
-        Some(_) => source.qemu_version.clone(),
-    })
+        _ => source.qemu_version.clone(),
+    }
 }
 
 /// Facts that the configuration holds alone.
@@ -198,7 +213,7 @@ fn fill(facts: &mut Vm, config: &Fact<DomainConfig>) {
     facts.machine_type = part(config, "machine type", |config| config.machine_type.clone());
     facts.cpu_mode = part(config, "CPU", |config| Some(config.cpu_mode));
     facts.cpu_model = part(config, "CPU", |config| Some(config.cpu_model.clone()));
-    facts.machine_version = facts.machine_type.as_ref().map(|name| machine_version(name));
+    facts.machine_version = facts.machine_type.as_ref().and_then(|name| machine_version(name));
     facts.memory_hard_limit_bytes = part(config, "memory", |config| Some(config.memory_hard_limit_bytes));
     facts.placement = part(config, "placement", |config| Some(config.placement.clone()));
     facts.threads_per_socket = part(config, "CPU", |config| Some(config.threads_per_socket));
@@ -217,26 +232,4 @@ fn fill(facts: &mut Vm, config: &Fact<DomainConfig>) {
     facts.nics = part(config, "interface", |config| Some(config.nics.clone()));
     facts.disks = part(config, "disk", |config| Some(config.disks.clone()));
     facts.host_devices = part(config, "device", |config| Some(config.host_devices.clone()));
-}
-
-/// Version of QEMU in the name of a machine type: `pc-q35-7.2`, `pc-i440fx-9.1`, `virt-8.0`. A distribution's own names
-/// (`pc-q35-rhel9.4.0`, `pc-i440fx-jammy`) hold none.
-fn machine_version(name: &str) -> Option<Version> {
-    let (_, version) = name.rsplit_once('-')?;
-    version.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_qemus_own_machine_types_tell_a_version() {
-        let version = |name| machine_version(name).map(|version| version.to_string());
-        assert_eq!(version("pc-q35-7.2"), Some("7.2.0".into()));
-        assert_eq!(version("s390-ccw-virtio-9.1"), Some("9.1.0".into()));
-        assert_eq!(version("pc-q35-rhel9.4.0"), None);
-        assert_eq!(version("pc-i440fx-jammy"), None);
-        assert_eq!(version("q35"), None);
-    }
 }

@@ -29,6 +29,8 @@ pub fn collect_without_move(
     let questions = HostQuestions {
         vms: found.uuid.clone().into_iter().collect(),
         files: needed_files::of(&found.config),
+        programs: needed_files::programs(&found.config),
+        devices: needed_files::devices(&found.config),
         ..HostQuestions::default()
     };
     let probed = probe.probe_host(&questions, timeout);

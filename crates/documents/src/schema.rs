@@ -4,9 +4,9 @@ use std::{collections::HashMap, sync::Arc};
 
 use schemars::{JsonSchema, schema_for};
 use serde_json::Value as Json;
-use vmgate_facts::{CollectionMethod, Unit};
+use vmgate_facts::{Absence, CollectionMethod, Names as ListedNames, Unit};
 
-use super::types::{Choice, Choices, Field, Kind, Record, Type};
+use super::types::{Choice, Choices, Field, Kind, Names, Record, Type};
 
 /// The type of a Rust type's JSON form.
 pub fn type_of_schema<T: JsonSchema>() -> Type {
@@ -146,6 +146,8 @@ impl SchemaReader<'_> {
                     .get(CollectionMethod::KEYWORD)
                     .and_then(|means| serde_json::from_value(means.clone()).ok())
                     .unwrap_or_default(),
+                names: names(schema),
+                absent: schema.get(Absence::KEYWORD).and_then(|why| serde_json::from_value(why.clone()).ok()),
             })
             .collect();
         Kind::Record(Arc::new(Record { name: name.to_owned(), fields }))
@@ -154,6 +156,19 @@ impl SchemaReader<'_> {
 
 fn text(schema: &Json, key: &str) -> String {
     schema.get(key).and_then(Json::as_str).unwrap_or_default().to_owned()
+}
+
+/// Names that a schema gives for a text, or for the texts of a list.
+fn names(schema: &Json) -> Names {
+    match schema.get(ListedNames::KEYWORD) {
+        Some(Json::Array(texts)) => {
+            Names::Listed(texts.iter().filter_map(Json::as_str).map(Into::into).collect())
+        }
+        Some(Json::String(word)) if [ListedNames::OWN, ListedNames::FREE].contains(&word.as_str()) => {
+            Names::Free
+        }
+        _ => Names::Any,
+    }
 }
 
 /// Allowed texts of a schema, if it limits them.

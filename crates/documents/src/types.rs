@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use serde_json::Value as Json;
-use vmgate_facts::{CollectionMethod, Unit};
+use vmgate_facts::{CollectionMethod, Unit, Unknown};
 
 /// Kind of a value.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,7 +88,7 @@ pub struct Record {
 }
 
 /// A named field of a record.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Field {
     /// Name of the field.
     pub name: String,
@@ -102,6 +102,22 @@ pub struct Field {
     pub example: Option<Json>,
     /// Methods that collect it, if the schema names any.
     pub learnt_by: Vec<CollectionMethod>,
+    /// Names that a text may be.
+    pub names: Names,
+    /// Meaning of an absent value, if it is an unknown one.
+    pub absent: Option<Unknown>,
+}
+
+/// Names that a text may be.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Names {
+    /// Any name.
+    #[default]
+    Any,
+    /// The words are the program's own, or they name no kind of thing.
+    Free,
+    /// These names; another is not known.
+    Listed(Vec<Arc<str>>),
 }
 
 impl Record {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     CollectionMethod, DecidedBy, Detector, Fact, GuestClock, GuestMemory, KeepAlive, KernelBypass,
-    MulticastGroup, Sctp, TcpEvidence, TcpTimer, UdpCapture, Unknown,
+    MulticastGroup, Names, Sctp, TcpEvidence, TcpTimer, UdpCapture, Unknown,
 };
 
 /// The guest as seen from inside.
@@ -352,6 +352,7 @@ pub struct UdpSocket {
 pub struct UdpService {
     /// Id of the entry in the catalogue.
     #[schemars(example = &"syslog")]
+    #[schemars(extend("x-names" = Names::OWN))]
     pub id: String,
     /// Consequence of datagrams lost in the blackout.
     #[schemars(example = &"lost")]
@@ -404,6 +405,7 @@ pub struct Process {
     pub command: String,
     /// Scheduler state letter, as in /proc/PID/stat.
     #[schemars(example = &"S")]
+    #[schemars(extend("x-names" = Names::PROCESS_STATES))]
     pub state: String,
     /// Resident memory.
     #[schemars(example = 52_428_800_u64)]
@@ -416,6 +418,7 @@ pub struct Process {
 pub struct MemorySync {
     /// Id of the entry in the catalogue.
     #[schemars(example = &"corosync")]
+    #[schemars(extend("x-names" = Names::OWN))]
     pub id: String,
     /// Name of the software for display.
     #[schemars(example = &"Corosync")]
@@ -428,8 +431,38 @@ pub struct MemorySync {
     pub detector_seconds: Fact<f64>,
     /// Source of that figure: a configuration file, or the vendor's default.
     #[schemars(example = &"vendor default (corosync.conf(5) token)")]
+    #[schemars(extend("x-names" = Names::OWN))]
     pub detector_source: String,
-    /// Commands that stop the software for the time of the move and start it again.
+    /// Word of the vendor on moving an active member live.
+    #[schemars(example = &"unsupported")]
+    #[serde(default)]
+    pub live_move: LiveMoveSupport,
+    /// Reason of that word; absent where the vendor says nothing.
+    #[schemars(example = &"SUSE and Red Hat give no support for a live migration of an active member")]
+    #[serde(default)]
+    pub live_move_why: Option<String>,
+    /// Sign that the others can do without this member now; empty where the catalogue names none.
+    #[schemars(example = &"corosync-quorumtool -s shows Quorate: Yes")]
+    #[serde(default)]
+    pub ready: String,
+    /// Command that takes the software out of service for the time of the move.
     #[schemars(example = &"systemctl stop corosync")]
     pub stop: String,
+    /// Command that puts it back into service.
+    #[schemars(example = &"systemctl start corosync")]
+    #[serde(default)]
+    pub start: String,
+}
+
+/// Word of a vendor on moving an active member of its cluster live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LiveMoveSupport {
+    /// The vendor supports it.
+    Supported,
+    /// The vendor supports it not, or advises against it.
+    Unsupported,
+    /// The vendor says nothing about it.
+    #[default]
+    Unstated,
 }

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Bond, Bridge, Duplex, Fact, HostFile, HostJob, HostMemory, HostVm, HugePages, MachineType, MemoryClaims,
-    NumaNode, QemuUser, StatefulFilter, Tsc, Uuid, Version, VirtualNetwork,
+    Names, NumaNode, PassthroughDevice, ProgramBuild, QemuUser, StatefulFilter, Tsc, Uuid, Version,
+    VirtualNetwork,
 };
 
 /// A hypervisor host, source or destination.
@@ -18,6 +19,7 @@ pub struct Host {
     pub uri: Fact<String>,
     /// Host name, as libvirt reports it.
     #[schemars(example = &"hv1.example.org")]
+    #[schemars(extend("x-names" = Names::FREE))]
     pub hostname: Fact<String>,
     /// Host UUID in libvirt's capabilities. libvirt refuses a migration between hosts with the same UUID.
     #[schemars(example = &"6f0d3c4e-1111-4222-8333-123456789abc")]
@@ -102,6 +104,13 @@ pub struct Host {
     pub bridges: Fact<Vec<Bridge>>,
     /// Files and block devices that the VM needs, as found on this host.
     pub files: Fact<Vec<HostFile>>,
+    /// Devices that the VM has from its host, as found on this host.
+    pub passthrough_devices: Fact<Vec<PassthroughDevice>>,
+    /// Builds of the programs that the VM needs, such as QEMU.
+    pub program_builds: Fact<Vec<ProgramBuild>>,
+    /// Bits of a physical address of the processor.
+    #[schemars(example = 46)]
+    pub physical_address_bits: Fact<u32>,
     /// The lock manager that libvirt's QEMU driver uses, lockd or sanlock; absent where it uses none.
     #[schemars(example = &"lockd")]
     pub lock_manager: Fact<Option<String>>,

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Uuid;
+use super::{Names, Uuid};
 
 /// Machine type that QEMU on a host offers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -41,6 +41,7 @@ pub struct HostJob {
     pub vm: String,
     /// Kind of the job: migration-in, migration-out, backup, snapshot, save or other.
     #[schemars(example = &"migration-in")]
+    #[schemars(extend("x-names" = Names::OWN))]
     pub operation: String,
 }
 

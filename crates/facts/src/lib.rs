@@ -31,12 +31,16 @@ mod guest_network;
 mod history;
 mod host;
 mod host_access;
+mod host_device;
 mod host_guests;
 mod host_memory;
 mod host_network;
 mod host_storage;
 mod host_uri;
+mod known_failure;
 mod link;
+mod machine_type;
+mod names;
 mod path;
 mod path_probe;
 mod rehearsal;
@@ -63,8 +67,8 @@ pub use detector::{Detector, DetectorBasis};
 pub use flow::{CaptureMethod, FlowDirection, MulticastGroup, UdpCapture, UdpFlow};
 pub use forecast::{Alternative, Forecast, ForecastMethod, Quantiles, RemainingMemory};
 pub use guest::{
-    DirtyWriter, Guest, Listener, LossTolerance, MemorySync, Neighbour, Process, Sysctl, Tcp, TcpConnection,
-    TcpPeer, TcpState, Udp, UdpService, UdpSocket,
+    DirtyWriter, Guest, Listener, LiveMoveSupport, LossTolerance, MemorySync, Neighbour, Process, Sysctl,
+    Tcp, TcpConnection, TcpPeer, TcpState, Udp, UdpService, UdpSocket,
 };
 pub use guest_memory::{
     Allocation, GuestClock, GuestMemory, HugePageProcess, KernelBypass, MemoryPressure, UserSpaceDevice,
@@ -73,13 +77,17 @@ pub use guest_network::{DarkInterface, GuestNetwork};
 pub use history::{History, ObservedHour, PastMigration, VersionPair};
 pub use host::{DeviceModels, Host, Nic, NicKind, Route};
 pub use host_access::{FileOpening, OpenedFile, QemuUser};
+pub use host_device::{HostDevice, PassthroughDevice, ProgramBuild};
 pub use host_guests::{HostJob, HostVm, MachineType, Tsc};
 pub use host_memory::{HostMemory, HugePageClaim, HugePages, MemoryClaims, NumaNode};
 pub use host_network::VirtualNetwork;
 pub use host_storage::{FileKind, HostFile};
 pub use host_uri::{GuestAddress, HostUri};
 use jiff::Timestamp;
+pub use known_failure::{KnownFailure, VirtioQueues};
 pub use link::{Bond, BondPort, Duplex, Shaper, ShaperKind};
+pub use machine_type::machine_version;
+pub use names::{Absence, Names};
 pub use path::{HostRole, MigrationPath, MigrationTransport, PathNic, PathRoute};
 pub use path_probe::{Goodput, MigrationPorts, PortsBasis};
 pub use rehearsal::Rehearsal;
@@ -90,9 +98,7 @@ pub use uri::{InvalidUri, Uri};
 pub use uuid::{InvalidUuid, Uuid};
 pub use value::{Cause, Fact, Unknown};
 pub use version::{InvalidVersion, Version};
-pub use vm::{
-    Accelerator, CpuMode, DirtyRate, DirtyRateMethod, DirtyWindow, HostDevice, Vm, VmDisk, VmNic, VmState,
-};
+pub use vm::{Accelerator, CpuMode, DirtyRate, DirtyRateMethod, DirtyWindow, Vm, VmDisk, VmNic, VmState};
 pub use vm_hardware::{BootFile, Firmware, Placement, Tpm, VmComponent, VmListener};
 
 /// All facts of one move. The document that `vmgate collect` writes and `vmgate check --facts` reads.

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Certificate, Fact, Goodput, GuestNetwork, MigrationPorts, NicKind, Shaper};
+use super::{Certificate, Fact, Goodput, GuestNetwork, MigrationPorts, Names, NicKind, Shaper};
 
 /// Network path of the migration traffic.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -12,9 +12,11 @@ use super::{Certificate, Fact, Goodput, GuestNetwork, MigrationPorts, NicKind, S
 pub struct MigrationPath {
     /// Address at the destination that QEMU connects to.
     #[schemars(example = &"10.77.1.2")]
+    #[schemars(extend("x-names" = Names::FREE))]
     pub destination_address: Fact<String>,
     /// Address at the source that QEMU's packets to the destination carry.
     #[schemars(example = &"10.77.1.1")]
+    #[schemars(extend("x-names" = Names::FREE))]
     pub source_address: Fact<String>,
     /// Transport of the VM's memory.
     #[schemars(example = &"tcp")]

@@ -47,6 +47,8 @@ pub enum Cause {
     GuestNotRunning,
     /// The host cannot be reached.
     HostUnreachable,
+    /// ssh did not let vmgate in, at a host or at a guest.
+    NoLogin,
     /// The host probe did not run.
     NoHostProbe,
     /// The guest probe did not run.
@@ -61,6 +63,8 @@ pub enum Cause {
     NotSupported,
     /// The user has not allowed this measurement.
     NotAllowed,
+    /// The value is a name that none of vmgate's lists has: a device, a format, a kind of interface.
+    NotListed,
     /// The answer was too large or could not be understood.
     Malformed,
     /// The measurement is older than the rule accepts.
@@ -84,16 +88,21 @@ impl Cause {
             Self::HostUnreachable => {
                 "check the URI and the network, and check that libvirtd runs on the host"
             }
+            Self::NoLogin => {
+                "make `ssh HOST true` work without a prompt, as the user and from the machine that runs vmgate"
+            }
             Self::NoHostProbe => {
-                "make ssh to the host work without a prompt, or name a probe command in vmgate.yaml"
+                "remove the obstacle that the reason names, or name a probe command for the host in vmgate.yaml"
             }
             Self::NoGuestProbe => {
-                "make ssh to the guest work without a prompt, or name a probe command for the guest in vmgate.yaml"
+                "remove the obstacle that the reason names, or name a probe command for the guest in vmgate.yaml"
             }
             Self::TimedOut => {
                 "try again with a longer --timeout; if the time-out persists, check the load of that host or guest"
             }
-            Self::PermissionDenied => "run vmgate as a user that may read this information on the host",
+            Self::PermissionDenied => {
+                "run vmgate as root, or give it a login at the host that may read this information"
+            }
             Self::ForeignGuest => {
                 "inspect the guest by hand (on Windows: Get-Cluster, Get-NetTCPConnection, Get-NetUDPEndpoint), write the results into a facts file, or waive the rule"
             }
@@ -101,6 +110,9 @@ impl Cause {
                 "this fact cannot be collected here: check by hand, and waive the rule if the move is safe"
             }
             Self::NotAllowed => "allow the measurement with the option that the reason names",
+            Self::NotListed => {
+                "rehearse the move with a VM that has the same and may be lost; if that went well, add the name to a catalogue of your own (components), or waive the rule"
+            }
             Self::TooOld => "collect again, closer to the time of the move",
             Self::NotRehearsed => {
                 "rehearse the move with an empty twin of the VM, which touches nothing of the VM: `vmgate rehearse VM --from URI --to URI`"

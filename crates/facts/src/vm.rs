@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BootFile, Fact, Firmware, OpenedFile, Placement, Tpm, Uuid, Version, VmComponent, VmListener,
-    trace::DirtyTrace,
+    Absence, BootFile, Fact, Firmware, HostDevice, KnownFailure, Names, OpenedFile, Placement, Tpm, Uuid,
+    Version, VirtioQueues, VmComponent, VmListener, trace::DirtyTrace,
 };
 
 /// The VM that is to move: its configuration and what it does now.
@@ -15,6 +15,7 @@ use super::{
 pub struct Vm {
     /// The domain's name on the source.
     #[schemars(example = &"web1")]
+    #[schemars(extend("x-names" = Names::FREE))]
     pub name: Fact<String>,
     /// The domain's UUID, the same on both hosts.
     #[schemars(example = &"5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11")]
@@ -46,7 +47,8 @@ pub struct Vm {
     /// Versioned machine type of the running VM.
     #[schemars(example = &"pc-q35-7.2")]
     pub machine_type: Fact<String>,
-    /// Version of QEMU that the machine type is named after; absent where a distribution names its own.
+    /// Version of QEMU that the machine type is made from; absent for a machine type without a version. Unknown for a
+    /// distribution's own type that vmgate does not know.
     #[schemars(example = &"7.2")]
     pub machine_version: Fact<Option<Version>>,
     /// Limit on all memory of the VM's process (memtune hard_limit); absent where there is none.
@@ -97,15 +99,28 @@ pub struct Vm {
     /// Why QEMU would refuse to migrate the VM now, in its own words (query-migrate, blocked-reasons); absent where
     /// its monitor was not to be asked: libvirt marks the domain as tainted (custom-monitor), so that takes --allow-monitor.
     #[schemars(example = vec!["The vdagent chardev doesn't yet support migration"])]
+    #[schemars(extend("x-absent" = Absence::monitor_not_asked()))]
     pub migration_blockers: Fact<Option<Vec<String>>>,
     /// Version of the QEMU process that runs the VM, which may be older than the installed version.
     #[schemars(example = &"7.2.22")]
     pub qemu_version: Fact<Version>,
+    /// Build id of the QEMU process that runs the VM.
+    #[schemars(example = &"15dfff3239aa7c3b16a71e6b2e3b6e4009dab998")]
+    pub qemu_build: Fact<String>,
+    /// True if the VM was started by the QEMU process that runs it; false where it came by a migration or from a saved state.
+    #[schemars(example = true)]
+    pub started_here: Fact<bool>,
+    /// Queues of the VM's virtio devices as QEMU has them; absent where its monitor was not to be asked (--allow-monitor).
+    #[schemars(extend("x-absent" = Absence::monitor_not_asked()))]
+    pub virtio_queues: Fact<Option<Vec<VirtioQueues>>>,
+    /// Failures known from the field that may concern this move.
+    pub known_failures: Fact<Vec<KnownFailure>>,
     /// True if the domain has the guest agent's channel (org.qemu.guest_agent.0).
     #[schemars(example = true)]
     pub has_agent_channel: Fact<bool>,
     /// Job that libvirt runs on the domain now; absent where there is none.
     #[schemars(example = &"migration-out")]
+    #[schemars(extend("x-names" = Names::OWN))]
     pub job: Fact<Option<String>>,
     /// Rate at which the guest dirties memory.
     pub dirty_rate: Fact<DirtyRate>,
@@ -214,12 +229,14 @@ pub struct VmNic {
     pub mac: String,
     /// Kind of attachment: bridge, network, direct, hostdev, user, vhostuser …
     #[schemars(example = &"bridge")]
+    #[schemars(extend("x-names" = Names::INTERFACES))]
     pub kind: String,
     /// Bridge, network or device on the host that the interface is attached to; absent where the kind has none.
     #[schemars(example = &"br0")]
     pub source: Option<String>,
     /// Tap or other device on the host that carries the interface's traffic; absent where there is none.
     #[schemars(example = &"vnet3")]
+    #[schemars(extend("x-names" = Names::FREE))]
     pub tap: Option<String>,
     /// True if the tap must exist before the VM starts: its configuration lets nobody create it (`managed='no'`).
     #[schemars(example = false)]
@@ -245,6 +262,7 @@ pub struct VmNic {
     pub port_group: Option<String>,
     /// Type of virtual port, such as openvswitch; absent where there is none.
     #[schemars(example = &"openvswitch")]
+    #[schemars(extend("x-names" = Names::VIRTUAL_PORTS))]
     #[serde(default)]
     pub virtual_port: Option<String>,
     /// Network filter that libvirt applies to the interface; absent where there is none.
@@ -260,10 +278,12 @@ pub struct VmNic {
 pub struct VmDisk {
     /// Name of the disk in the domain (target).
     #[schemars(example = &"vda")]
+    #[schemars(extend("x-names" = Names::FREE))]
     pub target: String,
     /// Type of the source: file, block, network, volume. A volume of a storage pool has the type of its file where the source
     /// host tells. Drives without a medium are not listed.
     #[schemars(example = &"file")]
+    #[schemars(extend("x-names" = Names::DISKS))]
     pub kind: String,
     /// Path or name of the source.
     #[schemars(example = &"/srv/images/web1.qcow2")]
@@ -274,6 +294,7 @@ pub struct VmDisk {
     pub volume: Option<String>,
     /// Cache mode as configured; `default` where none is configured.
     #[schemars(example = &"none")]
+    #[schemars(extend("x-names" = Names::CACHES))]
     pub cache: String,
     /// True if the guest can only read the disk.
     #[schemars(example = false)]
@@ -309,29 +330,13 @@ pub struct VmDisk {
     pub backing_files: Vec<String>,
     /// Block job that runs on the disk: copy, active-commit, pull, commit, backup; absent where there is none.
     #[schemars(example = &"copy")]
+    #[schemars(extend("x-names" = Names::OWN))]
     #[serde(default)]
     pub job: Option<String>,
 }
 
 fn disk() -> String {
     "disk".to_owned()
-}
-
-/// Device that ties the VM to its host.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct HostDevice {
-    /// Kind of device: pci, usb, mdev, virtiofs, 9p, shmem …
-    #[schemars(example = &"pci")]
-    pub kind: String,
-    /// Address or name of the device on the host.
-    #[schemars(example = &"0000:3b:00.1")]
-    pub address: String,
-    /// True if libvirt unplugs the device before the move and plugs in another one afterwards (teaming with a virtio
-    /// interface).
-    #[schemars(example = false)]
-    #[serde(default)]
-    pub teamed: bool,
 }
 
 impl Vm {

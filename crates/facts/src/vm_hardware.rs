@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Fact;
+use super::{Fact, Names};
 
 /// NUMA nodes and CPUs of the host that the VM is bound to.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -47,6 +47,7 @@ pub struct Tpm {
     pub model: String,
     /// TPM backend: emulator (swtpm), passthrough (the host's chip) or external.
     #[schemars(example = &"emulator")]
+    #[schemars(extend("x-names" = Names::TPM_BACKENDS))]
     pub backend: String,
     /// Folder of swtpm's state on the host; absent where the backend keeps no state on the host.
     #[schemars(example = &"/var/lib/libvirt/swtpm/5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11")]
@@ -59,6 +60,7 @@ pub struct Tpm {
 pub struct BootFile {
     /// Purpose of the file: emulator, kernel, initrd, dtb, acpi, rom.
     #[schemars(example = &"kernel")]
+    #[schemars(extend("x-names" = Names::OWN))]
     pub purpose: String,
     /// Path of the file.
     #[schemars(example = &"/boot/guest/vmlinuz")]

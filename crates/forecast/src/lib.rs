@@ -22,6 +22,7 @@ pub mod budget;
 pub mod conformal;
 mod dark;
 mod history;
+mod migratable;
 mod precopy;
 mod predict;
 pub mod replay;
@@ -45,11 +46,7 @@ pub fn derive(mut facts: Facts, catalogues: &Catalogues) -> (Facts, Forecast) {
     }
     if let Fact::Known(vm) = &mut facts.vm {
         fill_dirtying(vm);
-        if let Fact::Known(components) = &mut vm.components {
-            for component in components {
-                catalogues.classify_component(component);
-            }
-        }
+        migratable::fill(vm, &facts.source, &facts.destination, catalogues);
     }
     let mut forecast = predict::forecast(&mut facts);
     dark::derive(&mut facts, &mut forecast);

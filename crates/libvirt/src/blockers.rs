@@ -53,7 +53,7 @@ impl Domain {
     }
 
     /// Sends a command to QEMU's monitor.
-    fn monitor(&self, json: &str) -> Result<String, Error> {
+    pub(super) fn monitor(&self, json: &str) -> Result<String, Error> {
         self.raw().qemu_monitor_command(json, 0)
     }
 }

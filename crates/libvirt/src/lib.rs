@@ -28,6 +28,7 @@ mod params;
 pub mod raw;
 pub mod secret_xml;
 mod session;
+mod virtio_queues;
 pub mod volume_xml;
 
 use std::{sync::Arc, time::Duration};

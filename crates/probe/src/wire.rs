@@ -232,7 +232,7 @@ mod tests {
 
     use super::*;
     use crate::host::{
-        HostProbe, HostQuestions, PeerQuestions,
+        DeviceAddress, HostProbe, HostQuestions, PeerQuestions,
         trial::{Role, Stream, Trial},
     };
 
@@ -261,6 +261,8 @@ mod tests {
             qemu_user: Fact::Known(QemuUser { uid: 64_055, gid: 108 }),
             route: Some(address),
             peer: Some(peer),
+            devices: vec![DeviceAddress { kind: "pci".into(), address: "0000:3b:00.1".into() }],
+            programs: vec!["/usr/bin/qemu".into()],
         };
         for question in [
             Question::Host(host),

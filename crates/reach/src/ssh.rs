@@ -166,7 +166,7 @@ impl SshTarget {
                  vmgate or at {PACKAGED}, name its path in {VARIABLE}, or install vmgate on that machine"
             )),
             ChildFailure::Failed { code: code::SSH, stderr } => {
-                no_probe(ssh_failure(&stderr))
+                Unknown::new(Cause::NoLogin, format!("no login at {self}: {}", ssh_failure(&stderr)))
             }
             other => no_probe(format!("the program {other}")),
         }

@@ -184,7 +184,10 @@ impl<'a> RuleEvaluation<'a, '_> {
             // The rule's message describes a violation; a pass is described by the title.
             Val::Bool(true) => self.add(Status::Pass, subject, Arc::clone(&self.rule.title)),
             Val::Bool(false) => {
-                let message = self.program.message.render(self.evaluator).trim().into();
+                // What is shown beside the facts that decided may be unknown.
+                let message = self.program.message.render_known(self.evaluator);
+                let message =
+                    message.unwrap_or_else(|| format!("this does not hold: {}", self.rule.title)).into();
                 self.add(Status::Fail, subject, message);
             }
             _ => self.undecided(subject, "whether the rule is met"),

@@ -373,7 +373,7 @@ impl Loader<'_> {
         }
         // A literal takes its unit from the name.
         let ty = if ty.unit == Unit::Any && ty.is_number() { Type { unit, ..ty } } else { ty };
-        lets.push(Let { expr: expr.clone() });
+        lets.push(Let { name: name.to_owned(), expr: expr.clone() });
         scope.lets.push((TypedName { name: name.to_owned(), ty }, expr));
     }
 

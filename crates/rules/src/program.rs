@@ -28,6 +28,7 @@ pub(crate) struct Program {
 /// A named expression.
 #[derive(Debug, Clone)]
 pub(crate) struct Let {
+    pub(crate) name: String,
     pub(crate) expr: Expr,
 }
 

@@ -7,12 +7,12 @@ use serde_json::Value as Json;
 use thiserror::Error;
 use vmgate_documents::{
     closest,
-    types::{Kind, Type, field_type},
+    types::{Field, Kind, Names, Type, field_type},
 };
 use vmgate_facts::{CollectionMethod, Facts, Unit};
 
 use super::{
-    catalogue::{ComponentCatalogue, MemorySyncCatalogue, UdpCatalogue},
+    catalogue::{ComponentCatalogue, KnownFailureCatalogue, MemorySyncCatalogue, UdpCatalogue},
     document::{ProfileDocument, RuleDocument},
     root::ROOT,
     test::{CatalogueTestDocument, TestDocument},
@@ -109,7 +109,7 @@ fn walk(ty: &Type, path: &str, learnt_by: &[CollectionMethod], all: &mut Vec<Fac
             kind: kind_words(&field_type),
             unit: number.then_some(inner.unit),
             optional: field_type.optional,
-            description: field.description.clone(),
+            description: described(field),
             example: field.example.clone(),
             choices: match &inner.kind {
                 Kind::Enum(choices) => choices
@@ -126,6 +126,16 @@ fn walk(ty: &Type, path: &str, learnt_by: &[CollectionMethod], all: &mut Vec<Fac
             path.push_str("[]");
         }
         walk(&inner, &path, learnt_by, all);
+    }
+}
+
+/// Documentation of a field, with the names that it may have.
+fn described(field: &Field) -> String {
+    match &field.names {
+        Names::Listed(names) => {
+            format!("{} Names: {}; another is unknown by its name.", field.description, names.join(", "))
+        }
+        Names::Any | Names::Free => field.description.clone(),
     }
 }
 
@@ -265,6 +275,7 @@ pub fn schemas() -> Vec<(&'static str, Json)> {
         ("memory-sync.v1", schema_for!(MemorySyncCatalogue).to_value()),
         ("udp-services.v1", schema_for!(UdpCatalogue).to_value()),
         ("components.v1", schema_for!(ComponentCatalogue).to_value()),
+        ("known-failures.v1", schema_for!(KnownFailureCatalogue).to_value()),
         ("catalogue-test.v1", catalogue_test),
     ]
 }

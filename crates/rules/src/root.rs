@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 use serde_json::Value as Json;
 use vmgate_documents::{
     schema::type_of_schema,
-    types::{Field, Kind, Record, Type},
+    types::{Field, Kind, Names, Record, Type},
 };
 use vmgate_facts::{Facts, Forecast};
 
@@ -24,11 +24,13 @@ pub(crate) static ROOT: LazyLock<Arc<Record>> = LazyLock::new(|| {
             .filter(|field| !ABOUT_THE_DOCUMENT.contains(&field.name.as_str()))
             .map(|field| Field {
                 name: field.name.clone(),
-                ty: field.ty.clone(),
+                ty: in_rules(&field.ty),
                 required: false,
                 description: field.description.clone(),
                 example: None,
                 learnt_by: field.learnt_by.clone(),
+                names: Names::Any,
+                absent: None,
             })
             .collect(),
         _ => Vec::new(),
@@ -40,6 +42,8 @@ pub(crate) static ROOT: LazyLock<Arc<Record>> = LazyLock::new(|| {
         description: "The predicted migration.".to_owned(),
         example: None,
         learnt_by: Vec::new(),
+        names: Names::Any,
+        absent: None,
     });
     fields.push(Field {
         name: "now".to_owned(),
@@ -48,9 +52,34 @@ pub(crate) static ROOT: LazyLock<Arc<Record>> = LazyLock::new(|| {
         description: "The time of the check.".to_owned(),
         example: Some(Json::String("2026-11-23T01:00:00Z".to_owned())),
         learnt_by: Vec::new(),
+        names: Names::Any,
+        absent: None,
     });
     Arc::new(Record { name: "facts".to_owned(), fields })
 });
+
+/// The type as rules have it: a value whose absence means that nobody asked is not absent but unknown.
+fn in_rules(ty: &Type) -> Type {
+    let kind = match &ty.kind {
+        Kind::Record(record) => {
+            let field = |field: &Field| {
+                let ty = in_rules(&field.ty);
+                let ty = if field.absent.is_some() {
+                    Type { optional: false, unknowable: true, ..ty }
+                } else {
+                    ty
+                };
+                Field { ty, ..field.clone() }
+            };
+            let fields = record.fields.iter().map(field).collect();
+            Kind::Record(Arc::new(Record { name: record.name.clone(), fields }))
+        }
+        Kind::List(item) => Kind::List(Arc::new(in_rules(item))),
+        Kind::Map(item) => Kind::Map(Arc::new(in_rules(item))),
+        other => other.clone(),
+    };
+    Type { kind, ..ty.clone() }
+}
 
 #[cfg(test)]
 mod tests {

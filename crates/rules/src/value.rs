@@ -12,7 +12,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use serde::ser::{self, Serialize};
 use serde_json::Value as Json;
-use vmgate_documents::types::{Kind, Type};
+use vmgate_documents::types::{Field, Kind, Names, Type};
 use vmgate_facts::{Cause, Facts, Forecast, Unknown, Version};
 
 use super::root::ROOT;
@@ -101,9 +101,9 @@ impl Value {
                     .fields
                     .iter()
                     .map(|field| {
-                        fields
-                            .get(&field.name)
-                            .map_or_else(Self::not_collected, |json| Self::of_json(json, &field.ty))
+                        fields.get(&field.name).map_or_else(Self::not_collected, |json| {
+                            told(Self::of_json(json, &field.ty), field)
+                        })
                     })
                     .collect(),
             ),
@@ -175,6 +175,25 @@ impl std::error::Error for NotConvertible {}
 impl ser::Error for NotConvertible {
     fn custom<T: fmt::Display>(message: T) -> Self {
         Self(message.to_string())
+    }
+}
+
+/// The value, or an unknown for a name that the field's list does not have and for what nobody asked.
+fn told(value: Value, field: &Field) -> Value {
+    if let (Value::Null, Some(why)) = (&value, &field.absent) {
+        return Value::Unknown(Arc::new(why.clone()));
+    }
+    let Names::Listed(names) = &field.names else { return value };
+    match &value {
+        Value::Text(text) if !names.contains(text) => Value::Unknown(Arc::new(Unknown::new(
+            Cause::NotListed,
+            format!(
+                "vmgate knows no {} `{text}`; it knows {}",
+                field.name.replace('_', " "),
+                names.join(", ")
+            ),
+        ))),
+        _ => value,
     }
 }
 
@@ -467,7 +486,7 @@ impl ser::SerializeStruct for RecordSerializer<'_> {
                     return Err(NotConvertible(format!("{} has no field `{name}`", record.name)));
                 };
                 values.extend((0..skipped).map(|_| Value::not_collected()));
-                values.push(value.serialize(ValueSerializer { ty: &field.ty })?);
+                values.push(told(value.serialize(ValueSerializer { ty: &field.ty })?, field));
                 *next += skipped + 1;
                 Ok(())
             }

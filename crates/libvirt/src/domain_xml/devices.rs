@@ -1,7 +1,7 @@
-//! Interfaces and disks of a VM, and devices that bind the VM to its host.
+//! Interfaces and disks of a VM.
 
 use roxmltree::Node;
-use vmgate_facts::{HostDevice, VmDisk, VmNic, text::plain};
+use vmgate_facts::{VmDisk, VmNic, text::plain};
 
 use super::{child, children};
 
@@ -121,59 +121,8 @@ fn backing_files(disk: Node) -> Vec<String> {
         .collect()
 }
 
-/// Devices that cannot migrate with the VM as they are.
-pub(super) fn host_devices(devices: Node) -> Vec<HostDevice> {
-    devices.children().filter(Node::is_element).filter_map(host_device).collect()
-}
-
-fn host_device(node: Node) -> Option<HostDevice> {
-    let attribute = |element: &str, name: &str| child(node, element).and_then(|child| child.attribute(name));
-    let kind = node.attribute("type");
-    let (kind, address) = match (node.tag_name().name(), kind) {
-        ("hostdev", kind) => (kind.unwrap_or("hostdev"), source_address(node)),
-        ("interface", Some("hostdev")) => ("pci", source_address(node)),
-        ("interface", Some("vdpa")) | ("disk", Some("vhostvdpa")) => {
-            ("vdpa", attribute("source", "dev").unwrap_or_default().to_owned())
-        }
-        ("interface" | "disk", Some("vhostuser")) => {
-            ("vhost-user", attribute("source", "path").unwrap_or_default().to_owned())
-        }
-        ("disk", Some("nvme")) => ("nvme", source_address(node)),
-        ("filesystem", _) => {
-            let kind = if attribute("driver", "type") == Some("virtiofs") { "virtiofs" } else { "9p" };
-            (kind, attribute("target", "dir").unwrap_or_default().to_owned())
-        }
-        ("shmem", _) => ("shmem", node.attribute("name").unwrap_or_default().to_owned()),
-        ("channel" | "serial" | "console", Some("qemu-vdagent")) => ("qemu-vdagent", String::new()),
-        _ => return None,
-    };
-    Some(HostDevice {
-        kind: plain(kind),
-        address: plain(&address),
-        teamed: attribute("teaming", "type") == Some("transient"),
-    })
-}
-
-/// Address of a host device on the host: PCI, USB or mediated device.
-fn source_address(node: Node) -> String {
-    let Some(source) = child(node, "source") else {
-        return String::new();
-    };
-    let vendor = child(source, "vendor").and_then(|vendor| vendor.attribute("id"));
-    let product = child(source, "product").and_then(|product| product.attribute("id"));
-    if let (Some(vendor), Some(product)) = (vendor, product) {
-        return format!("{vendor}:{product}");
-    }
-    let address = child(source, "address").map(device_address).unwrap_or_default();
-    // A SCSI device has its adapter's name beside the address, a host adapter of its own its WWPN, a character device its path.
-    let adapter = child(source, "adapter").and_then(|adapter| adapter.attribute("name"));
-    let named = ["dev", "wwpn", "name", "protocol"].iter().find_map(|name| source.attribute(*name));
-    let parts = [adapter, Some(address.as_str()), if address.is_empty() { named } else { None }];
-    parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
-}
-
 /// Address of a PCI, USB, SCSI or mediated device.
-fn device_address(address: Node) -> String {
+pub(super) fn device_address(address: Node) -> String {
     let attribute = |name: &str| address.attribute(name);
     let hex = |name: &str| attribute(name).map(|text| text.trim_start_matches("0x"));
     if let (Some(domain), Some(bus), Some(slot), Some(function)) =

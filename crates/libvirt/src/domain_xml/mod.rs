@@ -5,6 +5,7 @@ mod components;
 mod devices;
 mod elements;
 mod hardware;
+mod host_devices;
 mod memory;
 mod opened;
 mod requirements;
@@ -150,7 +151,7 @@ pub fn parse(xml: &str) -> Result<DomainConfig, roxmltree::Error> {
         }),
         nics: devices_named("interface").map(devices::nic).collect(),
         disks: devices_named("disk").filter_map(devices::disk).collect(),
-        host_devices: devices.map(devices::host_devices).unwrap_or_default(),
+        host_devices: devices.map(host_devices::of).unwrap_or_default(),
         threads_per_socket: cpu.map_or(1, hardware::threads_per_socket),
         cpu_features: cpu.map(hardware::demanded_features).unwrap_or_default(),
         tsc_frequency_hertz: hardware::tsc_frequency(domain),
@@ -191,7 +192,16 @@ impl DomainConfig {
                 disk.backing_formats.clone_from(&now.backing_formats);
             }
         }
-        Self { memory_bytes: live.memory_bytes, vcpus: live.vcpus, ..self }
+        // Where a network gives a virtual function of its pool, only live XML shows the device.
+        let from_pool = |device: &HostDevice| {
+            device.kind == "pci" && !self.host_devices.iter().any(|sent| sent.address == device.address)
+        };
+        let host_devices = live
+            .host_devices
+            .iter()
+            .map(|device| HostDevice { from_pool: from_pool(device), ..device.clone() })
+            .collect();
+        Self { memory_bytes: live.memory_bytes, vcpus: live.vcpus, host_devices, ..self }
     }
 }
 

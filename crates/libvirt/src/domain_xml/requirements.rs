@@ -98,6 +98,30 @@ pub(super) fn backend_files(devices: Node) -> Vec<BootFile> {
                     needs(kind.to_owned(), path);
                 }
             }
+            // Another process serves the device at a socket, which QEMU connects to; as a server QEMU makes it.
+            "interface" | "disk" if device.attribute("type") == Some("vhostuser") => {
+                if let Some(source) = child(device, "source")
+                    && let Some(path) = source.attribute("path")
+                {
+                    match source.attribute("mode") {
+                        Some("server") => needs(format!("folder of {kind}"), folder_of(path)),
+                        _ => needs(kind.to_owned(), path),
+                    }
+                }
+            }
+            "interface" | "disk" if matches!(device.attribute("type"), Some("vdpa" | "vhostvdpa")) => {
+                if let Some(node) = child(device, "source").and_then(|source| source.attribute("dev")) {
+                    needs(kind.to_owned(), node);
+                }
+            }
+            "filesystem" => {
+                let source = child(device, "source");
+                if let Some(path) =
+                    source.and_then(|source| source.attribute("socket").or_else(|| source.attribute("dir")))
+                {
+                    needs(kind.to_owned(), path);
+                }
+            }
             "vsock" => needs(kind.to_owned(), "/dev/vhost-vsock"),
             "graphics" => {
                 if let Some(node) = child(device, "gl").and_then(|gl| gl.attribute("rendernode")) {
@@ -137,6 +161,10 @@ mod tests {
         <serial type='dev'><source path='/dev/ttyS0'/></serial>
         <rng model='virtio'><backend model='random'>/dev/hwrng</backend></rng>
         <rng model='virtio'><backend model='egd' type='unix'><source mode='connect' path='/run/egd'/></backend></rng>
+        <interface type='vhostuser'><source type='unix' path='/run/ovs.sock' mode='client'/></interface>
+        <interface type='vhostuser'><source type='unix' path='/run/sw/vm.sock' mode='server'/></interface>
+        <interface type='vdpa'><source dev='/dev/vhost-vdpa-0'/></interface>
+        <filesystem type='mount'><driver type='virtiofs'/><source socket='/run/fs.sock'/><target dir='a'/></filesystem>
         <input type='evdev'><source dev='/dev/input/event3' grab='all'/></input>
         <vsock model='virtio'><cid auto='yes'/></vsock>
         <graphics type='egl-headless'><gl rendernode='/dev/dri/renderD128'/></graphics></devices></domain>";
@@ -162,6 +190,10 @@ mod tests {
                 "serial: /dev/ttyS0",
                 "rng: /dev/hwrng",
                 "rng: /run/egd",
+                "interface: /run/ovs.sock",
+                "folder of interface: /run/sw",
+                "interface: /dev/vhost-vdpa-0",
+                "filesystem: /run/fs.sock",
                 "input: /dev/input/event3",
                 "vsock: /dev/vhost-vsock",
                 "graphics: /dev/dri/renderD128",

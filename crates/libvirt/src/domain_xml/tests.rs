@@ -151,7 +151,9 @@ fn placement_firmware_and_ties_to_the_host_are_read() {
             "rom /usr/share/rom.bin",
             "kernel /boot/vmlinuz",
             "initrd /boot/initrd",
-            "acpi /etc/slic"
+            "acpi /etc/slic",
+            "disk /run/vhost.sock",
+            "filesystem /s"
         ]
     );
     let tpm = config.tpm.unwrap();

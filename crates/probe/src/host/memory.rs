@@ -122,6 +122,20 @@ pub(super) fn count_in_list(list: &str) -> Option<u32> {
     numbers_in_list(list).and_then(|numbers| u32::try_from(numbers.len()).ok())
 }
 
+/// Bits of a physical address of the processor, as /proc/cpuinfo tells.
+pub(super) fn physical_address_bits() -> Result<u32, Unknown> {
+    let text = fs::read_to_string("/proc/cpuinfo").map_err(|error| not_read("/proc/cpuinfo", &error))?;
+    address_bits(&text)
+        .ok_or_else(|| Unknown::new(Cause::NotSupported, "/proc/cpuinfo on the host names no address sizes"))
+}
+
+/// The number in `address sizes : 46 bits physical, 48 bits virtual`.
+fn address_bits(cpuinfo: &str) -> Option<u32> {
+    let line = cpuinfo.lines().find(|line| line.starts_with("address sizes"))?;
+    let (_, sizes) = line.split_once(':')?;
+    sizes.trim().split_once(" bits physical")?.0.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

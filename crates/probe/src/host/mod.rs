@@ -6,12 +6,14 @@
 mod as_user;
 mod bond;
 mod bridge;
+mod build;
 mod file;
 mod file_owner;
 mod memory;
 mod nic;
 mod numa;
 mod opening;
+mod passthrough;
 pub(crate) mod path;
 mod process;
 mod qemu_conf;
@@ -25,6 +27,7 @@ pub mod trial;
 use std::{net::IpAddr, thread, time::Duration};
 
 use jiff::Timestamp;
+pub use passthrough::DeviceAddress;
 pub use path::{
     CertificateFile, Firewall, MigrationConfig, NetworkProbe, PeerProbe, PeerQuestions, RemoteStorage,
     RouteTo, Traffic,
@@ -33,8 +36,8 @@ use procfs::{Current, LoadAverage};
 use serde::{Deserialize, Serialize};
 pub use shaper::{RateLimit, Shapers};
 use vmgate_facts::{
-    Bridge, Cause, Fact, HostFile, HostMemory, HugePages, Nic, NumaNode, OpenedFile, QemuUser, Route,
-    StatefulFilter, Unknown, Uuid, Version, text::plain,
+    Bridge, Cause, Fact, HostFile, HostMemory, HugePages, Nic, NumaNode, OpenedFile, PassthroughDevice,
+    ProgramBuild, QemuUser, Route, StatefulFilter, Unknown, Uuid, Version, text::plain,
 };
 
 /// Longest wait for the host's name service.
@@ -54,6 +57,10 @@ pub struct HostQuestions {
     pub opened: Vec<OpenedFile>,
     /// User that QEMU runs as on this host; only needed for those files.
     pub qemu_user: Fact<QemuUser>,
+    /// Devices that VMs have from their host.
+    pub devices: Vec<DeviceAddress>,
+    /// Programs whose builds are compared.
+    pub programs: Vec<String>,
     /// Destination address of the migration; if absent, the first address of the name.
     pub route: Option<IpAddr>,
     /// HostQuestions about the path to the peer host.
@@ -101,6 +108,15 @@ pub struct HostProbe {
     /// The files of the paths in the question.
     #[serde(default)]
     pub files: Fact<Vec<HostFile>>,
+    /// The devices in the question.
+    #[serde(default)]
+    pub passthrough_devices: Fact<Vec<PassthroughDevice>>,
+    /// Builds of the programs in the question.
+    #[serde(default)]
+    pub program_builds: Fact<Vec<ProgramBuild>>,
+    /// Bits of a physical address.
+    #[serde(default)]
+    pub physical_address_bits: Fact<u32>,
     /// NUMA nodes.
     #[serde(default)]
     pub numa_nodes: Fact<Vec<NumaNode>>,
@@ -144,6 +160,12 @@ pub struct QemuProcess {
     /// Version that the running binary reports.
     #[serde(default)]
     pub version: Fact<Version>,
+    /// Build id of the running binary.
+    #[serde(default)]
+    pub build: Fact<String>,
+    /// True if it was started to receive a migration or a saved VM; false where it booted the guest.
+    #[serde(default)]
+    pub incoming: Fact<bool>,
     /// Path of the binary that it was started from.
     pub binary: String,
     /// True if that binary was replaced or removed since: then the running QEMU is not the installed one.
@@ -204,6 +226,9 @@ fn look_local(questions: &HostQuestions) -> HostProbe {
         } else {
             file::look(questions).into()
         },
+        passthrough_devices: Fact::Known(passthrough::look(&questions.devices)),
+        program_builds: Fact::Known(build::of(&questions.programs)),
+        physical_address_bits: memory::physical_address_bits().into(),
         numa_nodes: numa::nodes().into(),
         bridges: bridge::bridges().into(),
         maintenance: settings::maintenance().into(),
@@ -265,6 +290,7 @@ mod tests {
             resolve: Some("localhost".into()),
             vms: vec!["00000000-0000-0000-0000-00000000dead".parse().unwrap()],
             files: vec!["/etc/passwd".into()],
+            programs: vec!["/bin/sh".into()],
             ..HostQuestions::default()
         };
         let probe = look(&questions);
@@ -278,6 +304,8 @@ mod tests {
         assert!(probe.resolved.known().unwrap().iter().all(IpAddr::is_loopback));
         assert_eq!(probe.qemus, Fact::Known(Vec::new()));
         assert_eq!(probe.files.known().unwrap().len(), 1);
+        assert_eq!(probe.program_builds.known().unwrap().len(), 1);
+        assert_eq!(probe.passthrough_devices, Fact::Known(Vec::new()));
         let json = serde_json::to_string(&probe).unwrap();
         let again: HostProbe = serde_json::from_str(&json).unwrap();
         let network = &probe.network;

@@ -13,7 +13,7 @@ use std::{
 use vmgate_facts::{Cause, Fact, Unknown, Uuid, Version, text::plain};
 use vmgate_process::run;
 
-use crate::host::{QemuProcess, not_read};
+use crate::host::{QemuProcess, build, not_read};
 
 /// Longest wait for `qemu -version`, and most bytes of its answer.
 const VERSION_LIMIT: Duration = Duration::from_secs(3);
@@ -33,7 +33,9 @@ pub(super) fn qemus(vms: &[Uuid]) -> Result<Vec<QemuProcess>, Unknown> {
         };
         let Ok(command) = fs::read(entry.path().join("cmdline")) else { continue };
         if let Some(uuid) = uuid_of(&command).filter(|uuid| vms.contains(uuid)) {
-            found.push(process(&entry.path(), pid, uuid, &mut versions)?);
+            let mut process = process(&entry.path(), pid, uuid, &mut versions)?;
+            process.incoming = Fact::Known(is_incoming(&command));
+            found.push(process);
         }
     }
     // With hidepid a user sees only their own processes, so an empty list proves nothing.
@@ -52,6 +54,11 @@ fn uuid_of(command: &[u8]) -> Option<Uuid> {
     let mut arguments = command.split(|&byte| byte == 0);
     arguments.find(|argument| *argument == b"-uuid")?;
     str::from_utf8(arguments.next()?).ok()?.parse().ok()
+}
+
+/// True if QEMU was started to receive a migration, or the memory of a saved VM.
+fn is_incoming(command: &[u8]) -> bool {
+    command.split(|&byte| byte == 0).any(|argument| argument == b"-incoming")
 }
 
 /// Versions of binaries, by device and inode: most VMs of a host share one binary.
@@ -75,6 +82,8 @@ fn process(folder: &Path, pid: u32, uuid: Uuid, versions: &mut Versions) -> Resu
         pid,
         uuid,
         version,
+        build: build::of_program(&exe),
+        incoming: Fact::default(),
         binary: plain(shown.strip_suffix(DELETED).unwrap_or(&shown)),
         replaced: shown.ends_with(DELETED),
     })
@@ -114,6 +123,7 @@ mod tests {
         assert_eq!(uuid_of(command.as_bytes()).unwrap().as_str(), uuid);
         assert_eq!(uuid_of(format!("grep\0{uuid}\0").as_bytes()), None);
         assert_eq!(uuid_of(b"qemu\0-uuid"), None);
+        assert!(is_incoming(b"qemu\0-incoming\0defer\0") && !is_incoming(b"qemu\0-name\0x-incoming"));
     }
 
     #[test]

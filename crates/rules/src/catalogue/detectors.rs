@@ -23,12 +23,10 @@ impl Catalogues {
                 && (tightest.basis != DetectorBasis::VendorDefault || is_command_line_cut(guest, pid))
             {
                 found.push(MemorySync {
-                    id: entry.id.clone(),
-                    title: entry.title.clone(),
                     seen: format!("{} (pid {pid})", name_of(guest, pid).unwrap_or("process")),
                     detector_seconds: tightest.detector_seconds.clone(),
                     detector_source: tightest.source.clone(),
-                    stop: entry.stop.clone(),
+                    ..entry.handling()
                 });
             }
         }

@@ -19,6 +19,7 @@ pub(super) fn lint(file: &CatalogueFile) -> Vec<Problem> {
             ("title", 2, "write the name that people use"),
             ("why", 12, "explain in a sentence what happens to a lost datagram"),
             ("detector", 8, "write the setting or mechanism, and its default"),
+            ("ready", 12, "write the command that tells, and what it says then"),
             ("stop", 6, "write the command that takes the software out of service"),
             ("start", 6, "write the command that puts the software back into service"),
         ] {

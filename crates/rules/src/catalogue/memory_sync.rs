@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use vmgate_facts::{Cause, Fact, Guest, MemorySync, Process};
+use vmgate_facts::{Cause, Fact, Guest, LiveMoveSupport, MemorySync, Process};
 
 use super::{Catalogues, Pattern, Reference, check::EntryCheck};
 
@@ -62,12 +62,29 @@ pub struct MemorySyncEntry {
     /// Files of the guest that can change the time-out.
     #[serde(default)]
     pub files: Vec<FileSetting>,
-    /// Command or action that takes the software out of service during a move.
+    /// Word of the vendor on a live move of an active member; absent if the vendor says nothing about it.
+    pub live_move: Option<LiveMove>,
+    /// Sign that the others can do without this member now, as the end of "take the member out when …".
+    #[serde(default)]
+    pub ready: String,
+    /// Command or action that takes the software out of service during a move, without that anything moves or is lost.
     pub stop: String,
     /// Command or action that puts the software back into service.
     pub start: String,
     /// Documentation of the vendor.
     pub references: Vec<Reference>,
+}
+
+/// Word of a vendor on moving an active member live.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LiveMove {
+    /// The vendor's answer.
+    pub support: LiveMoveSupport,
+    /// Who says so, and in which words, in one sentence.
+    pub why: String,
+    /// Document of the vendor.
+    pub reference: Reference,
 }
 
 /// A port that identifies software.
@@ -166,13 +183,23 @@ impl MemorySyncEntry {
                 format!("not known ({}){}", self.detector, self.setting_hint()),
             ),
         };
+        MemorySync { seen, detector_seconds, detector_source, ..self.handling() }
+    }
+
+    /// The software with all that does not depend on the guest.
+    pub(super) fn handling(&self) -> MemorySync {
+        let live_move = self.live_move.as_ref();
         MemorySync {
             id: self.id.clone(),
             title: self.title.clone(),
-            seen,
-            detector_seconds,
-            detector_source,
+            seen: String::new(),
+            detector_seconds: Fact::default(),
+            detector_source: String::new(),
+            live_move: live_move.map(|live_move| live_move.support).unwrap_or_default(),
+            live_move_why: live_move.map(|live_move| live_move.why.clone()),
+            ready: self.ready.clone(),
             stop: self.stop.clone(),
+            start: self.start.clone(),
         }
     }
 }

@@ -1,28 +1,34 @@
-//! Catalogues: programs that monitor their peers, UDP services with their tolerance of loss, and components of VMs that QEMU
-//! migrates or not.
+//! Catalogues: programs that monitor their peers, UDP services with their tolerance of loss, components of VMs that QEMU
+//! migrates or not, and migrations that are known to fail.
 //!
 //! The shipped catalogues are YAML in `rules/catalogues/`, embedded in the program; a user's rule folder may add
 //! entries under ids of its own in `catalogues/`. The test of each is in the same folder. Everything here is pure: names, command
 //! lines and ports in, facts out.
 
 mod check;
+mod classify;
 mod components;
 mod detectors;
+mod known_failures;
 mod lint;
 mod memory_sync;
 mod pattern;
 mod ports;
 mod udp;
+mod version_range;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-pub use components::{ComponentCatalogue, ComponentEntry};
+pub use classify::{Migrator, QemuAnswer};
+pub use components::{ComponentCatalogue, ComponentEntry, ShownBy, Since};
+pub use known_failures::{KnownFailureCatalogue, KnownFailureEntry, Versions};
 pub use memory_sync::{
     CommandLineSetting, FileSetting, ListenerPort, MemorySyncCatalogue, MemorySyncEntry, Protocol,
 };
 pub use pattern::{InvalidPattern, Pattern};
 pub use ports::{InvalidPorts, PortRange};
 pub use udp::{UdpCatalogue, UdpEntry};
+pub use version_range::{InvalidRange, VersionRange};
 use vmgate_documents::{Node, Parsed, Problem, Problems, Shape, SourceFile, closest, parse};
 
 use super::{
@@ -33,6 +39,7 @@ use super::{
 static MEMORY_SYNC: Shape<MemorySyncCatalogue> = Shape::new();
 static UDP: Shape<UdpCatalogue> = Shape::new();
 static COMPONENTS: Shape<ComponentCatalogue> = Shape::new();
+static KNOWN_FAILURES: Shape<KnownFailureCatalogue> = Shape::new();
 
 /// All catalogues in use. Order matters only for entries that match equally well: the first wins.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +47,7 @@ pub struct Catalogues {
     memory_sync: Vec<MemorySyncEntry>,
     udp_services: Vec<UdpEntry>,
     components: Vec<ComponentEntry>,
+    known_failures: Vec<KnownFailureEntry>,
     files: Vec<CatalogueFile>,
 }
 
@@ -103,6 +111,13 @@ impl Catalogues {
                 self.components.extend(read.entries);
                 node
             }
+            Some(KnownFailureCatalogue::SCHEMA) => {
+                let known = ids(&self.known_failures, |entry| &entry.id);
+                let check = |root: &Node| check::entries(file, root, known, known_failures::check);
+                let (read, node) = KNOWN_FAILURES.read_parsed(file, parsed, check)?;
+                self.known_failures.extend(read.entries);
+                node
+            }
             Some(MemorySyncCatalogue::SCHEMA) => {
                 let known = ids(&self.memory_sync, |entry| &entry.id);
                 let check = |root: &Node| check::entries(file, root, known, memory_sync::check);
@@ -136,6 +151,11 @@ impl Catalogues {
         &self.components
     }
 
+    /// Migrations that are known to fail.
+    pub fn known_failures(&self) -> &[KnownFailureEntry] {
+        &self.known_failures
+    }
+
     /// The file with the given name.
     pub(super) fn file(&self, name: &str) -> Option<&CatalogueFile> {
         self.files.iter().find(|file| file.source.name == name)
@@ -167,7 +187,12 @@ fn ids<T>(entries: &[T], id: impl Fn(&T) -> &String) -> BTreeSet<String> {
 fn not_a_catalogue(file: &Arc<SourceFile>, parsed: Parsed) -> Vec<Problem> {
     let Parsed { node, mut problems } = parsed;
     let Some(root) = node else { return problems };
-    let known = [MemorySyncCatalogue::SCHEMA, UdpCatalogue::SCHEMA, ComponentCatalogue::SCHEMA];
+    let known = [
+        MemorySyncCatalogue::SCHEMA,
+        UdpCatalogue::SCHEMA,
+        ComponentCatalogue::SCHEMA,
+        KnownFailureCatalogue::SCHEMA,
+    ];
     let schema = root.get("schema");
     let text = schema.and_then(Node::text).unwrap_or_default();
     let help = match closest(text, known) {

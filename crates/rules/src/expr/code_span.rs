@@ -71,7 +71,8 @@ impl Reader {
 
 /// True for facts that are commands: those that stop and start software, which come from vmgate's catalogues.
 fn is_command(expr: &Expr) -> bool {
-    narrow::key(expr).is_some_and(|key| key.rsplit_once('.').is_some_and(|(_, field)| field == "stop"))
+    narrow::key(expr)
+        .is_some_and(|key| key.rsplit_once('.').is_some_and(|(_, field)| matches!(field, "stop" | "start")))
 }
 
 impl Place {

@@ -104,10 +104,10 @@ impl<'a> Evaluator<'a> {
             (Function::Contains, Val::Text(text), Some(Val::Text(part))) => Val::Bool(text.contains(&**part)),
             (Function::Text, Val::Text(text), _) => Val::Text(text.clone()),
             (Function::Text, Val::Bool(value), _) => Val::Text(value.to_string().into()),
-            (Function::Text, Val::Double(value), _) => Val::Text(value.to_string().into()),
-            (Function::Text, value, _) => {
-                Val::Text(super::print::show(value, vmgate_facts::Unit::Count, true).into())
-            }
+            (Function::Text, value, _) => match super::print::show(value, vmgate_facts::Unit::Count, true) {
+                Some(text) => Val::Text(text.into()),
+                None => Val::Unknown,
+            },
             (Function::Int, Val::Int(value), _) => Val::Int(*value),
             #[allow(
                 clippy::cast_possible_truncation,

@@ -8,6 +8,7 @@ mod check_comprehensions;
 mod check_functions;
 mod check_names;
 mod check_operators;
+mod clause;
 mod code_span;
 mod cost;
 mod duration;
@@ -30,7 +31,7 @@ pub(crate) use eval::{Evaluator, Freshness, Read, Val};
 pub(crate) use narrow::{implied, implied_for_items, key};
 pub(crate) use parse::{Parser, with_stack};
 pub(crate) use template::{Piece, Template, check as check_template};
-pub(crate) use tree::{Arithmetic, Comparison, Expr, Node, Quantifier};
+pub(crate) use tree::{Arithmetic, Base, Comparison, Expr, Function, Node, Quantifier};
 
 /// A problem at a place in the text of an expression.
 #[derive(Debug, Clone, PartialEq, Eq)]

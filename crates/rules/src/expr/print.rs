@@ -1,8 +1,11 @@
 //! Values in messages: bytes as GiB, seconds with few digits, lists with commas.
 
+use std::fmt::Write;
+
 use vmgate_facts::Unit;
 
 use super::eval::Val;
+use crate::value::Value;
 
 /// Units that a message itself writes after a value, so that only the bare number is printed: `{x / 1048576} MiB`.
 const WRITTEN_UNITS: [&str; 27] = [
@@ -62,21 +65,44 @@ pub(crate) fn as_number(value: &Val<'_>) -> Option<f64> {
     }
 }
 
-/// A number without rounding.
-pub(crate) fn exact(value: f64, unit: Unit, bare: bool) -> String {
-    match unit {
-        _ if bare => value.to_string(),
-        Unit::BYTES => format!("{value} bytes"),
-        Unit::BYTES_PER_SECOND => format!("{value} B/s"),
-        Unit::SECONDS => format!("{value} s"),
-        _ => value.to_string(),
+/// Numbers of one unit that look the same and differ, each with as many digits as it takes to tell them apart. Bytes are
+/// counted in full, after the rounded number.
+pub(crate) fn apart(values: &[f64], unit: Unit, bare: bool) -> Vec<String> {
+    if !bare && matches!(unit, Unit::BYTES | Unit::BYTES_PER_SECOND) {
+        let name = if unit == Unit::BYTES { "bytes" } else { "B/s" };
+        let full = digits_apart(values);
+        return values
+            .iter()
+            .zip(full)
+            .map(|(value, full)| format!("{} ({full} {name})", quantity(*value, unit)))
+            .collect();
     }
+    let unit = if !bare && unit == Unit::SECONDS { " s" } else { "" };
+    digits_apart(values).into_iter().map(|digits| format!("{digits}{unit}")).collect()
 }
 
-/// A value as text; `bare` leaves the unit out.
-pub(crate) fn show(value: &Val<'_>, unit: Unit, bare: bool) -> String {
+/// Numbers with the fewest digits behind the point with which those that differ look different.
+fn digits_apart(values: &[f64]) -> Vec<String> {
+    let written = |digits: usize| -> Vec<String> {
+        let text = |value: &f64| {
+            let text = format!("{value:.digits$}");
+            if digits == 0 { text } else { text.trim_end_matches('0').trim_end_matches('.').to_owned() }
+        };
+        values.iter().map(text).collect()
+    };
+    let differ = |texts: &Vec<String>| {
+        let pairs = values.iter().zip(texts);
+        pairs.clone().all(|(value, text)| {
+            pairs.clone().all(|(other, same)| text != same || value.total_cmp(other).is_eq())
+        })
+    };
+    (0..=15).map(written).find(differ).unwrap_or_else(|| values.iter().map(f64::to_string).collect())
+}
+
+/// A value as text; `bare` leaves the unit out. None for a value that is not known: a text never says `(unknown)`.
+pub(crate) fn show(value: &Val<'_>, unit: Unit, bare: bool) -> Option<String> {
     let unit = if bare { Unit::Count } else { unit };
-    match value {
+    Some(match value {
         Val::Null => "none".to_owned(),
         Val::Bool(true) => "yes".to_owned(),
         Val::Bool(false) => "no".to_owned(),
@@ -90,18 +116,30 @@ pub(crate) fn show(value: &Val<'_>, unit: Unit, bare: bool) -> String {
         Val::Version(version) => version.to_string(),
         Val::Time(time) => time.to_string(),
         Val::Duration(span) => quantity(span.as_secs_f64(), Unit::SECONDS),
-        Val::List(items) => {
-            let shown: Vec<String> = items.iter().take(10).map(|item| show(item, unit, bare)).collect();
-            let more = items.len().saturating_sub(10);
-            let tail = if more > 0 { format!(", and {more} more") } else { String::new() };
-            if shown.is_empty() { "none".to_owned() } else { shown.join(", ") + &tail }
-        }
+        Val::List(items) => return list(items, unit, bare),
+        Val::Node(Value::Unknown(_), _) | Val::Unknown => return None,
         Val::Node(value, path) => match value.scalar_or_list(*path) {
-            Some(value) => show(&value, unit, bare),
+            Some(value) => return show(&value, unit, bare),
             None => "…".to_owned(),
         },
-        Val::Unknown => "(unknown)".to_owned(),
+    })
+}
+
+/// Items of a list, the first ten of them; none if none of them is known.
+fn list(items: &[Val<'_>], unit: Unit, bare: bool) -> Option<String> {
+    const MOST: usize = 10;
+    if items.is_empty() {
+        return Some("none".to_owned());
     }
+    let known: Vec<String> = items.iter().filter_map(|item| show(item, unit, bare)).collect();
+    let mut text = known.get(..MOST).unwrap_or(&known).join(", ");
+    if known.len() > MOST {
+        let _ = write!(text, ", and {} more", known.len() - MOST);
+    }
+    if known.len() < items.len() {
+        let _ = write!(text, ", and {} not known", items.len() - known.len());
+    }
+    (!known.is_empty()).then_some(text)
 }
 
 #[cfg(test)]
@@ -124,5 +162,27 @@ mod tests {
                 && names_unit(" Gbit/s")
                 && !names_unit(" so")
         );
+    }
+
+    #[test]
+    fn numbers_that_differ_get_the_digits_that_tell_them_apart_and_no_more() {
+        let written = |values: &[f64], unit| apart(values, unit, false).join(" | ");
+        assert_eq!(written(&[2.002_284_880_577_425, 2.0], Unit::SECONDS), "2.002 s | 2 s");
+        assert_eq!(written(&[0.300_000_4, 0.3], Unit::SECONDS), "0.3000004 s | 0.3 s");
+        assert_eq!(written(&[1.0, 1.0 + f64::EPSILON], Unit::Ratio), "1 | 1.0000000000000002");
+        assert_eq!(
+            written(&[4_294_967_297.0, 4_294_967_296.0], Unit::BYTES),
+            "4 GiB (4294967297 bytes) | 4 GiB (4294967296 bytes)"
+        );
+        assert_eq!(apart(&[0.1 + 0.2, 0.3], Unit::SECONDS, true).join(" | "), "0.30000000000000004 | 0.3");
+    }
+
+    #[test]
+    fn an_unknown_item_is_counted_and_an_unknown_value_is_no_text() {
+        let list = |items: Vec<Val<'static>>| show(&Val::List(std::rc::Rc::new(items)), Unit::Count, false);
+        assert_eq!(list(vec![Val::Int(3), Val::Unknown]).as_deref(), Some("3, and 1 not known"));
+        assert_eq!(list(vec![Val::Unknown]), None);
+        assert_eq!(list(Vec::new()).as_deref(), Some("none"));
+        assert_eq!(show(&Val::Unknown, Unit::Count, false), None);
     }
 }

@@ -7,6 +7,7 @@ use vmgate_facts::Unit;
 use super::{
     ExprProblem,
     check::{Checker, Scope},
+    clause::{self, Number, Part},
     code_span::{Place, Reader},
     eval::Evaluator,
     print,
@@ -107,43 +108,61 @@ impl Template {
         })
     }
 
-    /// Text with its values; an unknown value is shown as `(unknown)`. Two numbers that differ never look the same: if
-    /// rounding hides the difference, the full numbers follow in brackets.
+    /// Text with its values. In the place of an unknown value stands a word for the reader to fill in, such as NAME.
     pub(crate) fn render<'a>(&'a self, evaluator: &mut Evaluator<'a>) -> String {
-        let mut text = String::with_capacity(96);
-        // Numbers in the text: start, end, value and unit.
-        let mut numbers: Vec<(usize, usize, f64, Unit, bool)> = Vec::new();
+        clause::written(self.parts(evaluator))
+    }
+
+    /// Text with its values, without the clauses that have an unknown one; none if nothing is left.
+    pub(crate) fn render_known<'a>(&'a self, evaluator: &mut Evaluator<'a>) -> Option<String> {
+        let clauses = clause::clauses(self.parts(evaluator));
+        let known =
+            clauses.into_iter().filter(|parts| !parts.iter().any(|part| matches!(part, Part::Unknown(_))));
+        let parts = known.reduce(|mut all, clause| {
+            all.push(Part::Text("; ".to_owned()));
+            all.extend(clause);
+            all
+        });
+        let text = clause::written(parts?).trim().to_owned();
+        (!text.is_empty()).then_some(text)
+    }
+
+    /// Expressions that must be known for a clause to be shown, for each clause.
+    pub(crate) fn clauses(&self) -> Vec<Vec<&Expr>> {
+        let parts = self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Text(text) => Some(Part::Text(text.clone())),
+            Piece::Value { expr, .. } => (!clause::is_addition(expr)).then_some(Part::Unknown(expr)),
+        });
+        let mut found = Vec::new();
+        for clause in clause::clauses(parts.collect()) {
+            let value = |part| if let Part::Unknown(expr) = part { Some(expr) } else { None };
+            found.push(clause.into_iter().filter_map(value).collect());
+        }
+        found
+    }
+
+    fn parts<'a>(&'a self, evaluator: &mut Evaluator<'a>) -> Vec<Part<'a>> {
+        let mut parts = Vec::with_capacity(self.pieces.len());
         for piece in &self.pieces {
-            match piece {
-                Piece::Text(plain) => text.push_str(plain),
-                Piece::Value { expr, unit, bare, place } => {
-                    let mark = evaluator.mark();
-                    let value = evaluator.eval(expr);
-                    evaluator.forget(mark);
-                    let start = text.len();
-                    text.push_str(&place.show(print::show(&value, *unit, *bare)));
-                    if let Some(number) = print::as_number(&value) {
-                        numbers.push((start, text.len(), number, *unit, *bare));
-                    }
+            let (expr, unit, bare, place) = match piece {
+                Piece::Text(text) => {
+                    parts.push(Part::Text(text.clone()));
+                    continue;
                 }
+                Piece::Value { expr, unit, bare, place } => (expr, *unit, *bare, *place),
+            };
+            let mark = evaluator.mark();
+            let value = evaluator.eval(expr);
+            evaluator.forget(mark);
+            match print::show(&value, unit, bare) {
+                Some(text) => {
+                    let number = print::as_number(&value).map(|value| Number { value, unit, bare });
+                    parts.push(Part::Value { text, place, number });
+                }
+                None if clause::is_addition(expr) => {}
+                None => parts.push(Part::Unknown(expr)),
             }
         }
-        if numbers.len() < 2 {
-            return text;
-        }
-        let shown = |(start, end, ..): &(usize, usize, f64, Unit, bool)| text.get(*start..*end);
-        let hidden: Vec<_> = numbers
-            .iter()
-            .filter(|one| {
-                numbers.iter().any(|other| {
-                    one.3 == other.3 && one.2.total_cmp(&other.2).is_ne() && shown(one) == shown(other)
-                })
-            })
-            .map(|(_, end, value, unit, bare)| (*end, format!(" ({})", print::exact(*value, *unit, *bare))))
-            .collect();
-        for (end, exact) in hidden.into_iter().rev() {
-            text.insert_str(end, &exact);
-        }
-        text
+        parts
     }
 }

@@ -1,4 +1,4 @@
-//! Tests of catalogues: the entries that match a process, a listener, a UDP socket or a component of a VM.
+//! Tests of catalogues: the entries that match a process, a listener, a UDP socket, a component of a VM or a move.
 //!
 //! The tests of `catalogues/<name>.yaml` are in `<name>.test.yaml` in the same folder. Every entry needs a case that
 //! finds it, and every pattern needs a case that fails without it: most mistakes in catalogues are in patterns.
@@ -8,12 +8,15 @@ use std::{collections::BTreeMap, sync::Arc};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use vmgate_documents::{Node, Problem, Shape, SourceFile, closest};
-use vmgate_facts::{Fact, Guest, Listener, Process, Tcp, Udp, UdpSocket};
+use vmgate_facts::{
+    BootFile, Fact, FileKind, Guest, Host, HostFile, Listener, Process, Tcp, Udp, UdpSocket, Version, Vm,
+    VmComponent, machine_version,
+};
 
 use super::report::{CaseReport, RuleReport};
 use crate::{
     Catalogues,
-    catalogue::{ComponentCatalogue, MemorySyncEntry, UdpCatalogue, UdpEntry},
+    catalogue::{ComponentCatalogue, KnownFailureCatalogue, MemorySyncEntry, UdpCatalogue, UdpEntry},
     files::{FileRole, RuleFile},
 };
 
@@ -38,8 +41,8 @@ pub(crate) enum CatalogueTestSchema {
     V1,
 }
 
-/// One case: a process, listener or UDP socket of a guest, or a component of a VM, and the entries that match. A case has
-/// exactly one of process, listener, udp and component.
+/// One case: a process, listener or UDP socket of a guest, a component of a VM, or a move, and the entries that match. A case has
+/// exactly one of process, listener, udp, component and move.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CatalogueCase {
@@ -58,6 +61,9 @@ pub(crate) struct CatalogueCase {
     /// A component of a VM: its kind and its model.
     #[schemars(example = &"sound ich9")]
     component: Option<String>,
+    /// A move between two hosts.
+    #[serde(rename = "move")]
+    move_: Option<MoveCase>,
     /// Address and port of the peer of a connected UDP socket.
     #[schemars(example = &"10.0.0.9:514")]
     peer: Option<String>,
@@ -72,6 +78,84 @@ pub(crate) struct CatalogueCase {
     seconds: Option<f64>,
 }
 
+/// A move of a catalogue's test: what is left out is known not to matter.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MoveCase {
+    /// Machine type of the VM.
+    #[schemars(example = &"pc-q35-9.2")]
+    machine_type: String,
+    /// A component of the VM: its kind and its model.
+    #[schemars(example = &"interface virtio")]
+    component: Option<String>,
+    /// Versions of QEMU at the source and at the destination.
+    #[schemars(example = vec!["8.0.0", "7.2"])]
+    qemu: [Version; 2],
+    /// Releases of the kernel at the source and at the destination.
+    #[schemars(example = vec!["6.17.0", "6.12.57-amd64"])]
+    kernel: Option<[String; 2]>,
+    /// True if the emulators have different sizes.
+    #[serde(default)]
+    other_build: bool,
+}
+
+impl MoveCase {
+    /// Entries that may concern the move.
+    fn failures(&self, catalogues: &Catalogues) -> FoundEntries {
+        let [vm_qemu, there] = self.qemu;
+        let (kind, model) =
+            self.component.as_deref().unwrap_or("none").split_once(' ').unwrap_or(("none", ""));
+        let component = VmComponent {
+            kind: kind.to_owned(),
+            model: model.to_owned(),
+            migrates: Fact::default(),
+            why: None,
+        };
+        let emulator = "/usr/bin/qemu-system-x86_64";
+        let vm = Vm {
+            machine_type: Fact::Known(self.machine_type.clone()),
+            machine_version: machine_version(&self.machine_type),
+            components: Fact::Known(vec![component]),
+            cpu_model: Fact::Known(None),
+            qemu_version: Fact::Known(vm_qemu),
+            boot_files: Fact::Known(vec![BootFile {
+                purpose: "emulator".to_owned(),
+                path: emulator.to_owned(),
+            }]),
+            ..Vm::default()
+        };
+        let host = |qemu, kernel: Option<&String>, size_bytes| Host {
+            qemu_version: Fact::Known(qemu),
+            libvirt_version: Fact::Known(Version::from_libvirt(11_003_000)),
+            kernel_release: Fact::Known(kernel.cloned().unwrap_or_default()),
+            files: Fact::Known(vec![HostFile {
+                path: emulator.to_owned(),
+                kind: FileKind::File,
+                filesystem: None,
+                shared_filesystem: false,
+                read_only: false,
+                size_bytes: Some(size_bytes),
+                identity: None,
+                opening: Fact::default(),
+            }]),
+            ..Host::default()
+        };
+        let [kernel, kernel_there] =
+            self.kernel.as_ref().map_or([None, None], |[here, there]| [Some(here), Some(there)]);
+        let source = host(vm_qemu, kernel, 1);
+        let destination = host(there, kernel_there, if self.other_build { 2 } else { 1 });
+        let found = catalogues.known_failures_of(&vm, &source, &destination);
+        let known =
+            found.into_iter().filter(|failure| self.other_build || !is_about_builds(catalogues, &failure.id));
+        known.map(|failure| (failure.id, None)).collect()
+    }
+}
+
+/// True for an entry about builds of one version, which cannot be told apart by their size alone.
+fn is_about_builds(catalogues: &Catalogues, id: &str) -> bool {
+    catalogues.known_failures().iter().any(|entry| entry.id == id && entry.other_build)
+}
+
 /// Ids of the entries that match, with their time-outs.
 type FoundEntries = Vec<(String, Option<f64>)>;
 
@@ -84,6 +168,10 @@ impl CatalogueCase {
         };
         if let Some(component) = &self.component {
             return format!("component {component}");
+        }
+        if let Some(case) = &self.move_ {
+            let [here, there] = case.qemu;
+            return format!("move of {} from QEMU {here} to {there}", case.machine_type);
         }
         match (&self.process, self.listener, self.udp) {
             (Some(process), ..) => format!("process {}", self.command.as_ref().unwrap_or(process)),
@@ -148,6 +236,9 @@ impl CatalogueCase {
     fn found(&self, catalogues: &Catalogues, of: CatalogueKind) -> FoundEntries {
         match of {
             CatalogueKind::Components => self.component(catalogues),
+            CatalogueKind::KnownFailures => {
+                self.move_.as_ref().map(|case| case.failures(catalogues)).unwrap_or_default()
+            }
             CatalogueKind::Software => self.software(catalogues),
             CatalogueKind::Services => self.service(catalogues),
         }
@@ -161,12 +252,13 @@ impl CatalogueCase {
 }
 
 /// Keys of a case, one of which it must have.
-const OBJECTS: [&str; 4] = ["process", "listener", "udp", "component"];
+const OBJECTS: [&str; 5] = ["process", "listener", "udp", "component", "move"];
 
 /// Kind of a catalogue.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum CatalogueKind {
     Components,
+    KnownFailures,
     Software,
     Services,
 }
@@ -268,6 +360,7 @@ impl CatalogueRun<'_> {
         let kind = match catalogue.node.get("schema").and_then(Node::text) {
             Some(UdpCatalogue::SCHEMA) => CatalogueKind::Services,
             Some(ComponentCatalogue::SCHEMA) => CatalogueKind::Components,
+            Some(KnownFailureCatalogue::SCHEMA) => CatalogueKind::KnownFailures,
             _ => CatalogueKind::Software,
         };
         for (case, node) in self.cases.iter().zip(self.nodes) {
@@ -308,7 +401,8 @@ impl CatalogueRun<'_> {
         let software = self.catalogues.memory_sync().iter().map(|entry| entry.id.as_str());
         let services = self.catalogues.udp_services().iter().map(|entry| entry.id.as_str());
         let components = self.catalogues.components().iter().map(|entry| entry.id.as_str());
-        if software.chain(services).chain(components).any(|known| known == id) {
+        let failures = self.catalogues.known_failures().iter().map(|entry| entry.id.as_str());
+        if software.chain(services).chain(components).chain(failures).any(|known| known == id) {
             return None;
         }
         let node = node.get("finds").unwrap_or(node);
@@ -361,7 +455,7 @@ enum Mutant {
 /// Mutants of an entry: one for every part that matches more than one text.
 fn mutants(entry: &Node, kind: CatalogueKind) -> Vec<Mutant> {
     let positions = |key: &str| 0..entry.get(key).map_or(0, |list| list.items().len());
-    if kind == CatalogueKind::Components {
+    if matches!(kind, CatalogueKind::Components | CatalogueKind::KnownFailures) {
         return Vec::new();
     }
     if kind == CatalogueKind::Services {

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod documentation;
+mod names;
 mod outcomes;
 mod parameters;
 mod testing;

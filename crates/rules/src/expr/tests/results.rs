@@ -120,7 +120,7 @@ fn texts_have_values_that_people_read() {
             "{vm.job}, {vm.persistent}, {vm.nics.map(n, n.mac)}",
             "none, yes, 52:54:00:00:00:01, 52:54:00:00:00:02",
         ),
-        ("{guest.hostname} at {now}", "(unknown) at 2026-11-23T01:30:00Z"),
+        ("{guest.hostname} at {now}", "HOSTNAME at 2026-11-23T01:30:00Z"),
         ("${{x}} {\"}\" + vm.name}", "${x} }web1"),
         ("{vm.job != null ? vm.job : 3} {destination.load_ratio}", "3 1.5"),
     ] {

@@ -1,11 +1,14 @@
 //! Style checks of rules: good habits that the loader cannot demand.
 
+mod cannot_tell;
+mod known_message;
+
 use std::{collections::BTreeSet, ops::Range, path::Path};
 
 use vmgate_documents::{Node as YamlNode, Problem};
 use vmgate_verdict::{Effect, Step};
 
-use super::{
+use crate::{
     Pack, Rule,
     expr::{self, Comparison, Expr, Node, Piece, Place, Template},
     value::Value,
@@ -51,6 +54,8 @@ impl Linter<'_> {
         self.texts();
         self.references();
         self.consequences();
+        self.cannot_tell();
+        self.message_without_values();
         self.commands("message", &self.rule.program.message);
         self.commands("remediation", &self.rule.program.remediation);
         self.found
@@ -145,9 +150,7 @@ impl Linter<'_> {
             }
         });
         if let (Some(span), Some(node)) = (not_shown.first(), self.rule.node.get("assert")) {
-            let source = &self.rule.source.text;
-            let last = span.end.saturating_sub(1).max(span.start);
-            let at = node.locate(source, span.start)..node.locate(source, last) + 1;
+            let at = self.within(node, span);
             let help = "put both the value and the limit into the message";
             self.warn_at(at, "the message does not show this side of the comparison", "compared here", help);
         }
@@ -261,7 +264,8 @@ impl Linter<'_> {
     }
 
     fn consequences(&mut self) {
-        if self.rule.effect == Effect::Block && self.rule.on_unknown == Effect::Note {
+        let gap = self.rule.effect == Effect::Block && self.rule.on_unknown == Effect::Note;
+        if gap && !cannot_tell::asks_only_where_allowed(&self.rule.program) {
             let help = "write `on_unknown: warn` or `on_unknown: block`";
             self.warn(
                 "on_unknown",
@@ -274,6 +278,55 @@ impl Linter<'_> {
 }
 
 impl Linter<'_> {
+    /// Checks that what nobody can tell neither switches the rule off nor passes it.
+    fn cannot_tell(&mut self) {
+        for finding in cannot_tell::find(&self.rule.program) {
+            let effect = if finding.passes { "passes the rule" } else { "switches the rule off" };
+            let message = format!("another {} {effect}, also one that nobody has thought of", finding.fact);
+            let help = if finding.passes {
+                "name what is known to be good, `x in [\"…\"]`, so that another name does not pass; or ask what a machine or a \
+                 catalogue says"
+            } else {
+                "name the exceptions, `!(x in [\"…\"])`, so that the rule asks about every other name; or ask what a machine or \
+                 a catalogue says"
+            };
+            let Some(at) = self.place(&finding.part, &finding.span) else { continue };
+            self.warn_at(at, message, "only these names", help);
+        }
+    }
+
+    /// Place of an expression in the file.
+    fn place(&self, part: &cannot_tell::Part, span: &Range<usize>) -> Option<Range<usize>> {
+        let node = &self.rule.node;
+        let node = match part {
+            cannot_tell::Part::When => node.get("when")?,
+            cannot_tell::Part::Foreach(at) => &node.get("foreach")?.entries().get(*at)?.1,
+            cannot_tell::Part::Let(name) => node.get("let")?.get(name)?,
+            cannot_tell::Part::Assert => node.get("assert")?,
+        };
+        Some(self.within(node, span))
+    }
+
+    /// Place of a part of a node's text in the file.
+    fn within(&self, node: &YamlNode, span: &Range<usize>) -> Range<usize> {
+        let source = &self.rule.source.text;
+        let last = span.end.saturating_sub(1).max(span.start);
+        node.locate(source, span.start)..node.locate(source, last) + 1
+    }
+
+    /// Checks that a violation can be described whatever else is unknown.
+    fn message_without_values(&mut self) {
+        let Some(unknown) = known_message::find(&self.rule.program) else { return };
+        let fact = expr::key(unknown).unwrap_or_else(|| "a value".to_owned());
+        let fact = fact.trim_start_matches(['@', '$']).trim_start_matches(|c: char| c.is_ascii_digit());
+        self.warn(
+            "message",
+            format!("nothing of the message is left where values are not known, such as `{fact}`"),
+            "in each of its clauses",
+            "an unknown value takes its clause with it, up to the semicolon: begin with a clause about the facts that decide",
+        );
+    }
+
     /// Checks that every value in a command is one that vmgate quotes: a guest may have any name.
     fn commands(&mut self, key: &str, template: &Template) {
         let mut sentence = String::new();

@@ -1,0 +1,5 @@
+//! Cases from the field by their kind, judged by the real program on facts, and the list of what libvirt and QEMU refuse.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+
+mod field;
+mod refusals;
