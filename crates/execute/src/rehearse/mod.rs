@@ -18,8 +18,8 @@ use std::{
 };
 
 use jiff::Timestamp;
-pub use leftover::{ClearedTwins, clear_twins};
-pub use log::HostLog;
+pub use leftover::{ClearedTwins, clear_twins, rehearsal_started};
+pub use log::HostFiles;
 use vmgate_facts::{Cause, Rehearsal, Unknown, Uuid, Version, text::plain};
 use vmgate_libvirt::{Domain, Hypervisor, LibvirtError, LibvirtErrorKind, domain_xml};
 
@@ -47,8 +47,8 @@ pub struct RehearsalOrder<'a> {
     pub migrate_address: Option<IpAddr>,
     /// Person who makes it.
     pub by: &'a str,
-    /// Way to the logs of both hosts.
-    pub logs: &'a (dyn HostLog + Sync),
+    /// Way to files of both hosts.
+    pub files: &'a dyn HostFiles,
 }
 
 /// Reason why a rehearsal showed nothing, neither that the VM can move nor that it cannot.
@@ -125,22 +125,27 @@ impl Hosts {
         let [source_version, destination_version] = self.versions()?;
         let (twin, not_rehearsed) = self.start(&xml, note)?;
         let went = self.there_and_back(&twin, order.migrate_address, stop);
-        let (removed, logs) = thread::scope(|scope| {
-            let logs = [&self.source, &self.destination]
-                .map(|host| scope.spawn(|| order.logs.tail(host, &twin.name())));
-            (self.remove(&twin), logs.map(|log| log.join().ok().flatten()))
+        let config = domain_xml::parse(&xml).unwrap_or_default();
+        let emulator = config.emulator.as_deref();
+        let hosts = [&self.source, &self.destination];
+        let (removed, logs, builds) = thread::scope(|scope| {
+            let files = order.files;
+            let logs = hosts.map(|host| scope.spawn(|| files.log(host, &twin.name())));
+            let builds = hosts.map(|host| scope.spawn(|| files.build(host, emulator?)));
+            let read = |reader: thread::ScopedJoinHandle<Option<String>>| reader.join().ok().flatten();
+            (self.remove(&twin), logs.map(read), builds.map(read))
         });
         removed?;
-        let [home, there] = logs.each_ref().map(|log| log.as_deref());
         let Journey { failure, return_failure } = went?;
-        let config = domain_xml::parse(&xml).unwrap_or_default();
+        let [home, there] = logs.each_ref().map(|log| log.as_deref());
+        let [source_build, destination_build] = builds;
         Ok(Rehearsal {
             at,
             vm: uuid,
             source_version,
             destination_version,
-            source_build: log::build(home),
-            destination_build: log::build(there),
+            source_build,
+            destination_build,
             machine_type: config.machine_type.unwrap_or_default(),
             devices: Rehearsal::devices_of(&config.components),
             failure: failure.map(|words| log::with_words_of(&words, there)),
@@ -163,7 +168,7 @@ impl Hosts {
     /// Removes what an earlier rehearsal of this VM left behind.
     fn make_room(&self, vm: &Uuid) -> Result<(), NotRehearsed> {
         for host in [&self.source, &self.destination] {
-            leftover::clear_host(host)?;
+            leftover::clear_host(host, false)?;
             let twins = host.ask(Twin::all_on)?;
             if let Some(other) = twins.iter().find(|twin| twin.note().of == *vm) {
                 let note = other.note();
