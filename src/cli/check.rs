@@ -8,12 +8,16 @@ use vmgate_collect::CollectRequest;
 #[cfg(feature = "libvirt")]
 use vmgate_facts::Change;
 use vmgate_facts::Facts;
+#[cfg(feature = "libvirt")]
+use vmgate_judge::change::{Limits, MovePlan};
 use vmgate_judge::{
     EvidenceOrigin, VerdictRequest,
     change::{ChangeFile, FactsFiles, PlannedMove, ReservedMemory},
 };
 use vmgate_verdict::ExitCode;
 
+#[cfg(feature = "libvirt")]
+use super::trial::{Trials, TriedMove};
 use super::{
     Failure, options, output,
     session::{self, Session},
@@ -48,6 +52,11 @@ pub(super) struct Check {
     #[cfg(feature = "libvirt")]
     #[arg(long, conflicts_with_all = ["facts", "at"])]
     rehearse: bool,
+    /// Also begin the migration at the least bandwidth and take it back as soon as it sends, if nothing fails so far. The guest
+    /// goes on; the destination starts a QEMU for a moment. What both hosts say to it decides what only they know
+    #[cfg(feature = "libvirt")]
+    #[arg(long, conflicts_with_all = ["facts", "at"])]
+    trial: bool,
     #[command(flatten)]
     time: options::EvaluationTime,
     #[command(flatten)]
@@ -62,6 +71,8 @@ impl Check {
         let session = Session::open(shared)?;
         let policy = session.policy()?;
         let reports = self.reports.open()?;
+        #[cfg(feature = "libvirt")]
+        let trials = self.trial.then(|| Trials::open(&session)).transpose()?;
         if let Some(file) = &self.change {
             let change = session::read_change(file)?;
             let policy = policy.and_waivers(change.waivers.clone());
@@ -78,6 +89,13 @@ impl Check {
                 reserved.subtract_from(&mut facts);
                 let asked = VerdictRequest { evidence, ..change.verdict_request(planned, self.strict) };
                 let asked = self.simulated(asked);
+                #[cfg(feature = "libvirt")]
+                if let Some(trials) = &trials {
+                    let request = super::collect::request_of(&change, planned, &self.the_move, &session)?;
+                    let (plan, address, limits) = (&planned.plan, planned.migrate_address, change.limits);
+                    let tried = TriedMove { request: &request, plan, address, limits };
+                    trials.make(&tried, &policy, &asked, &mut facts)?;
+                }
                 let verdict = policy.judge(facts.clone(), self.time.now(), &asked);
                 reserved.add_move(&facts, &verdict);
                 Ok(verdict)
@@ -90,6 +108,13 @@ impl Check {
         facts.change = self.goals.over(facts.change);
         let asked = VerdictRequest { strict: self.strict, evidence, ..VerdictRequest::default() };
         let asked = self.simulated(asked);
+        #[cfg(feature = "libvirt")]
+        if let (Some(trials), Some(vm)) = (&trials, &self.vm) {
+            let request = self.the_move.request(vm, facts.change.clone(), &session)?;
+            let (plan, address) = (MovePlan::from(&facts.change), self.the_move.migrate_address);
+            let tried = TriedMove { request: &request, plan: &plan, address, limits: Limits::default() };
+            trials.make(&tried, &policy, &asked, &mut facts)?;
+        }
         let verdict = policy.judge(facts, self.time.now(), &asked);
         session.record(std::slice::from_ref(&verdict))?;
         reports.write(&[verdict], shared)

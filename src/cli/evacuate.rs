@@ -54,6 +54,10 @@ pub(super) struct Evacuate {
     /// End of the change window
     #[arg(long, value_name = "TIME", requires = "window_start")]
     window_end: Option<Timestamp>,
+    /// Begin each migration and take it back just before it is judged, when the change is executed: what both hosts say to it
+    /// decides what only they know. The change gets `settings: {trial: true}`; the plan itself changes nothing
+    #[arg(long)]
+    trial: bool,
     #[command(flatten)]
     goals: Goals,
     #[command(flatten)]
@@ -169,6 +173,7 @@ impl Evacuate {
             longest_blackout_seconds: self.goals.longest_blackout,
             network_dark_seconds: self.goals.network_dark,
             deadline_seconds: self.goals.deadline,
+            trial: self.trial,
         }
     }
 }

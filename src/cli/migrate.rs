@@ -9,7 +9,6 @@ use std::{
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use vmgate_attest::PublicKey;
 use vmgate_collect::guest_probe::GuestAccess;
 use vmgate_execute::{
@@ -31,6 +30,7 @@ use super::{
     options::{GlobalOptions, Goals, MoveOptions},
     output,
     session::{Session, read_order},
+    trial::{self, TriedMove},
 };
 
 #[derive(Debug, Args)]
@@ -133,11 +133,7 @@ impl Migrate {
         } else {
             keys.map(|file| key_files::public_key(file)).collect::<Result<_, _>>()?
         };
-        let stop = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
-            signal_hook::flag::register(signal, Arc::clone(&stop))
-                .map_err(|error| Failure::failed(format!("Ctrl-C could not be caught: {error}")))?;
-        }
+        let stop = trial::aborted_by_signals()?;
         let evidence = self.evidence.clone().or_else(isolate::evidence_folder);
         let ledger = session.open_ledger(place)?;
         Ok(MoveContext { ledger, stop, session, evidence, envelopes, trusted })
@@ -247,10 +243,16 @@ impl<'a> MoveContext<'a> {
             let why = why.unwrap_or_else(|| Failure::usage("no verdict was given"));
             return (GateResult::Refused(why, Vec::new()), None);
         }
-        let (facts, verdict) = match order.judge.planned(&order.plan, &self.ledger) {
+        let (mut facts, mut verdict) = match order.judge.planned(&order.plan, &self.ledger) {
             Ok(found) => found,
             Err(error) => return (GateResult::Refused(collect::failure(&error), Vec::new()), None),
         };
+        if order.plan.settings.trial == Some(true) {
+            if let Err(failure) = self.try_start(order, &mut facts) {
+                return (GateResult::Refused(failure, vec![verdict]), None);
+            }
+            verdict = order.judge.judge(&facts);
+        }
         if let Err(error) = self.ledger.append(&Entry::Verdict((&verdict).into())) {
             return (GateResult::Refused(Failure::failed(error), vec![verdict]), None);
         }
@@ -263,6 +265,14 @@ impl<'a> MoveContext<'a> {
             Ok(pass) => (GateResult::Pass(Box::new(pass)), Some(facts)),
             Err(error) => (GateResult::Refused(refused(error), vec![verdict]), None),
         }
+    }
+
+    /// Begins the migration and takes it back, as the change asks for: the answer is a fact of the verdict.
+    fn try_start(&self, order: &MoveOrder, facts: &mut Facts) -> Result<(), Failure> {
+        let (request, plan) = (&order.judge.request, &order.plan);
+        let tried = TriedMove { request, plan, address: order.address, limits: order.limits };
+        let judge = (order.judge.policy, &order.judge.asked);
+        trial::make(&tried, judge, (&self.ledger, &self.stop), self.session, facts)
     }
 
     fn migrate(

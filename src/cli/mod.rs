@@ -39,6 +39,8 @@ mod run;
 #[cfg(feature = "libvirt")]
 mod serve;
 mod session;
+#[cfg(feature = "libvirt")]
+mod trial;
 mod verdict;
 
 use std::process;

@@ -169,6 +169,8 @@ impl Site for FilesSite {
             provenance: self.provenance(own, destination),
             destination: to,
             path,
+            // A trial was of a move to the destination of its file.
+            trial: Fact::Known(None),
             ..own.clone()
         }
     }

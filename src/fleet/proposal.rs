@@ -24,6 +24,8 @@ pub struct ChangeHeader {
     pub network_dark_seconds: Option<f64>,
     /// Longest accepted duration of a migration.
     pub deadline_seconds: Option<f64>,
+    /// True if each move is begun and taken back before it is judged.
+    pub trial: bool,
 }
 
 /// A plan with all its inputs.
@@ -76,6 +78,7 @@ impl Proposal<'_> {
             per_source: number(limits.outgoing_per_host),
             per_destination: number(limits.incoming_per_host),
             at_once: (limits.total != usize::MAX).then(|| number(limits.total)),
+            trial: self.header.trial,
             waves: waves.collect(),
             moves,
             stays: self.stays(),

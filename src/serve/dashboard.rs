@@ -220,6 +220,7 @@ moves:
                 change_digest: None,
                 plan: MovePlan::default(),
                 driver: driver(),
+                trial: false,
             };
             ledger.append(&Entry::RunStarted(started)).unwrap();
         };
@@ -232,6 +233,7 @@ moves:
                 runs_on: Some(on.into()),
                 why: None,
                 recovered: false,
+                trial: None,
             };
             ledger.append(&Entry::RunEnded(ended)).unwrap();
         };

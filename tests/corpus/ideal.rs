@@ -144,6 +144,10 @@ fn shared_file(path: String) -> HostFile {
         read_only: false,
         size_bytes: Some(1 << 30),
         identity: Some(format!("nfs {path}")),
+        opening: Fact::Known(vmgate_facts::FileOpening {
+            allowed: true,
+            detail: "uid 64055 may read and write it".to_owned(),
+        }),
         path,
     }
 }
@@ -172,6 +176,7 @@ fn with_networks(mut host: Host, config: &DomainConfig) -> Host {
         networks.push(VirtualNetwork {
             name: source.clone(),
             bridge: Some(source.clone()),
+            forward: Fact::Known("bridge".to_owned()),
             mtu_bytes: None,
             virtual_port: nic.virtual_port.clone(),
             port_groups: config.nics.iter().filter_map(|nic| nic.port_group.clone()).collect(),

@@ -28,3 +28,4 @@ mod path;
 mod refusals;
 mod silence;
 mod software;
+mod trial;

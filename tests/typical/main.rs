@@ -10,10 +10,13 @@ mod ideal;
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
-use vmgate_facts::{Fact, Facts, Guest};
+use vmgate_facts::{Fact, Facts, Guest, Version};
 use vmgate_forecast::derive;
 use vmgate_libvirt::domain_xml;
-use vmgate_rules::{Pack, ParamOverrides, RuleSource, catalogue::Catalogues};
+use vmgate_rules::{
+    Pack, ParamOverrides, RuleSource,
+    catalogue::{Catalogues, Migrator, QemuAnswer},
+};
 use vmgate_verdict::{Effect, Outcome, Status};
 
 /// Outcome beyond GO: the file that it concerns, its rule, its effect, and the reason for which it is right.
@@ -137,9 +140,15 @@ fn of_a_windows_guest_the_unknown_is_what_only_the_guest_knows() {
 #[test]
 fn every_element_of_ordinary_vms_is_known_to_migrate() {
     let catalogues = Catalogues::shipped().unwrap();
+    let migrator = Migrator {
+        vm_qemu: Fact::Known(Version { major: 10, minor: 0, micro: 0 }),
+        destination_qemu: Fact::Known(Version { major: 10, minor: 0, micro: 0 }),
+        source_libvirt: Fact::Known(Version { major: 11, minor: 3, micro: 0 }),
+        answer: QemuAnswer::NotAsked,
+    };
     for file in files() {
         for mut component in domain_xml::parse(&fs::read_to_string(&file).unwrap()).unwrap().components {
-            catalogues.classify_component(&mut component);
+            catalogues.classify_component(&mut component, &migrator);
             assert_eq!(component.migrates.known(), Some(&true), "{}: {component:?}", file.display());
         }
     }

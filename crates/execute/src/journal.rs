@@ -1,5 +1,6 @@
 //! Journal of a run: each step is written to the ledger before it is taken.
 
+use vmgate_facts::Trial;
 use vmgate_ledger::{
     Entry, Ledger, LedgerError,
     entry::{ActionState, RunEnded, RunEnding, RunStarted, RunStep, Transition},
@@ -46,8 +47,27 @@ impl Journal<'_> {
             runs_on: runs_on.map(str::to_owned),
             why: why.map(str::to_owned),
             recovered: self.by_recovery,
+            trial: None,
         });
-        if let Err(error) = self.ledger.append(&entry) {
+        self.append_end(&entry);
+    }
+
+    /// Records the end of a trial: the VM runs on this host, where it was.
+    pub(super) fn end_trial(&self, runs_on: &str, why: &str, trial: Option<&Trial>) {
+        self.append_end(&Entry::RunEnded(RunEnded {
+            run: self.run.run.clone(),
+            vm: self.vm(),
+            ending: RunEnding::Aborted,
+            exit: ExitCode::Go,
+            runs_on: Some(runs_on.to_owned()),
+            why: Some(why.to_owned()),
+            recovered: self.by_recovery,
+            trial: trial.cloned(),
+        }));
+    }
+
+    fn append_end(&self, entry: &Entry) {
+        if let Err(error) = self.ledger.append(entry) {
             tracing::error!(
                 "the end of run {} could not be written to the ledger, so no other move of the VM can begin: {error}. Run \
                  `vmgate recover` when the ledger can be written again",

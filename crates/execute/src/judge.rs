@@ -43,7 +43,7 @@ impl Judge<'_> {
     }
 
     /// The verdict at the present time on facts that were just collected.
-    fn judge(&self, facts: &Facts) -> Verdict {
+    pub fn judge(&self, facts: &Facts) -> Verdict {
         let asked = VerdictRequest { evidence: EvidenceOrigin::Live, ..self.asked.clone() };
         self.policy.judge(facts.clone(), Timestamp::now(), &asked)
     }

@@ -41,6 +41,7 @@ mod resolve;
 mod restore;
 mod run;
 mod take_over;
+mod trial;
 mod verify;
 mod vm_location;
 
@@ -57,6 +58,7 @@ pub use recover::{RecoveredRun, RecoveryResult, RunOrder, recover};
 pub use rehearse::{ClearedTwins, HostFiles, NotRehearsed, RehearsalOrder, clear_twins, rehearsal_started};
 pub use take_over::{current_driver, has_moved, take_over};
 use thiserror::Error;
+pub use trial::{TrialOrder, TrialPass};
 pub use vm_location::VmLocation;
 use vmgate_facts::Facts;
 use vmgate_judge::change::{Limits, MovePlan};

@@ -56,7 +56,7 @@ pub(super) fn migrate(
     stop: &AtomicBool,
     watch: &mut dyn FnMut(&Progress),
 ) -> Result<EndedMigration, LibvirtError> {
-    let params = params(domain, plan, address, guard.limit())?;
+    let params = MigrateParams { max_downtime: Some(guard.limit()), ..params(domain, plan, address)? };
     let start = Instant::now();
     thread::scope(|scope| {
         let (sender, ended) = mpsc::sync_channel(1);
@@ -113,18 +113,18 @@ fn take(domain: &Domain, measure: Measure) -> Option<String> {
     }
 }
 
-fn params(
+/// Parameters of the migration that a plan asks for.
+pub(super) fn params(
     domain: &Domain,
     plan: &MovePlan,
     address: Option<IpAddr>,
-    limit: Duration,
 ) -> Result<MigrateParams, LibvirtError> {
     let settings = &plan.settings;
     let yes = |setting: Option<bool>| setting.unwrap_or(false);
     Ok(MigrateParams {
         migrate_uri: address.map(migrate_uri),
         bandwidth_mib_per_second: settings.bandwidth_limit_bytes_per_second.map(|limit| (limit >> 20).max(1)),
-        max_downtime: Some(limit),
+        max_downtime: None,
         auto_converge: yes(settings.auto_converge),
         post_copy: yes(settings.post_copy),
         xbzrle: yes(settings.xbzrle),

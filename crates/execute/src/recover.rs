@@ -244,7 +244,13 @@ pub(super) fn finish_run(ledger: &Ledger, open: &OpenRun, order: &RunOrder, host
     let journal = &Journal { ledger, run: &run, by_recovery: true };
     // A run that never reached its migration has changed nothing on the hosts: any job there belongs to somebody else.
     let seen = match migrating_for(&open.history) {
-        Some(ago) if resolve::end_job(vm, hosts, ago) => resolve::settle(vm, hosts),
+        Some(ago) if resolve::end_job(vm, hosts, ago) => {
+            if open.run.trial {
+                resolve::settle_trial(vm, hosts)
+            } else {
+                resolve::settle(vm, hosts)
+            }
+        }
         _ => VmLocation::settle(vm, hosts),
     };
     let (line, moved) = if seen.only_on_source() {

@@ -35,6 +35,26 @@ enum Remedy {
 pub(super) fn settle(vm: &str, hosts: &Hosts) -> VmLocation {
     let seen = VmLocation::settle(vm, hosts);
     let Some(remedy) = remedy(&seen, was_persistent(vm, hosts)) else { return seen };
+    apply(remedy, &seen, vm, hosts);
+    VmLocation::settle(vm, hosts)
+}
+
+/// The same after a trial, in which the destination is never told to run its copy: whatever is held there is a remainder, and
+/// the source's copy runs on.
+pub(super) fn settle_trial(vm: &str, hosts: &Hosts) -> VmLocation {
+    let mut seen = VmLocation::settle(vm, hosts);
+    // At most one remedy for each host.
+    for _ in 0..2 {
+        // Somebody's migration that has begun since is not touched.
+        let job = hosts.source.domain(vm).and_then(|domain| domain.job_info());
+        let Some(remedy) = trial_remedy(&seen).filter(|_| matches!(job, Ok(None))) else { return seen };
+        apply(remedy, &seen, vm, hosts);
+        seen = VmLocation::settle(vm, hosts);
+    }
+    seen
+}
+
+fn apply(remedy: Remedy, seen: &VmLocation, vm: &str, hosts: &Hosts) {
     let taken = match remedy {
         Remedy::EndSourceCopy => {
             hosts.source.domain(vm).and_then(|domain| {
@@ -50,7 +70,6 @@ pub(super) fn settle(vm: &str, hosts: &Hosts) -> VmLocation {
         Ok(()) => tracing::warn!("{seen}; done: {}", remedy.words()),
         Err(error) => tracing::warn!("{seen}; failed: {}: {error}", remedy.words()),
     }
-    VmLocation::settle(vm, hosts)
 }
 
 /// Aborts the job of a migration that began `ago` and has no driver any more, which leaves the VM on the source. A job
@@ -87,6 +106,17 @@ fn remedy(seen: &VmLocation, persistent: bool) -> Option<Remedy> {
     }
 }
 
+/// Remedy after a trial. A copy that runs on the destination is none of a trial's, so nothing is done then.
+fn trial_remedy(seen: &VmLocation) -> Option<Remedy> {
+    match (&seen.source, &seen.destination) {
+        (Presence::HeldByMigration | Presence::Running, Presence::HeldByMigration) => {
+            Some(Remedy::EndDestinationCopy)
+        }
+        (Presence::HeldByMigration, absent) if absent.is_absent() => Some(Remedy::ResumeSource),
+        _ => None,
+    }
+}
+
 impl Remedy {
     fn words(self) -> &'static str {
         match self {
@@ -104,6 +134,25 @@ mod tests {
     use vmgate_facts::VmState;
 
     use super::*;
+
+    #[test]
+    fn after_a_trial_the_source_runs_on_and_what_runs_at_the_destination_is_not_touched() {
+        use Presence::{HeldByMigration, NoAnswer, NotKnown, Running, ShutOff};
+        let remedy = |source, destination| trial_remedy(&VmLocation { source, destination });
+        assert_eq!(remedy(HeldByMigration, NotKnown), Some(Remedy::ResumeSource));
+        assert_eq!(remedy(HeldByMigration, ShutOff), Some(Remedy::ResumeSource));
+        assert_eq!(remedy(HeldByMigration, HeldByMigration), Some(Remedy::EndDestinationCopy));
+        assert_eq!(remedy(Running, HeldByMigration), Some(Remedy::EndDestinationCopy));
+        for (source, destination) in [
+            (HeldByMigration, Running),
+            (HeldByMigration, NoAnswer("no".into())),
+            (Running, Running),
+            (Running, NotKnown),
+            (NotKnown, HeldByMigration),
+        ] {
+            assert_eq!(remedy(source, destination), None);
+        }
+    }
 
     #[test]
     fn nothing_is_done_unless_the_other_side_is_certain() {

@@ -11,6 +11,7 @@ use std::{
 
 use jiff::Timestamp;
 use vmgate_facts::{Facts, Forecast, ForecastMethod, Uuid, text::with_causes};
+use vmgate_judge::change::MovePlan;
 use vmgate_ledger::{
     Entry, Ledger, LedgerError,
     entry::{ActionState, MigrationOutcome, RunEnding, RunStarted, RunStep},
@@ -82,7 +83,7 @@ pub(super) fn carry_out(
     watch: &mut dyn FnMut(Event),
 ) -> Result<CompletedMove, MoveFailure> {
     let domain = check_vm_and_hosts(hosts, assignment)?;
-    let started = run_started(hosts, assignment);
+    let started = started(hosts, assignment.pass.verdict(), assignment.plan);
     ledger.begin(&started, &assignment.limits).map_err(|error| match error {
         LedgerError::Refused(refusal) => MoveFailure::Busy(*refusal),
         other => MoveFailure::NotStarted(other.to_string()),
@@ -155,12 +156,13 @@ fn same_address(one: &str, other: &str) -> bool {
     one == other || parse(one).is_some_and(|address| parse(other) == Some(address))
 }
 
-fn run_started(hosts: &Hosts, assignment: &Assignment) -> RunStarted {
-    let verdict = assignment.pass.verdict();
+/// Record of the start of a run: of a migration, or of a trial of one.
+pub(super) fn started(hosts: &Hosts, verdict: &Verdict, plan: &MovePlan) -> RunStarted {
     let driver = driver::this_process();
     let now = Timestamp::now().strftime("%Y%m%dT%H%M%S");
     // Unique among all machines that write to one ledger, and readable: when, and for which VM.
-    let vm: String = assignment.pass.vm().as_str().chars().take(8).collect();
+    let vm = verdict.moved.vm.uuid.as_ref().map(Uuid::as_str).unwrap_or_default();
+    let vm: String = vm.chars().take(8).collect();
     RunStarted {
         run: format!("{now}-{vm}-{}", driver.pid),
         vm: verdict.moved.vm.clone(),
@@ -170,8 +172,9 @@ fn run_started(hosts: &Hosts, assignment: &Assignment) -> RunStarted {
         to: hosts.destination.uri().to_string(),
         change: verdict.change.id.clone(),
         change_digest: verdict.digests.change,
-        plan: assignment.plan.clone(),
+        plan: plan.clone(),
         driver,
+        trial: false,
     }
 }
 

@@ -110,6 +110,7 @@ mod tests {
             change_digest: Some(if begun { change } else { Digest::of(b"another") }),
             plan: MovePlan::default(),
             driver: current_driver(),
+            trial: false,
         };
         ledger.append(&Entry::RunStarted(run)).unwrap();
         has_moved(&ledger, change, "web", &hosts).unwrap()

@@ -46,6 +46,7 @@ mod path_probe;
 mod rehearsal;
 pub mod text;
 pub mod trace;
+mod trial;
 mod unit;
 mod uri;
 mod uuid;
@@ -93,6 +94,7 @@ pub use path_probe::{Goodput, MigrationPorts, PortsBasis};
 pub use rehearsal::Rehearsal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+pub use trial::{Trial, TrialAnswer, TrialRefuser};
 pub use unit::Unit;
 pub use uri::{InvalidUri, Uri};
 pub use uuid::{InvalidUuid, Uuid};
@@ -135,6 +137,9 @@ pub struct Facts {
     /// the same way (`vmgate rehearse`); absent if there is none.
     #[serde(default = "Rehearsal::not_made")]
     pub rehearsal: Fact<Option<Rehearsal>>,
+    /// A migration that was begun and taken back, to hear what both hosts say (`vmgate check --trial`); absent if none was.
+    #[serde(default = "Trial::not_made")]
+    pub trial: Fact<Option<Trial>>,
     /// Limits and settings of the change, given by the operator.
     #[serde(default)]
     pub change: Change,
@@ -179,6 +184,7 @@ impl Facts {
             path: Fact::default(),
             history: Fact::default(),
             rehearsal: Rehearsal::not_made(),
+            trial: Trial::not_made(),
             change: Change::default(),
         }
     }

@@ -60,7 +60,8 @@ fn reversed(facts: Facts) -> Facts {
         ..host
     });
     let rehearsal = facts.rehearsal.map(|rehearsal| rehearsal.map(|rehearsal| rehearsal.reversed()));
-    Facts { vm, source: destination, destination: home, rehearsal, ..facts }
+    // A trial was of the way there.
+    Facts { vm, source: destination, destination: home, rehearsal, trial: Fact::Known(None), ..facts }
 }
 
 fn without<T>(list: Fact<Vec<T>>, gone: impl Fn(&T) -> bool) -> Fact<Vec<T>> {

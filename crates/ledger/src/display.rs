@@ -26,7 +26,8 @@ impl fmt::Display for Entry {
             }
             Self::RunStarted(run) => {
                 let (vm, source, destination) = (run.vm.label(), run.source.label(), run.destination.label());
-                write!(f, "{vm}, {source} -> {destination}, by {}", run.driver)
+                let trial = if run.trial { "trial of " } else { "" };
+                write!(f, "{trial}{vm}, {source} -> {destination}, by {}", run.driver)
             }
             Self::Transition(transition) => transition.fmt(f),
             Self::RunEnded(ended) => ended.fmt(f),

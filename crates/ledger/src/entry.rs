@@ -6,7 +6,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use vmgate_attest::Digest;
-use vmgate_facts::{Quantiles, Version};
+use vmgate_facts::{Quantiles, Trial, Version};
 use vmgate_judge::change::MovePlan;
 use vmgate_verdict::{Counts, Decision, Digests, ExitCode, Move, NameAndUuid, Verdict};
 
@@ -162,6 +162,9 @@ pub struct RunStarted {
     pub plan: MovePlan,
     /// The process that drives it.
     pub driver: Driver,
+    /// True for a trial: the migration is begun and taken back, so that the VM never runs on the destination.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trial: bool,
 }
 
 /// Identity of a process, unique over reboots and reused process ids.
@@ -209,7 +212,7 @@ pub enum ActionState {
 }
 
 /// End of a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunEnded {
     /// Id of the run.
     pub run: String,
@@ -225,6 +228,9 @@ pub struct RunEnded {
     pub why: Option<String>,
     /// True if a recovery ended the run.
     pub recovered: bool,
+    /// Answer of the hosts, for a trial that was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial: Option<Trial>,
 }
 
 /// QEMU versions of source and destination, and a machine type.

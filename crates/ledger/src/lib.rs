@@ -33,6 +33,7 @@ mod sql;
 mod sqlite;
 mod stamp;
 mod store;
+mod trial;
 mod unknown;
 
 use std::sync::Mutex;
@@ -54,7 +55,7 @@ pub use stamp::SignatureState;
 pub use store::{Draft, Row, Selection, Store, Writer};
 pub use unknown::UnknownEntry;
 use vmgate_attest::{Digest, PrivateKey, PublicKey};
-use vmgate_facts::{Fact, Facts, History, Host, Rehearsal, Uuid, VersionPair};
+use vmgate_facts::{Fact, Facts, History, Host, Rehearsal, Trial, Uuid, VersionPair};
 use vmgate_judge::change::Limits;
 
 /// Record of the ledger: an entry with its position in the chain.
@@ -283,7 +284,15 @@ impl Ledger {
         })
     }
 
-    /// Adds the history of earlier moves to the facts of a move, if the facts contain the UUIDs of the VM and both hosts.
+    /// The last trial of a move between two hosts that was made, all by UUID.
+    fn last_trial(&self, vm: &Uuid, source: &Uuid, destination: &Uuid) -> Result<Option<Trial>, LedgerError> {
+        let kinds = vec![EntryKind::RunStarted, EntryKind::RunEnded];
+        let wanted = Selection { kinds, vm: Some(vm.to_string()), ..Selection::default() };
+        Ok(trial::last(&self.records(&wanted)?, source, destination))
+    }
+
+    /// Adds the history of earlier moves to the facts of a move, if the facts contain the UUIDs of the VM and both hosts; also a
+    /// trial of the same move that was made shortly before.
     pub fn add_history(&self, facts: &mut Facts) -> Result<(), LedgerError> {
         let uuid = |host: &Fact<Host>| host.known().and_then(|host| host.uuid.known().cloned());
         let vm = facts.vm.known().and_then(|vm| vm.uuid.known().cloned());
@@ -297,6 +306,11 @@ impl Ledger {
                 self.rehearsals()?.into_iter().rfind(|rehearsal| rehearsal.counts_for(facts))
             {
                 newest.add_to(facts);
+            }
+            if let (Fact::Known(None), Some(trial)) =
+                (&facts.trial, self.last_trial(&vm, &source, &destination)?)
+            {
+                trial::add(trial, facts);
             }
         }
         facts.change.in_ledger = true;

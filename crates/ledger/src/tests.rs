@@ -24,7 +24,7 @@ fn named(name: &str) -> NameAndUuid {
     NameAndUuid { name: Some(name.to_owned()), uuid: Some(uuid(name)) }
 }
 
-fn run(run: &str, vm: &str, source: &str, destination: &str) -> RunStarted {
+pub(crate) fn run(run: &str, vm: &str, source: &str, destination: &str) -> RunStarted {
     RunStarted {
         run: run.to_owned(),
         vm: named(vm),
@@ -36,6 +36,7 @@ fn run(run: &str, vm: &str, source: &str, destination: &str) -> RunStarted {
         change_digest: None,
         plan: MovePlan::default(),
         driver: Driver { machine: "op".to_owned(), boot: "b".to_owned(), pid: 7, started_ticks: 9 },
+        trial: false,
     }
 }
 
@@ -59,6 +60,7 @@ pub(crate) fn ended(run: &str) -> Entry {
         runs_on: None,
         why: None,
         recovered: false,
+        trial: None,
     })
 }
 

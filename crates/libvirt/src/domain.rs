@@ -92,6 +92,11 @@ impl Domain {
             .map_err(|why: InvalidUuid| self.limit.error(action, LibvirtErrorKind::Other(why.to_string())))
     }
 
+    /// Number that libvirt gave to this start of the VM when the VM was found; none if it did not run then.
+    pub fn id(&self) -> Option<u32> {
+        self.raw.id()
+    }
+
     /// The live configuration; the stored one where the VM does not run.
     pub fn xml(&self) -> Result<String, LibvirtError> {
         self.call("read the VM's configuration", |domain| domain.raw.xml_desc(0))

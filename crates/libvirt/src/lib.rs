@@ -28,6 +28,7 @@ mod params;
 pub mod raw;
 pub mod secret_xml;
 mod session;
+mod stops;
 mod virtio_queues;
 pub mod volume_xml;
 
@@ -40,6 +41,7 @@ pub use domain::{Domain, RunState};
 pub use error::{LibvirtError, LibvirtErrorKind};
 pub use job::{JobEnd, JobOperation, JobStats};
 pub use raw::WatchedMove;
+pub use stops::StopWatch;
 use virt::{error::Error, sys};
 use vmgate_facts::{HostMemory, Uri, Uuid, Version};
 

@@ -54,6 +54,8 @@ pub(crate) struct RuleDocument {
     /// Values that profiles and vmgate.yaml can set, used as `params.name`.
     #[serde(default)]
     pub(crate) params: BTreeMap<String, ParamDocument>,
+    /// Way to settle an outcome that the facts leave unknown, for a rule that asks only if the start of a migration is taken.
+    pub(crate) settled_by: Option<SettledBy>,
     /// Facts older than this many seconds count as unknown.
     #[schemars(example = 600.0)]
     pub(crate) max_age: Option<f64>,
@@ -71,6 +73,14 @@ pub(crate) struct RuleDocument {
 
 fn default_true() -> bool {
     true
+}
+
+/// Ways to settle an unknown outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SettledBy {
+    /// A trial that both hosts accepted (`vmgate check --trial`): an unknown outcome is then passed.
+    Trial,
 }
 
 /// Versions of the rule format that this program reads.

@@ -3,10 +3,11 @@
 use std::{cmp::Reverse, collections::HashMap, ptr, sync::Arc};
 
 use jiff::Timestamp;
-use vmgate_facts::{Cause, Facts, Provenance, Unknown};
+use vmgate_facts::{Cause, Facts, Provenance, TrialAnswer, Unknown};
 use vmgate_verdict::{Evidence, Missing, Outcome, Status};
 
 use super::{
+    document::SettledBy,
     expr::{Evaluator, Freshness, Read, Val},
     program::{ForeachList, Program},
     rule::Rule,
@@ -15,6 +16,12 @@ use super::{
 
 /// Limit on the facts that one outcome names as its evidence.
 const MOST_EVIDENCE: usize = 16;
+
+/// Fact with the answer to a trial.
+const TRIAL: &str = "trial.answer";
+/// Way out of every unknown outcome that a trial settles.
+const TRY_IT: &str =
+    "Or let both hosts say it: check again with `--trial`, which begins the migration and takes it back.";
 
 /// Facts of one move, prepared for every rule.
 pub(crate) struct MoveFacts<'a> {
@@ -247,9 +254,42 @@ impl<'a> RuleEvaluation<'a, '_> {
 
     /// Adds an outcome with the status unknown; `what` names the question that stays open.
     fn undecided(&mut self, subject: Option<String>, what: &str) {
-        let (evidence, missing) = self.evidence();
+        let (mut evidence, missing) = self.evidence();
+        if let Some((message, accepted)) = self.settled() {
+            evidence.insert(0, Arc::new(accepted));
+            return self.push(Status::Pass, subject, message.into(), evidence, Vec::new());
+        }
         let message = unknown_message(what, &missing).trim().into();
         self.push(Status::Unknown, subject, message, evidence, missing);
+    }
+
+    /// Message and evidence if a trial that both hosts accepted settles what the facts leave unknown.
+    fn settled(&self) -> Option<(String, Evidence)> {
+        let SettledBy::Trial = self.rule.settled_by?;
+        let trial = self.on.facts.trial.known()?.as_ref()?;
+        if trial.answer != TrialAnswer::Accepted {
+            return None;
+        }
+        let message = format!("{}: both hosts took the start of a trial at {}", self.rule.title, trial.at);
+        let origin = self.on.origins.iter().find(|origin| origin.covers(TRIAL));
+        let accepted = Evidence {
+            path: TRIAL.to_owned(),
+            value: serde_json::json!("accepted"),
+            source: origin.map(|origin| Arc::clone(&origin.source)),
+            at: Some(trial.at),
+        };
+        Some((message, accepted))
+    }
+
+    /// Way out of an outcome, with the trial where one would settle it.
+    fn remediation(&mut self, status: Status) -> Option<String> {
+        let text = match status {
+            Status::Fail | Status::Unknown => self.program.remediation.render(self.evaluator),
+            Status::Pass | Status::NotApplicable => return None,
+        };
+        let text = text.trim().to_owned();
+        let by_trial = status == Status::Unknown && self.rule.settled_by == Some(SettledBy::Trial);
+        Some(if by_trial { format!("{text}\n{TRY_IT}") } else { text })
     }
 
     fn push(
@@ -261,10 +301,7 @@ impl<'a> RuleEvaluation<'a, '_> {
         missing: Vec<Missing>,
     ) {
         let rule = self.rule;
-        let remediation = match status {
-            Status::Fail | Status::Unknown => Some(self.program.remediation.render(self.evaluator)),
-            Status::Pass | Status::NotApplicable => None,
-        };
+        let remediation = self.remediation(status);
         self.outcomes.push(Outcome {
             rule: Arc::clone(&rule.id),
             title: Arc::clone(&rule.title),
@@ -275,7 +312,7 @@ impl<'a> RuleEvaluation<'a, '_> {
             status,
             subject,
             message,
-            remediation: remediation.map(|text| text.trim().to_owned()),
+            remediation,
             evidence,
             missing,
             waivable: rule.waivable,

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use vmgate_facts::Unit;
 use vmgate_verdict::{Effect, Step};
 
-use super::{Pack, Rule};
+use super::{Pack, Rule, SettledBy};
 
 /// Documentation of one rule, in Markdown. Each parameter is shown with its current value and the origin of that value.
 pub fn explain_rule(rule: &Rule) -> String {
@@ -57,7 +57,7 @@ fn body(text: &mut String, rule: &Rule, heading: &str) {
     }
     let _ = write!(
         text,
-        "\nStep {}, severity {}. A violation {}; missing evidence {}.{}{}\n",
+        "\nStep {}, severity {}. A violation {}; missing evidence {}.{}{}{}\n",
         rule.step.word(),
         rule.severity.word(),
         effect_phrase(rule.effect),
@@ -67,6 +67,12 @@ fn body(text: &mut String, rule: &Rule, heading: &str) {
             " Facts older than {} count as missing.",
             age_words(age)
         )),
+        match rule.settled_by {
+            Some(SettledBy::Trial) => {
+                " A trial that both hosts accept (`vmgate check --trial`) settles what the facts leave unknown."
+            }
+            None => "",
+        },
     );
     let _ = write!(text, "\n{heading} Why\n\n{}\n", paragraphs(&rule.rationale));
     let _ = write!(text, "\n{heading} What to do\n\n{}\n", paragraphs(&rule.remediation));

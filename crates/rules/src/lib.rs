@@ -36,7 +36,7 @@ pub mod test;
 mod value;
 
 pub use catalogue::Catalogues;
-pub use document::{ParamKind, Reference};
+pub use document::{ParamKind, Reference, SettledBy};
 pub use explain::{explain_rule, rules_reference};
 pub use files::{RuleSource, pack_files};
 pub use lint::lint;

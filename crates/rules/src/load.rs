@@ -83,6 +83,7 @@ fn rule(file: &Arc<SourceFile>, parser: &Rc<Parser>) -> Result<Rule, Vec<Problem
         remediation: document.remediation.trim().to_owned(),
         references: document.references,
         params,
+        settled_by: document.settled_by,
         max_age_seconds: document.max_age,
         tags: document.tags,
         deprecated: document.deprecated,

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use vmgate_documents::{Node, SourceFile};
 use vmgate_verdict::{Effect, Severity, Step};
 
-use super::{document::Reference, param::Param, program::Program};
+use super::{
+    document::{Reference, SettledBy},
+    param::Param,
+    program::Program,
+};
 
 /// A rule.
 #[derive(Debug, Clone)]
@@ -30,6 +34,8 @@ pub struct Rule {
     pub references: Vec<Reference>,
     /// Parameters with their current values.
     pub params: Vec<Param>,
+    /// Way to settle an unknown outcome.
+    pub settled_by: Option<SettledBy>,
     /// Age limit: older facts count as unknown.
     pub max_age_seconds: Option<f64>,
     /// Search words.

@@ -62,6 +62,7 @@ impl Value {
             path,
             history,
             rehearsal,
+            trial,
             change,
         } = facts;
         let fields = ROOT.fields.iter().map(|field| match field.name.as_str() {
@@ -72,6 +73,7 @@ impl Value {
             "path" => Self::of(path, &field.ty),
             "history" => Self::of(history, &field.ty),
             "rehearsal" => Self::of(rehearsal, &field.ty),
+            "trial" => Self::of(trial, &field.ty),
             "change" => Self::of(change, &field.ty),
             "forecast" => Self::of(forecast, &field.ty),
             "now" => Self::Time(now),

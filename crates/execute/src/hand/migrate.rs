@@ -59,7 +59,8 @@ pub(crate) fn migrate(
     run(&watched, params).map_err(|error| domain.explain(&action, &error))
 }
 
-fn flags(params: &MigrateParams) -> u32 {
+/// Flags of virDomainMigrate3.
+pub(super) fn flags(params: &MigrateParams) -> u32 {
     let mut flags = sys::VIR_MIGRATE_LIVE | sys::VIR_MIGRATE_ABORT_ON_ERROR;
     if params.auto_converge {
         flags |= sys::VIR_MIGRATE_AUTO_CONVERGE;
@@ -82,7 +83,8 @@ fn flags(params: &MigrateParams) -> u32 {
     flags
 }
 
-fn run(watched: &WatchedMove, params: &MigrateParams) -> Result<(), RawError> {
+/// Typed parameters of virDomainMigrate3.
+pub(super) fn param_list(params: &MigrateParams) -> Result<ParamList, RawError> {
     let mut list = ParamList::new();
     if let Some(uri) = &params.migrate_uri {
         list.text(sys::VIR_MIGRATE_PARAM_URI, uri)?;
@@ -99,6 +101,11 @@ fn run(watched: &WatchedMove, params: &MigrateParams) -> Result<(), RawError> {
             c_int::try_from(channels).unwrap_or(c_int::MAX),
         )?;
     }
+    Ok(list)
+}
+
+fn run(watched: &WatchedMove, params: &MigrateParams) -> Result<(), RawError> {
+    let mut list = param_list(params)?;
     let (values, count) = list.as_parts();
     // SAFETY: domain and connection are valid while they are borrowed, and the list has `count` parameters.
     let migrated = unsafe {

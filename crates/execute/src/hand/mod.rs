@@ -4,6 +4,7 @@
 mod link;
 mod migrate;
 mod run_script;
+mod trial;
 mod twin;
 
 use std::time::Duration;
@@ -11,6 +12,7 @@ use std::time::Duration;
 pub(crate) use link::{set_note, update_device};
 pub(crate) use migrate::{MigrateParams, migrate};
 pub(crate) use run_script::{ScriptResult, run_script};
+pub(crate) use trial::{Phase, begin_and_take_back};
 pub(crate) use twin::{Twin, TwinNote};
 use vmgate_libvirt::{
     Domain, LibvirtError,

@@ -192,6 +192,10 @@ pub struct MoveSettings {
     /// True for migration traffic over TLS, with the certificates of the hosts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<bool>,
+    /// True for a trial before each move: the migration is begun at the least bandwidth and taken back as soon as it sends, and what
+    /// both hosts say to it counts for the verdict. False if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trial: Option<bool>,
 }
 
 impl MoveSettings {
@@ -209,6 +213,7 @@ impl MoveSettings {
             xbzrle: self.xbzrle.or(others.xbzrle),
             multifd_channels: self.multifd_channels.or(others.multifd_channels),
             tls: self.tls.or(others.tls),
+            trial: self.trial.or(others.trial),
         }
     }
 }

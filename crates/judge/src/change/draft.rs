@@ -29,6 +29,8 @@ pub struct ChangeDraft {
     pub per_destination: u32,
     /// Limit on all moves at the same time.
     pub at_once: Option<u32>,
+    /// True if each move is begun and taken back before it is judged.
+    pub trial: bool,
     /// Waves; empty if there is only one.
     pub waves: Vec<DraftWave>,
     /// Moves, in their order.
@@ -132,6 +134,12 @@ impl ChangeDraft {
             "per_link": self.per_source.min(self.per_destination),
         });
         fields.insert("limits".into(), limits);
+        if self.trial {
+            let settings = fields.entry("settings").or_insert_with(|| json!({}));
+            if let Some(settings) = settings.as_object_mut() {
+                settings.insert("trial".into(), json!(true));
+            }
+        }
         if let Some(at_once) = self.at_once {
             fields.insert("at_once".into(), json!(at_once));
         }

@@ -173,3 +173,29 @@ fn what_a_rule_writes_out_is_no_evidence() {
     let nameless = found.iter().filter(|one| one.evidence.iter().any(|fact| fact.path.is_empty()));
     assert_eq!(nameless.map(|one| &*one.rule).collect::<Vec<_>>(), Vec::<&str>::new());
 }
+
+#[test]
+fn an_accepted_trial_settles_what_the_facts_leave_unknown_and_nothing_else() {
+    let trial = |answer: &str| json!({"at": "2026-11-23T01:05:00Z", "answer": answer, "total_seconds": 0.6, "guest_stopped_seconds": 0.0});
+    let settled = FITS.replace("severity: high", "severity: high\nsettled_by: trial");
+    let status = |rule: &str, memory: serde_json::Value, trial: serde_json::Value| {
+        let facts = facts(|document| {
+            document["destination"]["memory"] = memory;
+            document["trial"] = trial;
+        });
+        outcomes(&[rule], &facts).remove(0)
+    };
+    let (unknown, small) =
+        (json!({"unknown": "no answer"}), json!({"total_bytes": 10, "available_bytes": 10}));
+    let passed = status(&settled, unknown.clone(), trial("accepted"));
+    assert_eq!((passed.status, passed.missing.len()), (Status::Pass, 0));
+    assert!(passed.message.contains("trial at 2026-11-23T01:05:00Z"), "{}", passed.message);
+    assert_eq!(passed.evidence[0].path, "trial.answer");
+    // What is known to fail fails, and other rules ask for more than the start.
+    assert_eq!(status(&settled, small, trial("accepted")).status, Status::Fail);
+    assert_eq!(status(FITS, unknown.clone(), trial("accepted")).status, Status::Unknown);
+    assert_eq!(status(&settled, unknown.clone(), trial("refused")).status, Status::Unknown);
+    let without = status(&settled, unknown.clone(), json!(null));
+    assert!(without.remediation.unwrap().contains("`--trial`"));
+    assert!(!status(FITS, unknown, json!(null)).remediation.unwrap().contains("--trial"));
+}
