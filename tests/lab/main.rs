@@ -26,6 +26,7 @@ mod migrate;
 mod obstacles;
 mod path;
 mod refusals;
+mod rehearse;
 mod silence;
 mod software;
 mod trial;

@@ -82,6 +82,25 @@ pub enum NotRehearsed {
         /// Its time.
         at: Timestamp,
     },
+    /// A hook on a host did not let the twin in.
+    #[error(
+        "a hook on {host} did not let the twin in: {why}. If that is vmgate's own, let the twin in for a minute: vmgate hook \
+         override {host} --minutes 1 --by NAME --reason rehearsal"
+    )]
+    Hook {
+        /// Name of the host.
+        host: String,
+        /// Words of the hook.
+        why: String,
+    },
+    /// The twin did not get over, for a reason that has nothing to do with its devices.
+    #[error("the twin did not reach {host}: {why}")]
+    Path {
+        /// Name of the host.
+        host: String,
+        /// Reason, in libvirt's words.
+        why: String,
+    },
     /// The move of the twin was aborted.
     #[error("the rehearsal was ended: {0}. The twin is removed")]
     Aborted(String),
@@ -105,6 +124,8 @@ impl From<NotRehearsed> for Unknown {
             NotRehearsed::NotStarted { .. } | NotRehearsed::NotRemoved { .. } => {
                 Self::new(Cause::NotSupported, why.to_string())
             }
+            NotRehearsed::Hook { .. } => Self::new(Cause::PermissionDenied, why.to_string()),
+            NotRehearsed::Path { .. } => Self::new(Cause::HostUnreachable, why.to_string()),
             NotRehearsed::Busy { .. } | NotRehearsed::Aborted(_) => {
                 Self::new(Cause::NotRehearsed, why.to_string())
             }
@@ -125,7 +146,8 @@ impl Hosts {
         let [source_version, destination_version] = self.versions()?;
         let (twin, not_rehearsed) = self.start(&xml, note)?;
         let went = self.there_and_back(&twin, order.migrate_address, stop);
-        let config = domain_xml::parse(&xml).unwrap_or_default();
+        // As a check reads them: libvirt hides from a destination what it added itself.
+        let config = domain_xml::parse(&vm.migratable_xml().unwrap_or(xml)).unwrap_or_default();
         let emulator = config.emulator.as_deref();
         let hosts = [&self.source, &self.destination];
         let (removed, logs, builds) = thread::scope(|scope| {
@@ -291,7 +313,14 @@ fn go(
         | LibvirtErrorKind::NotSupported(why)
         | LibvirtErrorKind::AgentSilent(why)
         | LibvirtErrorKind::AgentRefused(why)
-        | LibvirtErrorKind::Other(why) => Ok(Some(plain(&why))),
+        | LibvirtErrorKind::Other(why) => {
+            let (host, why) = (to.name().to_owned(), plain(&why));
+            match subject_of(&why) {
+                Subject::Hook => Err(NotRehearsed::Hook { host, why }),
+                Subject::Path => Err(NotRehearsed::Path { host, why }),
+                Subject::Twin => Ok(Some(why)),
+            }
+        }
         LibvirtErrorKind::NoSuchVm(_) => Ok(Some(format!("the twin ended on {}", from.name()))),
     }
 }
@@ -303,4 +332,65 @@ fn live_xml(vm: &Domain, host: &HostConnection) -> Result<String, NotRehearsed> 
         return Err(NotRehearsed::NotRunning(vm.name()?, host.name().to_owned()));
     }
     Ok(vm.xml()?)
+}
+
+/// Subject of libvirt's words about a move that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Subject {
+    /// A hook script of the destination.
+    Hook,
+    /// The way there, and what a host has left for one more QEMU.
+    Path,
+    /// The twin itself: what the destination cannot have or load.
+    Twin,
+}
+
+/// Words with which libvirt and QEMU speak of the way. A failure of it may be over tomorrow, and says nothing about the VM.
+const WORDS_OF_THE_WAY: &[&str] = &[
+    "unable to connect to server",
+    "connection refused",
+    "connection reset",
+    "connection timed out",
+    "no route to host",
+    "network is unreachable",
+    "unable to resolve address",
+    "address already in use",
+    "unable to find an unused port",
+    "cannot allocate memory",
+    "no space left on device",
+    "certificate",
+];
+
+fn subject_of(why: &str) -> Subject {
+    let lower = why.to_ascii_lowercase();
+    if lower.contains("hook script execution failed") {
+        Subject::Hook
+    } else if WORDS_OF_THE_WAY.iter().any(|words| lower.contains(words)) {
+        Subject::Path
+    } else {
+        Subject::Twin
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_said_about_the_twin_says_something_about_the_vm() {
+        for (why, subject) in [
+            (
+                "Hook script execution failed: internal error: Child process (/etc/libvirt/hooks/qemu) unexpected exit status 1",
+                Subject::Hook,
+            ),
+            ("unable to connect to server at 'hv2:49152': No route to host", Subject::Path),
+            (
+                "operation failed: job 'migration in' failed: load of migration failed: Invalid argument",
+                Subject::Twin,
+            ),
+            ("unsupported configuration: unknown watchdog model 'itco'", Subject::Twin),
+        ] {
+            assert_eq!(subject_of(why), subject, "{why}");
+        }
+    }
 }
