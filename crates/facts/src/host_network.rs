@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Fact;
+use super::{Fact, Names};
 
 /// Active libvirt network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -18,6 +18,7 @@ pub struct VirtualNetwork {
     /// Forwarding beyond the network, as libvirt names it: bridge, nat, route, open, private, vepa, passthrough, hostdev;
     /// `isolated` where the network has none.
     #[schemars(example = &"nat")]
+    #[schemars(extend("x-names" = Names::FORWARDS))]
     #[serde(default)]
     pub forward: Fact<String>,
     /// MTU that the network sets on interfaces; absent where the network sets none.

@@ -32,6 +32,9 @@ impl Names {
         "vds",
         "vhostuser",
     ];
+    /// Forward modes of libvirt's networks (virNetworkForwardType in libvirt 12.0), and vmgate's word for none.
+    pub const FORWARDS: [&'static str; 9] =
+        ["bridge", "hostdev", "isolated", "nat", "open", "passthrough", "private", "route", "vepa"];
     /// Types of the sources of disks (virStorageType in libvirt 12.0).
     pub const DISKS: [&'static str; 8] =
         ["block", "dir", "file", "network", "nvme", "vhostuser", "vhostvdpa", "volume"];
