@@ -27,6 +27,7 @@ mod migrate;
 mod obstacles;
 mod path;
 mod refusals;
+mod rehearse;
 mod silence;
 mod software;
 mod trial;
