@@ -122,13 +122,31 @@ fn cases() -> Vec<Case> {
             ..PLAIN
         },
         Case {
-            what: "a folder shared by 9p, which this guest has not mounted (QEMU refuses once it has)",
+            what: "a folder shared by 9p, which this guest has not mounted (QEMU refuses once it has; unknown until QEMU is asked)",
             guest: "plan9",
             edits: &[(
                 "</devices>",
                 "<filesystem type='mount' accessmode='mapped'><source dir='/srv'/><target dir='x'/></filesystem></devices>",
             )],
-            foretold: &["devices-migratable"],
+            ..PLAIN
+        },
+        Case {
+            what: "the same folder, with --allow-monitor",
+            guest: "plan9-asked",
+            edits: &[(
+                "</devices>",
+                "<filesystem type='mount' accessmode='mapped'><source dir='/srv'/><target dir='x'/></filesystem></devices>",
+            )],
+            arguments: &["--allow-monitor"],
+            ..PLAIN
+        },
+        Case {
+            what: "shared memory whose master this VM is",
+            guest: "shmem-master",
+            edits: &[(
+                "</devices>",
+                "<shmem name='vmgate-m' role='master'><model type='ivshmem-plain'/><size unit='M'>1</size></shmem></devices>",
+            )],
             ..PLAIN
         },
         Case {

@@ -77,7 +77,13 @@ fn with_monitor<T>(monitor: Monitor, state: VmState, ask: impl FnOnce() -> Fact<
 /// Parses the configuration in a domain XML.
 pub(super) fn configuration(xml: &str) -> Fact<DomainConfig> {
     domain_xml::parse(xml).map_or_else(
-        |error| Fact::unknown(Cause::Malformed, format!("the VM's configuration: {error}")),
+        |error| {
+            let size = xml.len() / 1024;
+            Fact::unknown(
+                Cause::Malformed,
+                format!("the VM's configuration ({size} KiB) cannot be read: {error}; see `virsh dumpxml`"),
+            )
+        },
         Fact::Known,
     )
 }

@@ -146,14 +146,16 @@ pub struct Host {
     pub clock_offset_seconds: Fact<f64>,
 }
 
-/// Models of one kind of device that a host's QEMU offers.
+/// Models of one kind of device that a host's QEMU offers, or another list of its libvirt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct DeviceModels {
-    /// Element of the domain XML.
+    /// Element of the domain XML; of what else libvirt lists the path in its domain capabilities, such as features/genid or
+    /// memoryBacking/sourceType.
     #[schemars(example = &"video")]
     pub kind: String,
-    /// Models, or buses or types for kinds that have these; empty where QEMU has no device of the kind.
+    /// Models, or buses or types for kinds that have these; empty where QEMU has no device of the kind. What is only supported
+    /// or not has `yes` here, or nothing.
     #[schemars(example = vec!["vga", "virtio"])]
     pub models: Vec<String>,
 }

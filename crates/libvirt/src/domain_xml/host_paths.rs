@@ -1,5 +1,5 @@
-//! Further paths that must exist at a host before libvirt starts the VM there: device nodes of the kernel, sockets of other
-//! programs, scripts, and what tunes the host for the VM.
+//! Paths that must exist at a host before libvirt starts the VM there, and that follow from what the VM uses: device nodes of the
+//! kernel and sockets of other programs.
 
 use roxmltree::Node;
 use vmgate_facts::{BootFile, text::plain};
@@ -25,16 +25,11 @@ pub(super) fn of(domain: Node) -> Vec<BootFile> {
     found
 }
 
-/// Folders and devices of the host that tune it for the VM.
+/// Settings of the host that the VM is given parts of.
 fn tuning(domain: Node, needs: &mut impl FnMut(&str, &str)) {
     let tune = child(domain, "cputune");
     if tune.is_some_and(|tune| child(tune, "cachetune").is_some() || child(tune, "memorytune").is_some()) {
         needs("cache or memory bandwidth allocation (resctrl)", "/sys/fs/resctrl/schemata");
-    }
-    for device in child(domain, "blkiotune").into_iter().flat_map(|tune| children(tune, "device")) {
-        if let Some(path) = child(device, "path").and_then(|path| path.text()) {
-            needs("blkiotune", path);
-        }
     }
 }
 
@@ -108,11 +103,6 @@ fn of_interface(interface: Node, needs: &mut impl FnMut(&str, &str)) {
     {
         needs("vdpa", path);
     }
-    for name in ["script", "downscript"] {
-        if let Some(path) = child(interface, name).and_then(|script| script.attribute("path")) {
-            needs("script of an interface", path);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -123,10 +113,9 @@ mod tests {
     fn each_path_has_its_purpose() {
         let xml = "<domain type='kvm'>
             <cputune><cachetune vcpus='0'/></cputune>
-            <blkiotune><device><path>/dev/sda</path><weight>500</weight></device></blkiotune>
             <devices>
             <interface type='bridge'><source bridge='br0'/><driver name='vhost'/></interface>
-            <interface type='ethernet'><script path='/etc/qemu-ifup'/></interface>
+            <interface type='ethernet'/>
             <interface type='vhostuser'><source type='unix' path='/run/ovs/a' mode='client'/></interface>
             <interface type='vhostuser'><source type='unix' path='/run/vm/b' mode='server'/></interface>
             <interface type='user'/>
@@ -147,10 +136,8 @@ mod tests {
             [
                 "KVM: /dev/kvm",
                 "cache or memory bandwidth allocation (resctrl): /sys/fs/resctrl/schemata",
-                "blkiotune: /dev/sda",
                 "tap: /dev/net/tun",
                 "vhost: /dev/vhost-net",
-                "script of an interface: /etc/qemu-ifup",
                 "socket of an interface: /run/ovs/a",
                 "folder of an interface's socket: /run/vm",
                 "socket of a disk: /run/nbd",

@@ -8,10 +8,13 @@ mod hardware;
 mod host_devices;
 mod host_paths;
 mod memory;
+mod named_files;
 mod opened;
 mod requirements;
 mod sockets;
 pub mod twin;
+
+use std::collections::HashMap;
 
 pub use elements::{accounts as accounts_of_domain, place};
 pub use opened::UserLabel;
@@ -174,6 +177,7 @@ pub fn parse(xml: &str) -> Result<DomainConfig, roxmltree::Error> {
             .into_iter()
             .chain(devices.map(requirements::backend_files).unwrap_or_default())
             .chain(host_paths::of(domain))
+            .chain(named_files::of(domain))
             .collect(),
         user_label: opened::user_label(domain),
         device_files: devices.map(opened::device_files).unwrap_or_default(),
@@ -192,13 +196,16 @@ impl DomainConfig {
     /// chains that libvirt found.
     #[must_use]
     pub fn with_live(mut self, live: &Self) -> Self {
+        let nics: HashMap<&str, &VmNic> = live.nics.iter().map(|nic| (nic.mac.as_str(), nic)).collect();
         for nic in &mut self.nics {
-            if let Some(now) = live.nics.iter().find(|now| now.mac == nic.mac) {
+            if let Some(now) = nics.get(nic.mac.as_str()) {
                 nic.tap.clone_from(&now.tap);
             }
         }
+        let disks: HashMap<&str, &VmDisk> =
+            live.disks.iter().map(|disk| (disk.target.as_str(), disk)).collect();
         for disk in &mut self.disks {
-            if let Some(now) = live.disks.iter().find(|now| now.target == disk.target) {
+            if let Some(now) = disks.get(disk.target.as_str()) {
                 disk.job.clone_from(&now.job);
                 disk.backing_files.clone_from(&now.backing_files);
                 disk.backing_formats.clone_from(&now.backing_formats);
@@ -248,6 +255,10 @@ fn unit(name: &str) -> Option<u64> {
         "G" | "GiB" => 1 << 30,
         "TB" => 1_000_000_000_000,
         "T" | "TiB" => 1 << 40,
+        "PB" => 1_000_000_000_000_000,
+        "P" | "PiB" => 1 << 50,
+        "EB" => 1_000_000_000_000_000_000,
+        "E" | "EiB" => 1 << 60,
         _ => return None,
     })
 }

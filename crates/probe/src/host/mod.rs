@@ -46,7 +46,7 @@ use vmgate_facts::{
 /// Longest wait for the host's name service.
 const RESOLVE_LIMIT: Duration = Duration::from_secs(5);
 
-/// HostQuestions to the probe, beyond the facts that it always collects.
+/// Questions to the probe, beyond the facts that it always collects.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HostQuestions {
@@ -68,7 +68,7 @@ pub struct HostQuestions {
     pub programs: Vec<String>,
     /// Destination address of the migration; if absent, the first address of the name.
     pub route: Option<IpAddr>,
-    /// HostQuestions about the path to the peer host.
+    /// Questions about the path to the peer host.
     pub peer: Option<PeerQuestions>,
 }
 
