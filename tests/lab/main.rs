@@ -25,6 +25,7 @@ mod isolate;
 mod migrate;
 mod obstacles;
 mod path;
+mod queues;
 mod refusals;
 mod silence;
 mod software;
