@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use vmgate_execute::{RecoveredRun, recover};
+use vmgate_execute::{PermitDesk as _, RecoveredRun, recover};
 use vmgate_ledger::LedgerUrl;
 use vmgate_verdict::ExitCode;
 
-use super::{Failure, options::GlobalOptions, orders::KnownOrders, output, session::Session};
+use super::{
+    Failure, hook::DestinationPermits, options::GlobalOptions, orders::KnownOrders, output, session::Session,
+};
 
 #[derive(Debug, Args)]
 pub(super) struct Recover {
@@ -43,6 +45,12 @@ impl Recover {
         let ledger = session.open_ledger(place)?;
         let recovered = recover(&ledger, session.timeout(), self.elsewhere, &|run| orders.of(run));
         let recovered = recovered.map_err(Failure::failed)?;
+        for one in recovered.iter().filter(|one| !one.result.has_moved()) {
+            // What the run sent to the destination would let the VM in later, on a verdict that nobody looks at then.
+            if let Some(order) = &one.order {
+                DestinationPermits::of(&order.to, &session)?.withdraw_all(&order.vm);
+            }
+        }
         output::to_stdout(|out| {
             if recovered.is_empty() {
                 writeln!(out, "nothing to recover: every move in the ledger has ended")?;

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Fact;
+use super::{Fact, Names};
 
 /// Device that ties the VM to its host.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -11,9 +11,11 @@ use super::Fact;
 pub struct HostDevice {
     /// Kind of device: pci, usb, mdev, scsi, virtiofs, 9p, shmem, vhost-user, vdpa …
     #[schemars(example = &"pci")]
+    #[schemars(extend("x-names" = Names::HOST_DEVICES))]
     pub kind: String,
     /// Address or name of the device on the host.
     #[schemars(example = &"0000:3b:00.1")]
+    #[schemars(extend("x-names" = Names::FREE))]
     pub address: String,
     /// True if libvirt unplugs the device before the move and plugs in another one afterwards (teaming with a virtio
     /// interface).

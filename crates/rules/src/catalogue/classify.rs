@@ -189,7 +189,7 @@ impl Catalogues {
             }
             _ => {
                 let reason = format!("vmgate does not know if QEMU migrates {name}");
-                (Fact::unknown(Cause::NotSupported, reason), None)
+                (Fact::unknown(Cause::NotListed, reason), None)
             }
         }
     }
