@@ -26,6 +26,7 @@ mod isolate;
 mod migrate;
 mod obstacles;
 mod path;
+mod queues;
 mod refusals;
 mod rehearse;
 mod silence;
