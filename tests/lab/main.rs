@@ -9,6 +9,7 @@
     clippy::too_many_lines
 )] // tables of faults and places
 
+mod acceptance;
 #[path = "../authority/lab.rs"]
 mod authority;
 mod campaign;
@@ -26,6 +27,7 @@ mod migrate;
 mod obstacles;
 mod path;
 mod refusals;
+mod rehearse;
 mod silence;
 mod software;
 mod trial;

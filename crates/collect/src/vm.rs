@@ -233,6 +233,9 @@ fn fill(facts: &mut Vm, config: &Fact<DomainConfig>) {
     facts.security_models = part(config, "label", |config| Some(config.security_models.clone()));
     facts.secrets = part(config, "secret", |config| Some(config.secrets.clone()));
     facts.listeners = part(config, "device", |config| Some(config.listeners.clone()));
+    facts.fixed_ports = part(config, "device", |config| Some(config.fixed_ports.clone()));
+    facts.automatic_displays = part(config, "device", |config| Some(config.automatic_displays));
+    facts.vsock_cid = part(config, "device", |config| Some(config.vsock_cid));
     facts.components = part(config, "device", |config| Some(config.components.clone()));
     facts.has_agent_channel = part(config, "channel", |config| Some(config.has_agent_channel));
     facts.nics = part(config, "interface", |config| Some(config.nics.clone()));

@@ -6,10 +6,12 @@ mod devices;
 mod elements;
 mod hardware;
 mod host_devices;
+mod host_paths;
 mod memory;
 mod named_files;
 mod opened;
 mod requirements;
+mod sockets;
 pub mod twin;
 
 use std::collections::HashMap;
@@ -19,7 +21,7 @@ pub use opened::UserLabel;
 use roxmltree::Node;
 use vmgate_facts::{
     Accelerator, BootFile, CpuMode, Firmware, HostDevice, OpenedFile, Placement, Tpm, Uuid, VmComponent,
-    VmDisk, VmListener, VmNic, text::plain,
+    VmDisk, VmListener, VmNic, VmPort, text::plain,
 };
 
 /// Name of the channel on which QEMU's guest agent listens.
@@ -97,6 +99,12 @@ pub struct DomainConfig {
     pub secrets: Vec<String>,
     /// Addresses at which QEMU listens.
     pub listeners: Vec<VmListener>,
+    /// Ports at which QEMU listens by their number.
+    pub fixed_ports: Vec<VmPort>,
+    /// Number of displays whose port libvirt chooses.
+    pub automatic_displays: u32,
+    /// Fixed address of the vsock.
+    pub vsock_cid: Option<u32>,
     /// Devices, image formats and settings, and elements that nothing here reads; a catalogue tells which of them migrate.
     pub components: Vec<VmComponent>,
 }
@@ -168,6 +176,7 @@ pub fn parse(xml: &str) -> Result<DomainConfig, roxmltree::Error> {
         boot_files: hardware::boot_files(domain)
             .into_iter()
             .chain(devices.map(requirements::backend_files).unwrap_or_default())
+            .chain(host_paths::of(domain))
             .chain(named_files::of(domain))
             .collect(),
         user_label: opened::user_label(domain),
@@ -175,6 +184,9 @@ pub fn parse(xml: &str) -> Result<DomainConfig, roxmltree::Error> {
         security_models: requirements::security_models(domain),
         secrets: requirements::secrets(domain),
         listeners: devices.map(requirements::listeners).unwrap_or_default(),
+        fixed_ports: devices.map(sockets::fixed_ports).unwrap_or_default(),
+        automatic_displays: devices.map(sockets::automatic_displays).unwrap_or_default(),
+        vsock_cid: devices.and_then(sockets::fixed_cid),
         components: components::of(domain),
     })
 }
