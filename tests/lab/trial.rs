@@ -494,7 +494,7 @@ fn settings_of_the_move_are_those_of_the_trial() {
     refused.is("fail", "refused by");
     is_as_before(guest.name);
     let before = qemu_of(guest.name);
-    for settings in ["multifd_channels: 4", "auto_converge: true, xbzrle: true", "post_copy: true"] {
+    for settings in ["multifd_channels: 4", "auto_converge: true, xbzrle: true"] {
         check(settings).is("pass", "");
         println!("{settings}: {}", trials.recorded());
         is_as_before(guest.name);
