@@ -15,10 +15,11 @@ use crate::harness::{lab, on_host, setting, vmgate};
 
 /// Rules that do not speak of what libvirt and QEMU accept: of the guest's inside, which these VMs do not have, and of how long the
 /// move takes. Their findings are waived, as an operator would who wants to know the others.
-const NOT_OF_ACCEPTANCE: [&str; 10] = [
+const NOT_OF_ACCEPTANCE: [&str; 11] = [
     "dirty-rate-below-goodput",
     "forecast-blackout-within-limit",
     "forecast-converges",
+    "guest-network-follows-soon",
     "media-flows-tolerate-blackout",
     "memory-sync-survives-blackout",
     "sctp-paths-survive-blackout",

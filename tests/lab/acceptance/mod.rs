@@ -106,7 +106,7 @@ fn libvirt_takes_what_vmgate_calls_go() {
         }
         results = run(batches(cases), results, minutes.map(|minutes: u64| Duration::from_secs(minutes * 60)));
     }
-    let page = page::page(&results.lines);
+    let page = page::page(&results.lines, plan().len());
     fs::write(folder().ancestors().nth(3).unwrap().join("docs/acceptance.md"), page).unwrap();
     let refused: Vec<String> =
         results.lines.iter().filter(|line| line.go_and_refused()).map(page::name).collect();

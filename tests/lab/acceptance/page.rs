@@ -20,23 +20,25 @@ asked to migrate it, with the flags that vmgate itself uses. Hosts: a has QEMU 7
 QEMU 11.1 and libvirt 12.9. The VMs are emulated and have no operating system.
 
 What vmgate says is its verdict with these rules waived, which do not speak of what a hypervisor accepts: those of the guest's inside
-(`memory-sync-survives-blackout` and the like), of the forecast, and `vm-is-running` (a paused VM can be moved; vmgate asks for one that
+(`memory-sync-survives-blackout` and the like), of the forecast and the dark time, and `vm-is-running` (a paused VM can be moved; vmgate asks for one that
 runs, as it measures it). *Unknown* is a NO-GO in which no rule is violated, but one that blocks could not be decided.
 A configuration that its own host does not start is no case.
 ";
 
 /// The page.
-pub(super) fn page(lines: &[Line]) -> String {
+pub(super) fn page(lines: &[Line], planned: usize) -> String {
     let cases: Vec<&Line> = lines.iter().filter(|line| line.is_case()).collect();
     let mut page = HEAD.to_owned();
     let configurations: BTreeSet<&str> = cases.iter().map(|line| line.id.as_str()).collect();
     let topics: BTreeSet<&str> = cases.iter().map(|line| line.topic.as_str()).collect();
     let _ = writeln!(
         page,
-        "\n{} configurations of {} topics, {} moves.\n",
+        "\n{} configurations of {} topics, {} moves. The plan has {planned} moves, of which {} were begun; those that are no case did not \
+         start.\n",
         configurations.len(),
         topics.len(),
-        cases.len()
+        cases.len(),
+        lines.len()
     );
     table(&mut page, &cases);
     let section = |page: &mut String, title: &str, empty: &str, wanted: &dyn Fn(&Line) -> bool| {
