@@ -8,12 +8,14 @@ use std::{
 
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
-use vmgate_execute::{ClearedTwins, HostConnection, RecoveredRun, clear_twins, recover};
+use vmgate_execute::{ClearedTwins, HostConnection, PermitDesk as _, RecoveredRun, clear_twins, recover};
 use vmgate_facts::Uri;
 use vmgate_ledger::LedgerUrl;
 use vmgate_verdict::ExitCode;
 
-use super::{Failure, options::GlobalOptions, orders::KnownOrders, output, session::Session};
+use super::{
+    Failure, hook::DestinationPermits, options::GlobalOptions, orders::KnownOrders, output, session::Session,
+};
 
 #[derive(Debug, Args)]
 pub(super) struct Recover {
@@ -52,6 +54,12 @@ impl Recover {
         let ledger = session.open_ledger(place)?;
         let recovered = recover(&ledger, session.timeout(), self.elsewhere, &|run| orders.of(run));
         let recovered = recovered.map_err(Failure::failed)?;
+        for one in recovered.iter().filter(|one| !one.result.has_moved()) {
+            // What the run sent to the destination would let the VM in later, on a verdict that nobody looks at then.
+            if let Some(order) = &one.order {
+                DestinationPermits::of(&order.to, &session)?.withdraw_all(&order.vm);
+            }
+        }
         for begun in ledger.rehearsals_begun(Timestamp::now() - TWIN_AGE).map_err(Failure::failed)? {
             if let (Ok(from), Ok(to)) = (orders.recorded(&begun.from), orders.recorded(&begun.to)) {
                 twins.clear(&from, &to);

@@ -9,6 +9,7 @@
     clippy::too_many_lines
 )] // tables of faults and places
 
+mod acceptance;
 #[path = "../authority/lab.rs"]
 mod authority;
 mod campaign;

@@ -123,6 +123,7 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
         vms: vm.uuid.clone().into_iter().collect(),
         files: needed_files::of(&vm.config),
         opened: vm.config.as_ref().map(DomainConfig::opened_files).unwrap_or_default(),
+        ports: vm.config.iter().flat_map(|config| &config.fixed_ports).map(|port| port.port).collect(),
         qemu_user: vm.config.as_ref().and_then(|config| config.user_label.user.clone()),
         programs: needed_files::programs(&vm.config),
         devices: needed_files::devices(&vm.config),

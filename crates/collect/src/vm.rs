@@ -77,7 +77,13 @@ fn with_monitor<T>(monitor: Monitor, state: VmState, ask: impl FnOnce() -> Fact<
 /// Parses the configuration in a domain XML.
 pub(super) fn configuration(xml: &str) -> Fact<DomainConfig> {
     domain_xml::parse(xml).map_or_else(
-        |error| Fact::unknown(Cause::Malformed, format!("the VM's configuration: {error}")),
+        |error| {
+            let size = xml.len() / 1024;
+            Fact::unknown(
+                Cause::Malformed,
+                format!("the VM's configuration ({size} KiB) cannot be read: {error}; see `virsh dumpxml`"),
+            )
+        },
         Fact::Known,
     )
 }
@@ -227,6 +233,9 @@ fn fill(facts: &mut Vm, config: &Fact<DomainConfig>) {
     facts.security_models = part(config, "label", |config| Some(config.security_models.clone()));
     facts.secrets = part(config, "secret", |config| Some(config.secrets.clone()));
     facts.listeners = part(config, "device", |config| Some(config.listeners.clone()));
+    facts.fixed_ports = part(config, "device", |config| Some(config.fixed_ports.clone()));
+    facts.automatic_displays = part(config, "device", |config| Some(config.automatic_displays));
+    facts.vsock_cid = part(config, "device", |config| Some(config.vsock_cid));
     facts.components = part(config, "device", |config| Some(config.components.clone()));
     facts.has_agent_channel = part(config, "channel", |config| Some(config.has_agent_channel));
     facts.nics = part(config, "interface", |config| Some(config.nics.clone()));

@@ -16,6 +16,14 @@
 //!     vmgate_execute::Pass { verdict }
 //! }
 //! ```
+//!
+//! A trial has a pass of its own, with which nobody migrates.
+//!
+//! ```compile_fail
+//! fn pass(trial: vmgate_execute::TrialPass) -> vmgate_execute::Pass {
+//!     trial.into()
+//! }
+//! ```
 
 #![deny(unsafe_code)]
 

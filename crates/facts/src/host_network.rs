@@ -18,8 +18,8 @@ pub struct VirtualNetwork {
     /// Forwarding beyond the network, as libvirt names it: bridge, nat, route, open, private, vepa, passthrough, hostdev;
     /// `isolated` where the network has none.
     #[schemars(example = &"nat")]
-    #[schemars(extend("x-names" = Names::FORWARDS))]
     #[serde(default)]
+    #[schemars(extend("x-names" = Names::FORWARDS))]
     pub forward: Fact<String>,
     /// MTU that the network sets on interfaces; absent where the network sets none.
     #[schemars(example = 9000)]

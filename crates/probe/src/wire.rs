@@ -258,6 +258,7 @@ mod tests {
                 writes: true,
                 given: false,
             }],
+            ports: vec![5901],
             qemu_user: Fact::Known(QemuUser { uid: 64_055, gid: 108 }),
             route: Some(address),
             peer: Some(peer),

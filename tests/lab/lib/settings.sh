@@ -15,7 +15,7 @@ OLDEST_SUITE=bookworm # guests are made of this one, so that every host can run 
 
 # Packages that vmgate and its rules look for on a host, in addition to libvirt and QEMU.
 HOST_PACKAGES=(libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86
-  ovmf swtpm swtpm-tools iproute2 openssh-server procps ethtool iputils-ping tini)
+  ovmf swtpm swtpm-tools dnsmasq-base iptables iproute2 openssh-server procps ethtool iputils-ping tini)
 # What bookworm has inside libvirt-daemon and qemu-system-common.
 declare -A SUITE_PACKAGES=([trixie]="libvirt-daemon-driver-network libvirt-daemon-driver-nwfilter
   libvirt-daemon-driver-secret libvirt-daemon-driver-storage virtiofsd")
