@@ -26,6 +26,15 @@ fn traces(guest: &str) -> String {
         .concat()
 }
 
+/// A further host, which is taken down when the test ends.
+struct HostDown(&'static str);
+
+impl Drop for HostDown {
+    fn drop(&mut self) {
+        lab(&["host-down", self.0]);
+    }
+}
+
 fn rehearse(guest: &str, options: &[String]) -> Said {
     vmgate(&words(&["rehearse", guest], &options[..4]))
 }
@@ -68,6 +77,7 @@ fn a_pair_that_is_new_to_the_ledger_is_said_until_a_twin_went() {
 #[ignore = "needs the lab: make lab-test"]
 fn virtio_queues_that_the_destination_refuses_are_found_before_the_move() {
     lab(&["host-up", "d"]).exits(0);
+    let _down = HostDown("d");
     let (uri, address) = (setting("VMGATE_LAB_URI_D"), setting("VMGATE_LAB_MIGRATE_D"));
     let guest = Guest::start("queues", &["--on", "b"]);
     let b_to_d = the_move(&uri_b(), &uri, &address);
