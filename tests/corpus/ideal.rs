@@ -115,6 +115,7 @@ fn ideal(host: &Host, config: &DomainConfig, vm: &Vm) -> Host {
         tpm_backends: Fact::Known(["passthrough", "emulator", "external"].map(str::to_owned).to_vec()),
         device_models: Fact::Known(device_models(config)),
         security_models: Fact::Known(config.security_models.clone()),
+        configuration_refused: Fact::Known(None),
         program_builds: Fact::Known(
             config
                 .emulator

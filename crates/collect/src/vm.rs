@@ -18,6 +18,8 @@ pub(super) struct FoundVm {
     pub(super) facts: Vm,
     /// Configuration of the VM; none where the XML could not be read.
     pub(super) config: Option<DomainConfig>,
+    /// XML of the configuration that a migration sends.
+    pub(super) migratable_xml: Result<String, Unknown>,
     /// Present state of the VM.
     pub(super) state: VmState,
     /// UUID of the VM.
@@ -38,7 +40,12 @@ pub(super) fn look(domain: &Domain, monitor: Monitor) -> Result<FoundVm, Libvirt
     let uuid = asker.ask(|| domain.uuid());
     let live = asker.ask(|| domain.xml()).and_then(|xml| configuration(&xml));
     // A connection that may only read is not given the migratable XML; live XML tells nearly the same.
-    let config = match asker.ask(|| domain.migratable_xml()).and_then(|xml| configuration(&xml)) {
+    let migratable = asker.ask(|| domain.migratable_xml());
+    let migratable_xml = match &migratable {
+        Fact::Known(xml) => Ok(xml.clone()),
+        Fact::Unknown(why) => Err(why.clone()),
+    };
+    let config = match migratable.and_then(|xml| configuration(&xml)) {
         Fact::Known(migratable) => live.map(|live| migratable.with_live(&live)),
         Fact::Unknown(_) => live,
     };
@@ -60,7 +67,7 @@ pub(super) fn look(domain: &Domain, monitor: Monitor) -> Result<FoundVm, Libvirt
         ..Vm::default()
     };
     fill(&mut facts, &config);
-    Ok(FoundVm { facts, config: config.known().cloned(), state, uuid: uuid.known().cloned() })
+    Ok(FoundVm { facts, config: config.known().cloned(), migratable_xml, state, uuid: uuid.known().cloned() })
 }
 
 /// The answer of QEMU's monitor; absent where it must not be asked.

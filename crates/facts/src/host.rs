@@ -58,6 +58,11 @@ pub struct Host {
     /// Models of security labels that this host's libvirt sets, such as dac or apparmor.
     #[schemars(example = vec!["dac", "apparmor"])]
     pub security_models: Fact<Vec<String>>,
+    /// Words with which libvirt here refuses the VM's configuration, as a migration sends it; absent if it accepts it. Only asked
+    /// of the destination.
+    #[schemars(example = &"unsupported configuration: domain configuration does not support video model 'qxl'")]
+    #[serde(default)]
+    pub configuration_refused: Fact<Option<String>>,
     /// User and group as which this host's libvirt starts QEMU, unless a VM has its own.
     pub qemu_user: Fact<QemuUser>,
     /// Secrets that this host's libvirt holds, by UUID and by usage.
