@@ -155,7 +155,7 @@ pub struct Host {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct DeviceModels {
-    /// Element of the domain XML; of what else libvirt lists the path in its domain capabilities, such as features/genid or
+    /// Element of the domain XML; of what else libvirt lists the path in its domain capabilities, such as features/genid/supported or
     /// memoryBacking/sourceType.
     #[schemars(example = &"video")]
     pub kind: String,

@@ -73,8 +73,8 @@ fn device_models(devices: Node) -> Vec<DeviceModels> {
 /// Deepest element that is read; libvirt's have four.
 const DEEPEST: usize = 8;
 
-/// Everything that has `supported` or is a list, by its path: `features/genid`, `memoryBacking/sourceType`,
-/// `cpu/mode/host-passthrough`. So what a newer libvirt lists has a name, too.
+/// Everything that has `supported` or is a list, by its path: `features/genid/supported`, `memoryBacking/sourceType`,
+/// `cpu/mode/host-passthrough/supported`. So what a newer libvirt lists has a name, too.
 fn offers(root: Node) -> Vec<DeviceModels> {
     let mut found = Vec::new();
     let mut open: Vec<(Node, String)> = vec![(root, String::new())];
@@ -90,7 +90,8 @@ fn offers(root: Node) -> Vec<DeviceModels> {
             let path = format!("{path}{tag}{name}").trim_start_matches('/').to_owned();
             if let Some(supported) = inner.attribute("supported") {
                 let models = if supported == "yes" { vec!["yes".to_owned()] } else { Vec::new() };
-                found.push(DeviceModels { kind: plain(&path), models });
+                // Not the path alone: the names of kinds stand for their models.
+                found.push(DeviceModels { kind: plain(&format!("{path}/supported")), models });
             }
             found.extend(children(inner, "enum").filter_map(|list| {
                 let kind = plain(&format!("{path}/{}", list.attribute("name")?));
@@ -101,10 +102,6 @@ fn offers(root: Node) -> Vec<DeviceModels> {
                 open.push((inner, path));
             }
         }
-    }
-    // The names of kinds stand for their models.
-    for offer in found.iter_mut().filter(|offer| MODEL_LISTS.iter().any(|(kind, _)| *kind == offer.kind)) {
-        offer.kind.push_str("/supported");
     }
     found.sort_by(|a, b| a.kind.cmp(&b.kind));
     found
@@ -140,8 +137,8 @@ mod tests {
         let expected = [
             ("tpm", "tpm-crb"),
             ("crypto", ""),
-            ("cpu/mode/custom", "yes"),
-            ("cpu/mode/host-model", "yes"),
+            ("cpu/mode/custom/supported", "yes"),
+            ("cpu/mode/host-model/supported", "yes"),
             ("crypto/supported", ""),
             ("tpm/backendModel", "passthrough emulator"),
             ("tpm/model", "tpm-crb"),
