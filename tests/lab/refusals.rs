@@ -335,6 +335,14 @@ fn cases() -> Vec<Case> {
             ..PLAIN
         },
         Case {
+            what: "a watchdog that the machine type does not take, which the older libvirt does not check",
+            guest: "watchdog",
+            edits: &[("</devices>", "<watchdog model='ib700' action='none'/></devices>")],
+            foretold: &["destination-accepts-configuration"],
+            answer: Answer::Refuses("ib700 model of watchdog"),
+            ..PLAIN
+        },
+        Case {
             what: "two cores a socket, which give the CPU a flag more from QEMU 10 on",
             guest: "threads",
             options: &["--vcpus", "2"],

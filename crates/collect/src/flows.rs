@@ -137,6 +137,7 @@ mod tests {
         FoundVm {
             facts: Vm { job: Fact::Known(None), ..Vm::default() },
             config: Some(domain_xml::parse(&xml).unwrap()),
+            migratable_xml: Ok(xml),
             state: VmState::Running,
             uuid: None,
         }

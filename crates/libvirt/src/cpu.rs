@@ -46,7 +46,7 @@ fn compare(session: &Session, request: &CpuRequest) -> Result<CpuComparison, Err
     let owned = |text: &Option<String>| text.as_deref().map(CString::new).transpose();
     let (arch, machine, virt_type) =
         (owned(&request.arch)?, owned(&request.machine)?, owned(&request.virt_type)?);
-    let cpu = CString::new(request.cpu_xml.as_str())?;
+    let cpu = CString::new(without_forbidden(&request.cpu_xml))?;
     let pointer = |text: &Option<CString>| text.as_ref().map_or(ptr::null::<c_char>(), |text| text.as_ptr());
     // SAFETY: the connection is valid while it is borrowed; every string ends with a NUL or is null, which libvirt
     // takes as "your default".
@@ -75,6 +75,20 @@ fn compare(session: &Session, request: &CpuRequest) -> Result<CpuComparison, Err
     Err(error)
 }
 
+/// The element without the features that its guest must not have: libvirt's comparison asks that the host lacks them, too, and
+/// a QEMU that is told to hide them needs no such host.
+fn without_forbidden(cpu_xml: &str) -> String {
+    let Ok(document) = vmgate_facts::xml::parse(cpu_xml) else { return cpu_xml.to_owned() };
+    let features = document.root_element().children().filter(|node| node.has_tag_name("feature"));
+    let forbidden = features.filter(|feature| feature.attribute("policy") == Some("forbid"));
+    let mut kept = cpu_xml.to_owned();
+    // From the last on, so that the places of the others stay.
+    for place in forbidden.map(|feature| feature.range()).collect::<Vec<_>>().into_iter().rev() {
+        kept.replace_range(place, "");
+    }
+    kept
+}
+
 /// Parses the names of the missing features from libvirt's error.
 fn missing(message: &str) -> Vec<String> {
     let names = message.split_once(MISSING).map_or("", |(_, names)| names);
@@ -89,6 +103,15 @@ fn missing(message: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_feature_that_the_guest_must_not_have_is_not_compared() {
+        let cpu = "<cpu mode='custom'><model>Nehalem</model><feature policy='forbid' name='sha-ni'/>\
+                   <feature policy='require' name='ht'/><feature name='aes' policy='forbid'/></cpu>";
+        let kept = "<cpu mode='custom'><model>Nehalem</model><feature policy='require' name='ht'/></cpu>";
+        assert_eq!(without_forbidden(cpu), kept);
+        assert_eq!(without_forbidden("<cpu"), "<cpu");
+    }
 
     #[test]
     fn a_refusal_names_what_is_missing() {
