@@ -31,7 +31,8 @@ fn main() {
     packed.write_all(&bytes).expect("memory takes what it is given");
     let packed = packed.finish().expect("memory takes what it is given");
     fs::write(folder.join("vmgate-probe.gz"), packed).expect("OUT_DIR can be written");
-    let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest =
+        Sha256::digest(&bytes).iter().fold(String::new(), |digest, byte| digest + &format!("{byte:02x}"));
     println!("cargo::rustc-env=VMGATE_ON_HOST_SHA256={digest}");
     println!("cargo::rustc-cfg=embedded");
 }

@@ -120,16 +120,7 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
     let vm_at = clock.now();
     let hostname = Fact::from(source.hostname());
     // If the probes' worker has died, its own result says so.
-    let _ = details_sender.send(SourceDetails {
-        source_name: hostname.known().cloned(),
-        vms: vm.uuid.clone().into_iter().collect(),
-        files: needed_files::of(&vm.config),
-        opened: vm.config.as_ref().map(DomainConfig::opened_files).unwrap_or_default(),
-        ports: vm.config.iter().flat_map(|config| &config.fixed_ports).map(|port| port.port).collect(),
-        qemu_user: vm.config.as_ref().and_then(|config| config.user_label.user.clone()),
-        programs: needed_files::programs(&vm.config),
-        devices: needed_files::devices(&vm.config),
-    });
+    let _ = details_sender.send(details_of(&vm, hostname.known().cloned()));
     let parallel = ParallelWork::start(request, &ways.source, &domain, &vm, clock);
     let libvirt_limit = host_probes::libvirt_limit(&domain);
     let source_answers = host::ask(&source, &request.from, hostname);
@@ -286,6 +277,20 @@ impl DestinationAnswers {
             Err(why) => (Err(why.clone()), host::unreachable(&request.to, &why)),
         };
         Self { hypervisor, answers, at: asked.at }
+    }
+}
+
+/// Details of the VM for the probes.
+fn details_of(vm: &FoundVm, source_name: Option<String>) -> SourceDetails {
+    SourceDetails {
+        source_name,
+        vms: vm.uuid.clone().into_iter().collect(),
+        files: needed_files::of(&vm.config),
+        opened: vm.config.as_ref().map(DomainConfig::opened_files).unwrap_or_default(),
+        ports: vm.config.iter().flat_map(|config| &config.fixed_ports).map(|port| port.port).collect(),
+        qemu_user: vm.config.as_ref().and_then(|config| config.user_label.user.clone()),
+        programs: needed_files::programs(&vm.config),
+        devices: needed_files::devices(&vm.config),
     }
 }
 

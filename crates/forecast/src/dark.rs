@@ -133,8 +133,7 @@ fn of_bridge(bridge: &Bridge, host: &str, copy: &Fact<Quantiles>) -> (Fact<Quant
     };
     if bridge.spanning_tree == Fact::Known(SpanningTree::Rstp) {
         let what = format!(
-            "bridge {name} of {host}, where RSTP lets a new port wait for up to 2 × {} s unless it is an edge port",
-            delay
+            "bridge {name} of {host}, where RSTP lets a new port wait for up to 2 × {delay} s unless it is an edge port"
         );
         return unknown(&nobody_measured(&what));
     }
@@ -147,8 +146,7 @@ fn of_bridge(bridge: &Bridge, host: &str, copy: &Fact<Quantiles>) -> (Fact<Quant
         p95: dark(copy.p5, ANNOUNCED.p95),
     };
     let because = format!(
-        "bridge {name} of {host} listens and learns for 2 × {} s before a new port forwards (STP)",
-        delay
+        "bridge {name} of {host} listens and learns for 2 × {delay} s before a new port forwards (STP)"
     );
     (Fact::Known(dark), because)
 }

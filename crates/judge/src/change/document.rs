@@ -145,6 +145,7 @@ pub(super) struct Window {
 /// Goals of a move.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[expect(clippy::struct_field_names, reason = "the unit belongs to each name that people write")]
 pub(super) struct Goals {
     /// Longest blackout of the guest that is accepted; 0.3 if left out.
     #[schemars(example = 0.3)]

@@ -114,7 +114,7 @@ fn other_machine(domain: Node) -> Option<String> {
             .strip_prefix(*family)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('-') || *family == "rhel")
     };
-    (!VERSIONED_MACHINES.iter().any(|family| is_of(family))).then(|| plain(machine))
+    (!VERSIONED_MACHINES.iter().any(is_of)).then(|| plain(machine))
 }
 
 /// Settings that are no device and that QEMU or libvirt may refuse to migrate.

@@ -269,10 +269,11 @@ mod tests {
 
     #[test]
     fn a_driver_that_saves_no_state_is_a_clear_no_and_one_that_does_needs_a_word_of_kernel_or_qemu() {
+        use QemuAnswer::{Blocked, Free, NotAsked};
+
         let asked = |model: &str, answer, kernel| {
             judged(device("pci", model), &migrator(answer), kernel).migrates.known().copied()
         };
-        use QemuAnswer::{Blocked, Free, NotAsked};
         assert_eq!(asked("vfio-pci", NotAsked, None), Some(false));
         assert_eq!(asked("mlx5_vfio_pci", NotAsked, None), None);
         assert_eq!(asked("mlx5_vfio_pci", Blocked, None), None);
