@@ -6,7 +6,7 @@ CARGO ?= cargo
 LAB := tests/lab/lab
 DEMO_BIN := target/debug/vmgate
 
-.PHONY: acceptance versions-test postgresql lab-selftest lab-core faults fleet-faults help deps build probe release demo test lint unit rules readers test-browser examples-test package-test lab-test truth-tcp lab-up lab-down bench bench-forecast generate drift recording book install deb static reproducible sbom fuzz deny clean
+.PHONY: acceptance corpus versions-test postgresql lab-selftest lab-core faults fleet-faults help deps build probe release demo test lint unit rules readers test-browser examples-test package-test lab-test truth-tcp lab-up lab-down bench bench-forecast generate drift recording book install deb static reproducible sbom fuzz deny clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -72,13 +72,16 @@ versions-test: build ## The release before this one, built from its commit (minu
 lab-selftest: build ## The lab itself: two hosts, guests, migrations there and back
 	@tests/lab/selftest
 
+corpus: ## libvirt's own schemas and tests (fetched by apt, once) as the judge of the reading; two minutes
+	$(CARGO) test --test corpus -- --include-ignored
+
 # Tests of vmgate in the lab. What takes longest is left to `make lab-test`.
 LAB_TEST := eval "$$($(LAB) env)" && $(CARGO) test --test lab -- --include-ignored --test-threads=1 --skip after_every_fault
 lab-core: lab-selftest ## The main job on two real hypervisor hosts, and bad input to it
 	@$(LAB) up
 	@$(LAB_TEST) check:: collect:: migrate:: obstacles::
 
-lab-test: lab-selftest versions-test ## All tests on real hypervisor hosts, most of an hour
+lab-test: lab-selftest versions-test corpus ## All tests on real hypervisor hosts, most of an hour
 	@$(LAB) up
 	@tests/install faketime
 	@$(LAB_TEST) --skip libvirt_takes_what_vmgate_calls_go
@@ -112,7 +115,7 @@ lab-down: ## Take the lab down and leave nothing behind
 
 bench: release ## Speed and memory: rules, start-up, a whole check
 	@$(LAB) up
-	@eval "$$($(LAB) env)" && $(CARGO) bench --bench process --bench reports --bench rules --bench flows
+	@eval "$$($(LAB) env)" && $(CARGO) bench --bench process --bench reports --bench rules --bench flows --bench domain
 	@$(CARGO) bench -p vmgate-hook --bench hook
 
 RESULTS ?= benches/forecast/results/campaign-4.jsonl

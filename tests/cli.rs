@@ -340,7 +340,7 @@ fn every_format_tells_what_became_of_the_findings_of_a_baseline() {
         ("markdown", "Since 2026-11-23 01:05:00Z (GO): "),
         ("junit", "name=\"since\""),
         ("github", "; since 2026-11-23 01:05:00Z (GO): "),
-        ("csv", ",new\r\n"),
+        ("csv", ",new,"),
         ("prometheus", "trend=\"new\"} 2"),
         ("sarif", "\"baselineState\": \"new\""),
         ("html", "since 2026-11-23 01:05:00Z (GO): "),

@@ -138,7 +138,7 @@ fn a_destination_that_no_file_is_about_is_judged_from_what_others_say_of_it() {
 #[test]
 fn a_vm_that_cannot_go_is_told_with_its_reason_and_way_out_and_the_others_go() {
     let lab = Lab::new();
-    let device = "host_devices: [{kind: pci, address: '0000:3b:00.1'}]";
+    let device = "host_devices: [{kind: pci, address: '0000:3b:00.1', model: vfio-pci, migrates: false, at_destination: true}]";
     (2..=4).for_each(|to| lab.facts(2, 1, to, |text| text.replacen("host_devices: []", device, 1)));
     let said = lab.evacuate("hv1 --into compute -o change.yaml").exits(20).says("5 of 6 VMs move");
     let told = said.says("web2 stays on hv1").says("devices-migratable: ").stdout;

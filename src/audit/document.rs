@@ -198,11 +198,6 @@ impl AuditedVm {
 }
 
 impl Audit {
-    /// True if every VM has a possible destination.
-    pub fn every_vm_can_move(&self) -> bool {
-        self.vms.iter().all(AuditedVm::can_move)
-    }
-
     /// Exit code of the command: 20 if a VM has no destination because rules are violated, 21 if evidence is missing.
     pub fn exit(&self) -> ExitCode {
         let stuck = || self.vms.iter().filter(|vm| !vm.can_move());

@@ -3,6 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
+#[cfg(feature = "libvirt")]
+use vmgate_collect::CollectRequest;
+#[cfg(feature = "libvirt")]
+use vmgate_facts::Change;
 use vmgate_facts::Facts;
 #[cfg(feature = "libvirt")]
 use vmgate_judge::change::{Limits, MovePlan};
@@ -43,6 +47,11 @@ pub(super) struct Check {
     #[cfg_attr(feature = "libvirt", arg(conflicts_with_all = ["vm", "from", "to", "migrate_address", "guest"]))]
     #[arg(conflicts_with_all = ["change_id", "longest_blackout", "network_dark", "deadline", "bandwidth_limit", "rehearsal"])]
     change: Option<PathBuf>,
+    /// Also rehearse the move with an empty twin of the VM: it is started paused at the source, moved to the destination and back,
+    /// and removed, as `vmgate rehearse` does. Nothing of the VM is touched
+    #[cfg(feature = "libvirt")]
+    #[arg(long, conflicts_with_all = ["facts", "at"])]
+    rehearse: bool,
     /// Also begin the migration at the least bandwidth and take it back as soon as it sends, if nothing fails so far. The guest
     /// goes on; the destination starts a QEMU for a moment. What both hosts say to it decides what only they know
     #[cfg(feature = "libvirt")]
@@ -131,7 +140,18 @@ impl Check {
                 "nothing to check: give a VM with --from URI and --to URI, a facts file with --facts FILE, or a change with --change FILE",
             ));
         };
-        super::collect::from_hosts(vm, &self.the_move, &self.goals, session, self.time.now())
+        let request = self.the_move.request(vm, self.goals.over(Change::default()), session)?;
+        self.facts_of(&request, session)
+    }
+
+    /// Facts of a move, with those of a rehearsal if that was asked for.
+    #[cfg(feature = "libvirt")]
+    fn facts_of(&self, request: &CollectRequest, session: &Session) -> Result<Facts, Failure> {
+        let mut facts = session.with_history(super::collect::facts(request, self.time.now())?)?;
+        if self.rehearse {
+            super::rehearse::add(request, session, &mut facts)?;
+        }
+        Ok(facts)
     }
 
     #[cfg(feature = "libvirt")]
@@ -142,7 +162,7 @@ impl Check {
         session: &Session,
     ) -> Result<Facts, Failure> {
         let request = super::collect::request_of(change, planned, &self.the_move, session)?;
-        session.with_history(super::collect::facts(&request, self.time.now())?)
+        self.facts_of(&request, session)
     }
 
     #[cfg(not(feature = "libvirt"))]

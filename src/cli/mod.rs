@@ -51,11 +51,9 @@ use vmgate_verdict::ExitCode;
 /// Go or no-go for the live migration of a KVM/QEMU virtual machine.
 ///
 /// Facts are measured on the guest, on both hosts and on the path between them; rules in YAML decide.
-/// Exit codes: 0 GO, 1 vmgate failed, 2 usage or invalid file, 3 nothing evaluated, 10 GO with warnings (--strict),
-/// 20 NO-GO by violation, 21 NO-GO by missing evidence, 30 migration not done and the VM still runs on its source,
-/// 31 somebody must look.
 #[derive(Debug, Parser)]
 #[command(name = "vmgate", version, propagate_version = true, max_term_width = 100, help_template = help_template())]
+#[command(after_long_help = exit_codes())]
 struct Cli {
     #[command(flatten)]
     shared: options::GlobalOptions,
@@ -152,6 +150,19 @@ fn help_template() -> String {
         "\nRun `vmgate help COMMAND` for the options of a command.\n\n{header}Options of every command:{header:#}\n\
          {{options}}{{after-help}}"
     )
+}
+
+/// Every exit code with its meaning.
+fn exit_codes() -> String {
+    let header = clap::builder::Styles::styled().get_header().to_owned();
+    let rows = ExitCode::ALL.map(|code| {
+        let lead = format!("  {:>2}  ", code.code());
+        textwrap::fill(
+            code.meaning(),
+            textwrap::Options::new(78).initial_indent(&lead).subsequent_indent("      "),
+        )
+    });
+    format!("{header}Exit codes:{header:#}\n{}", rows.join("\n"))
 }
 
 /// Runs the command that the process's arguments name.

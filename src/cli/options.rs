@@ -143,8 +143,8 @@ pub(super) struct MoveOptions {
     /// they tolerate silence: during the blackout their settings decide. libvirt then marks those VMs as tainted
     #[arg(long)]
     pub ask_peers: bool,
-    /// Also ask QEMU's monitor for migration blockers. libvirt then marks the domain as tainted (custom-monitor)
-    /// until the VM is restarted
+    /// Also ask QEMU's monitor for its reasons against a migration, and for the queues of virtio devices. libvirt then
+    /// marks the domain as tainted (custom-monitor) until the VM ends or has moved
     #[arg(long)]
     pub allow_monitor: bool,
 }

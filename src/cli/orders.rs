@@ -42,6 +42,11 @@ impl<'a> KnownOrders<'a> {
         Ok(Self { session, changes, named })
     }
 
+    /// Source and destination from the command line.
+    pub(super) fn named_hosts(&self) -> Option<(&Uri, &Uri)> {
+        self.named.as_ref().map(|(_, from, to)| (from, to))
+    }
+
     /// The order of a run; the error says what is missing, and how it is given.
     pub(super) fn of(&self, run: &RunStarted) -> Result<RunOrder, String> {
         if run.change_digest.is_some() { self.of_change(run) } else { self.of_single_move(run) }
@@ -96,7 +101,7 @@ impl<'a> KnownOrders<'a> {
     }
 
     /// The URI to connect with, for one that a record names: the site's, or one that a document may name.
-    fn recorded(&self, text: &str) -> Result<Uri, String> {
+    pub(super) fn recorded(&self, text: &str) -> Result<Uri, String> {
         for host in self.session.config.hosts.keys() {
             let site = self.session.site_uri(host).map_err(|failure| failure.text)?;
             if let Some(site) = site.filter(|site| site.to_string() == text) {

@@ -19,6 +19,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use rustix::fs::OFlags;
 use tempfile::NamedTempFile;
 use thiserror::Error;
 
@@ -125,7 +126,8 @@ impl Write for OutputFile {
 
 /// Opens what was found at a path; an error if something else has taken its place since.
 fn open_found(path: &Path, found: &Metadata) -> io::Result<File> {
-    let file = OpenOptions::new().write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NOCTTY).open(path)?;
+    let flags = (OFlags::NOFOLLOW | OFlags::NOCTTY).bits().cast_signed();
+    let file = OpenOptions::new().write(true).custom_flags(flags).open(path)?;
     let now = file.metadata()?;
     if (now.dev(), now.ino()) == (found.dev(), found.ino()) {
         Ok(file)

@@ -23,11 +23,10 @@ pub(super) struct Probe {
 enum Subject {
     /// This hypervisor host: interfaces, routes, shapers, storage, firewall, certificates, memory, load, clock
     ///
-    /// Reads only. Action it may not see is unknown with the reason, and the rest is told. It needs: for the VM's process,
-    /// root or QEMU's own user (ptrace access to /proc/PID/exe); for the firewall's chains, CAP_NET_ADMIN; for the migration
-    /// ports and certificates, to read /etc/libvirt/qemu.conf and /etc/pki, which packages give to root alone. Everything
-    /// else any user may read: /proc, /sys and the kernel's routes and qdiscs by netlink.
-    #[command(verbatim_doc_comment)]
+    /// Reads only. What this user may not read is unknown, with the reason; the rest is printed. It needs: for the VM's
+    /// process, root or QEMU's own user (ptrace access to /proc/PID/exe); for the firewall's chains, CAP_NET_ADMIN; for the
+    /// migration ports and certificates, to read /etc/libvirt/qemu.conf and /etc/pki, which packages give to root alone.
+    /// Everything else any user may read: /proc, /sys and the kernel's routes and qdiscs by netlink.
     Host {
         /// Also look at the QEMU process of the VM with this UUID; may be repeated
         #[arg(long = "vm", value_name = "UUID")]
@@ -62,7 +61,7 @@ enum Subject {
         #[arg(long, value_name = "RATIO", default_value = "0.05", value_parser = core_ratio)]
         core_ratio: f64,
     },
-    /// Answer the question in JSON on standard input, as the on-host program does: for `--source-probe` and its like
+    /// Answer the question in JSON on standard input, as the on-host program does: for an `exec` of vmgate.yaml
     Ask,
 }
 

@@ -1,13 +1,21 @@
 //! `vmgate recover`: finishes the moves that a crash left behind.
 
-use std::path::PathBuf;
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::Args;
-use vmgate_execute::{RecoveredRun, recover};
+use jiff::{SignedDuration, Timestamp};
+use vmgate_execute::{ClearedTwins, HostConnection, PermitDesk as _, RecoveredRun, clear_twins, recover};
+use vmgate_facts::Uri;
 use vmgate_ledger::LedgerUrl;
 use vmgate_verdict::ExitCode;
 
-use super::{Failure, options::GlobalOptions, orders::KnownOrders, output, session::Session};
+use super::{
+    Failure, hook::DestinationPermits, options::GlobalOptions, orders::KnownOrders, output, session::Session,
+};
 
 #[derive(Debug, Args)]
 pub(super) struct Recover {
@@ -36,24 +44,80 @@ impl Recover {
         let named = self.vm.as_deref().zip(self.from.as_deref()).zip(self.to.as_deref());
         let named = named.map(|((vm, from), to)| (vm, from, to));
         let orders = KnownOrders::read(&session, &self.change, named)?;
+        let mut twins = TwinHosts::new(session.timeout(), self.elsewhere);
+        if let Some((from, to)) = orders.named_hosts() {
+            twins.clear(from, to);
+        }
         if matches!(&place, LedgerUrl::File(path) if !path.exists()) {
-            output::to_stdout(|out| writeln!(out, "nothing to recover: there is no ledger {place}"))?;
-            return Ok(ExitCode::Go);
+            return twins.report(|out| writeln!(out, "nothing to recover: there is no ledger {place}"));
         }
         let ledger = session.open_ledger(place)?;
         let recovered = recover(&ledger, session.timeout(), self.elsewhere, &|run| orders.of(run));
         let recovered = recovered.map_err(Failure::failed)?;
-        output::to_stdout(|out| {
+        for one in recovered.iter().filter(|one| !one.result.has_moved()) {
+            // What the run sent to the destination would let the VM in later, on a verdict that nobody looks at then.
+            if let Some(order) = &one.order {
+                DestinationPermits::of(&order.to, &session)?.withdraw_all(&order.vm);
+            }
+        }
+        for begun in ledger.rehearsals_begun(Timestamp::now() - TWIN_AGE).map_err(Failure::failed)? {
+            if let (Ok(from), Ok(to)) = (orders.recorded(&begun.from), orders.recorded(&begun.to)) {
+                twins.clear(&from, &to);
+            }
+        }
+        let cleared = twins.report(|out| {
             if recovered.is_empty() {
                 writeln!(out, "nothing to recover: every move in the ledger has ended")?;
             }
             recovered.iter().try_for_each(|one| writeln!(out, "{}", words(one)))
         })?;
-        Ok(ExitCode::worst(recovered.iter().map(|one| one.result.exit())))
+        Ok(ExitCode::worst(recovered.iter().map(|one| one.result.exit()).chain([cleared])))
     }
 }
 
 fn words(one: &RecoveredRun) -> String {
     let stands = if one.result.is_end() { "has ended" } else { "stays open" };
     format!("{}: {} (run {} {stands})", one.vm, one.result, one.run)
+}
+
+/// Time for which hosts are asked for a twin after its rehearsal began.
+const TWIN_AGE: SignedDuration = SignedDuration::from_hours(24 * 7);
+
+/// Hosts that were asked for twins that a rehearsal left behind, each once.
+struct TwinHosts {
+    timeout: Duration,
+    elsewhere: bool,
+    asked: Vec<Uri>,
+    removed: Vec<String>,
+    silent: Vec<String>,
+}
+
+impl TwinHosts {
+    fn new(timeout: Duration, elsewhere: bool) -> Self {
+        Self { timeout, elsewhere, asked: Vec::new(), removed: Vec::new(), silent: Vec::new() }
+    }
+
+    fn clear(&mut self, from: &Uri, to: &Uri) {
+        for uri in [from, to] {
+            if self.asked.contains(uri) {
+                continue;
+            }
+            self.asked.push(uri.clone());
+            match clear_twins(&HostConnection::new(uri.clone(), self.timeout), self.elsewhere) {
+                Ok(ClearedTwins { host, twins }) => {
+                    self.removed.extend(twins.iter().map(|twin| format!("{host}: removed the twin {twin}")));
+                }
+                Err(error) => self.silent.push(format!("a twin may be left behind: {error}")),
+            }
+        }
+    }
+
+    /// Prints what was removed, and then the rest.
+    fn report(&self, rest: impl Fn(&mut dyn Write) -> io::Result<()>) -> Result<ExitCode, Failure> {
+        output::to_stdout(|out| {
+            self.removed.iter().chain(&self.silent).try_for_each(|line| writeln!(out, "{line}"))?;
+            rest(out)
+        })?;
+        Ok(if self.silent.is_empty() { ExitCode::Go } else { ExitCode::OperatorNeeded })
+    }
 }

@@ -8,19 +8,21 @@ use std::{
 
 use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use vmgate_execute::{HostConnection, HostLog, Hosts, NotRehearsed, RehearsalOrder};
-use vmgate_facts::{Rehearsal, Uri, text::ShownCommand};
+use vmgate_collect::{CollectRequest, transport::Transport};
+use vmgate_execute::{HostConnection, HostFiles, Hosts, NotRehearsed, RehearsalOrder, rehearsal_started};
+use vmgate_facts::{Fact, Facts, Rehearsal, Uri, text::ShownCommand};
 use vmgate_ledger::{
     Entry,
     entry::{HypervisorPair, Rehearsal as Recorded},
 };
 use vmgate_libvirt::LibvirtErrorKind;
+use vmgate_probe::host::HostQuestions;
 use vmgate_verdict::{ExitCode, NameAndUuid};
 
 use super::{Failure, hook, options::GlobalOptions, output, session::Session};
 
-/// Longest wait for the log of a host.
-const LOG_LIMIT: Duration = Duration::from_secs(5);
+/// Longest wait for a file of a host.
+const FILE_LIMIT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 pub(super) struct Rehearse {
@@ -46,7 +48,9 @@ impl Rehearse {
         };
         let hosts = Hosts::new(uri("--from", &self.from)?, uri("--to", &self.to)?, session.timeout());
         let ledger = session.open_ledger(session.ledger_for_moves()?)?;
-        let rehearsed = rehearse(&hosts, &self.vm, self.migrate_address, &session)?;
+        ledger.append(&rehearsal_started(&self.vm, &hosts, &hook::operator())).map_err(Failure::failed)?;
+        let rehearsed = order(&hosts, &self.vm, self.migrate_address, &session)?;
+        let rehearsed = rehearsed.map_err(|error| failure(&error))?;
         ledger.append(&entry(&self.vm, &rehearsed)).map_err(Failure::failed)?;
         output::to_stdout(|out| {
             lines(&self.vm, &hosts, &rehearsed).iter().try_for_each(|line| writeln!(out, "{line}"))
@@ -55,25 +59,47 @@ impl Rehearse {
     }
 }
 
+/// Rehearses a move that is checked, and adds the result to its facts and to the ledger, if one is named. Why nothing could be
+/// rehearsed is a fact too.
+pub(super) fn add(request: &CollectRequest, session: &Session, facts: &mut Facts) -> Result<(), Failure> {
+    let hosts = Hosts::new(request.from.clone(), request.to.clone(), session.timeout());
+    let address = request.migrate_address.as_ref().and_then(|address| address.parse().ok());
+    let ledger = session.ledger()?;
+    if let Some(ledger) = &ledger {
+        ledger.append(&rehearsal_started(&request.vm, &hosts, &hook::operator())).map_err(Failure::failed)?;
+    }
+    match order(&hosts, &request.vm, address, session)? {
+        Ok(rehearsed) => {
+            if let Some(ledger) = &ledger {
+                ledger.append(&entry(&request.vm, &rehearsed)).map_err(Failure::failed)?;
+            }
+            rehearsed.add_to(facts);
+        }
+        Err(why @ NotRehearsed::NotRemoved { .. }) => return Err(failure(&why)),
+        Err(why) => facts.rehearsal = Fact::Unknown(why.into()),
+    }
+    Ok(())
+}
+
 /// Rehearses the move of a VM. Ctrl-C ends it, and the twin is removed.
-pub(super) fn rehearse(
+fn order(
     hosts: &Hosts,
     vm: &str,
     migrate_address: Option<IpAddr>,
     session: &Session,
-) -> Result<Rehearsal, Failure> {
+) -> Result<Result<Rehearsal, NotRehearsed>, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&stop))
             .map_err(|error| Failure::failed(format!("Ctrl-C could not be caught: {error}")))?;
     }
     let by = hook::operator();
-    let order = RehearsalOrder { vm, migrate_address, by: &by, logs: &Shells(session) };
-    hosts.rehearse(&order, &stop).map_err(|error| failure(&error))
+    let order = RehearsalOrder { vm, migrate_address, by: &by, files: &Files(session) };
+    Ok(hosts.rehearse(&order, &stop))
 }
 
 /// Entry of the ledger.
-pub(super) fn entry(name: &str, rehearsed: &Rehearsal) -> Entry {
+fn entry(name: &str, rehearsed: &Rehearsal) -> Entry {
     Entry::Rehearsal(Recorded {
         vm: NameAndUuid { name: Some(name.to_owned()), uuid: Some(rehearsed.vm.clone()) },
         pair: HypervisorPair {
@@ -133,15 +159,22 @@ fn failure(error: &NotRehearsed) -> Failure {
     }
 }
 
-/// Logs of hosts, read through a shell there.
-struct Shells<'a>(&'a Session<'a>);
+/// Files of hosts, read through a shell and by the probe there.
+struct Files<'a>(&'a Session<'a>);
 
-impl HostLog for Shells<'_> {
-    fn tail(&self, host: &HostConnection, domain: &str) -> Option<String> {
+impl HostFiles for Files<'_> {
+    fn log(&self, host: &HostConnection, domain: &str) -> Option<String> {
         let file = format!("/var/log/libvirt/qemu/{domain}.log");
         let script = ShownCommand::new("tail -c 32768").value(&file);
         let shell = self.0.shell(host.uri()).ok()?;
-        let text = shell.read(&script.to_string(), LOG_LIMIT).ok()?;
+        let text = shell.read(&script.to_string(), FILE_LIMIT).ok()?;
         Some(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    fn build(&self, host: &HostConnection, program: &str) -> Option<String> {
+        let way = self.0.probe(host.uri()).ok()?.unwrap_or_else(|| Transport::for_uri(host.uri()));
+        let questions = HostQuestions { programs: vec![program.to_owned()], ..HostQuestions::default() };
+        let answer = way.probe_host(&questions, FILE_LIMIT).ok()?;
+        answer.probe.program_builds.known()?.iter().map(|build| build.build.clone()).next()
     }
 }

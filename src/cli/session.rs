@@ -114,8 +114,16 @@ impl<'a> Session<'a> {
         Ok(site.unwrap_or_else(|| named.into()))
     }
 
+    /// URI of a host that was given as a URI, or by its name in the configuration, or for ssh.
+    pub(super) fn host_named(&self, text: &str) -> Result<Uri, Failure> {
+        if let Some(uri) = self.site_uri(text)? {
+            return Ok(uri);
+        }
+        let uri = if text.contains("://") { text.to_owned() } else { format!("qemu+ssh://{text}/system") };
+        Uri::from_operator(&uri).map_err(|error| Failure::usage(format!("{text}: {error}")))
+    }
+
     /// URI of a host in the configuration.
-    #[cfg(feature = "libvirt")]
     pub(super) fn site_uri(&self, host: &str) -> Result<Option<Uri>, Failure> {
         let Some(text) = self.config.hosts.get(host).and_then(|host| host.uri.as_deref()) else {
             return Ok(None);

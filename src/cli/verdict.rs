@@ -37,14 +37,14 @@ enum Action {
     },
     /// Send a signed verdict to a destination with vmgate's hook, where it permits the VM to migrate in once
     Push {
-        /// Destination: a libvirt URI, or [USER@]HOST[:PORT] for ssh
+        /// Destination: a libvirt URI, its name under `hosts` in vmgate.yaml, or [USER@]HOST[:PORT] for ssh
         host: String,
         /// Envelope, written by `verdict sign`
         file: PathBuf,
     },
     /// Withdraw verdicts that wait at a destination with vmgate's hook, so that they let no VM in any more
     Withdraw {
-        /// Destination: a libvirt URI, or [USER@]HOST[:PORT] for ssh
+        /// Destination: a libvirt URI, its name under `hosts` in vmgate.yaml, or [USER@]HOST[:PORT] for ssh
         host: String,
         /// Digest of the verdict, as `verdict push` printed it
         #[arg(required_unless_present = "vm", conflicts_with = "vm")]
@@ -146,7 +146,7 @@ fn envelopes(text: &str) -> Vec<&str> {
 
 fn push(host: &str, file: &Path, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
     let session = Session::open(shared)?;
-    let uri = hook::host_named(host)?;
+    let uri = session.host_named(host)?;
     let name = uri.host_for_people();
     let envelope = read(file)?;
     let refused = |why: &dyn std::fmt::Display| {
@@ -186,7 +186,7 @@ fn withdraw(
     shared: &GlobalOptions,
 ) -> Result<ExitCode, Failure> {
     let session = Session::open(shared)?;
-    let uri = hook::host_named(host)?;
+    let uri = session.host_named(host)?;
     let name = uri.host_for_people();
     let which = match (verdict, vm) {
         (Some(digest), _) => WithdrawnPermits::One(digest),

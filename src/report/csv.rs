@@ -9,7 +9,7 @@ use vmgate_verdict::{Effect, Finding, JudgedOutcome, Verdict};
 
 use super::{visible, words};
 
-const HEADER: [&str; 26] = [
+const HEADER: [&str; 27] = [
     "vm",
     "vm_uuid",
     "source",
@@ -36,6 +36,7 @@ const HEADER: [&str; 26] = [
     "waiver_reason",
     "waived_until",
     "since_baseline",
+    "basis",
 ];
 
 pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write) -> io::Result<()> {
@@ -43,13 +44,15 @@ pub(super) fn write(verdicts: &[Verdict], sink: &mut dyn Write) -> io::Result<()
     record(HEADER, &mut sink)?;
     for verdict in verdicts {
         let about = about(verdict);
+        let basis = words::basis(verdict).join("; ");
+        let basis = std::iter::once(basis.as_str());
         // A move without any outcome must still be in the list.
         if verdict.outcomes.is_empty() {
-            record(about.iter().map(String::as_str).chain([""; 17]), &mut sink)?;
+            record(about.iter().map(String::as_str).chain([""; 17]).chain(basis.clone()), &mut sink)?;
         }
         for judged in &verdict.outcomes {
             let outcome = outcome(judged, verdict);
-            record(about.iter().chain(&outcome).map(String::as_str), &mut sink)?;
+            record(about.iter().chain(&outcome).map(String::as_str).chain(basis.clone()), &mut sink)?;
         }
     }
     sink.flush()

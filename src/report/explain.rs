@@ -1,7 +1,10 @@
 //! Explanation of one outcome: its verdict, the finding, the rule, the facts with the origin of each, the missing
 //! facts, and the way out.
 
-use std::io::{self, Write};
+use std::{
+    collections::BTreeSet,
+    io::{self, Write},
+};
 
 use vmgate_rules::Rule;
 use vmgate_verdict::{Effect, Evidence, JudgedOutcome, Status, Verdict};
@@ -139,15 +142,19 @@ impl Page<'_> {
 
     fn way_out(&mut self, judged: &JudgedOutcome) -> io::Result<()> {
         let outcome = &judged.outcome;
-        let mut lines: Vec<String> =
-            outcome.remediation.iter().flat_map(|text| text.lines()).map(str::to_owned).collect();
-        let mut causes: Vec<_> = outcome.missing.iter().map(|missing| missing.cause).collect();
-        causes.dedup();
-        lines.extend(causes.into_iter().map(|cause| cause.way_out().to_owned()));
-        if lines.is_empty() || matches!(outcome.status, Status::Pass | Status::NotApplicable) {
+        if matches!(outcome.status, Status::Pass | Status::NotApplicable) {
             return Ok(());
         }
-        self.section("What to do", lines)
+        // An open question first needs its answer.
+        let causes: BTreeSet<_> = outcome.missing.iter().map(|missing| missing.cause).collect();
+        let answers: Vec<_> = causes.into_iter().map(|cause| cause.way_out().to_owned()).collect();
+        let remedy: Vec<_> =
+            outcome.remediation.iter().flat_map(|text| text.lines()).map(str::to_owned).collect();
+        let title = if answers.is_empty() { "What to do" } else { "What the rule advises" };
+        if !answers.is_empty() {
+            self.section("What to do", answers)?;
+        }
+        if remedy.is_empty() { Ok(()) } else { self.section(title, remedy) }
     }
 }
 

@@ -194,6 +194,7 @@ fn properties(verdict: &Verdict) -> Vec<(&'static str, String)> {
     ];
     properties.extend(verdict.simulated.then(|| ("simulated", "true".to_owned())));
     properties.extend(verdict.since.as_ref().map(|since| ("since", words::since(since))));
+    properties.extend(words::basis(verdict).into_iter().map(|line| ("basis", line)));
     let digests = &verdict.digests;
     for (name, digest) in [
         ("facts_digest", digests.facts),

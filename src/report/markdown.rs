@@ -100,9 +100,13 @@ fn one(verdict: &Verdict, alone: bool, sink: &mut dyn Write, style: &Style) -> i
     let word = verdict.decision.word();
     writeln!(sink, "{level} {} {word} {}\n", symbol(verdict), escaped(&words::movement(verdict)))?;
     let (at, until) = (words::time(verdict.evaluated_at), words::time(verdict.expires_at));
-    writeln!(sink, "{}. Evaluated {at}, valid until {until}.\n", upper_first(&words::reason(verdict)))?;
+    writeln!(
+        sink,
+        "{}. Evaluated {at}, valid until {until}.\n",
+        words::upper_first(&words::reason(verdict))
+    )?;
     for line in words::basis(verdict) {
-        writeln!(sink, "{}.\n", upper_first(&escaped(&line)))?;
+        writeln!(sink, "{}.\n", words::upper_first(&escaped(&line)))?;
     }
     for (effect, title) in
         [(Effect::Block, "What blocks"), (Effect::Warn, "Warnings"), (Effect::Note, "Notes")]
@@ -114,7 +118,7 @@ fn one(verdict: &Verdict, alone: bool, sink: &mut dyn Write, style: &Style) -> i
     }
     if let Some(since) = &verdict.since {
         let items: Vec<String> = baseline_entries(since).iter().map(trend).collect();
-        section(&upper_first(&words::since(since)), &items, true, sink)?;
+        section(&words::upper_first(&words::since(since)), &items, true, sink)?;
     }
     section("Waived", &waived(verdict), true, sink)?;
     section("Waivers with problems", &problems(verdict), true, sink)?;
@@ -215,11 +219,6 @@ fn footer(verdict: &Verdict, sink: &mut dyn Write) -> io::Result<()> {
         }
     }
     writeln!(sink, ".\n")
-}
-
-fn upper_first(text: &str) -> String {
-    let mut characters = text.chars();
-    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }
 
 #[cfg(test)]

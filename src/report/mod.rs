@@ -107,51 +107,35 @@ impl Format {
         Self::Html,
     ];
 
+    /// Name on the command line, extension of file names, and purpose in one line.
+    fn described(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Table => ("table", "txt", "for a terminal: blocking findings first"),
+            Self::Json => ("json", "json", "the verdict document as JSON, vmgate/verdict/v1"),
+            Self::Yaml => ("yaml", "yaml", "the verdict document as YAML, for people"),
+            Self::Markdown => ("markdown", "md", "a comment for a merge request"),
+            Self::Junit => ("junit", "xml", "JUnit XML, for a CI system's test page"),
+            Self::Github => ("github", "txt", "annotations of a GitHub workflow"),
+            Self::Csv => ("csv", "csv", "one line per outcome, for spreadsheets"),
+            Self::Prometheus => ("prometheus", "prom", "metrics for node_exporter's textfile collector"),
+            Self::Sarif => ("sarif", "sarif", "SARIF 2.1.0, for code scanning"),
+            Self::Html => ("html", "html", "a page for auditors, in one file"),
+        }
+    }
+
     /// The name on the command line.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Table => "table",
-            Self::Json => "json",
-            Self::Yaml => "yaml",
-            Self::Markdown => "markdown",
-            Self::Junit => "junit",
-            Self::Github => "github",
-            Self::Csv => "csv",
-            Self::Prometheus => "prometheus",
-            Self::Sarif => "sarif",
-            Self::Html => "html",
-        }
+        self.described().0
     }
 
     /// File name extension of the format.
     pub fn extension(self) -> &'static str {
-        match self {
-            Self::Table | Self::Github => "txt",
-            Self::Json => "json",
-            Self::Yaml => "yaml",
-            Self::Markdown => "md",
-            Self::Junit => "xml",
-            Self::Csv => "csv",
-            Self::Prometheus => "prom",
-            Self::Sarif => "sarif",
-            Self::Html => "html",
-        }
+        self.described().1
     }
 
     /// Purpose of the format, in one line for help texts.
     pub fn about(self) -> &'static str {
-        match self {
-            Self::Table => "for a terminal: blocking findings first",
-            Self::Json => "the verdict document as JSON, vmgate/verdict/v1",
-            Self::Yaml => "the verdict document as YAML, for people",
-            Self::Markdown => "a comment for a merge request",
-            Self::Junit => "JUnit XML, for a CI system's test page",
-            Self::Github => "annotations of a GitHub workflow",
-            Self::Csv => "one line per outcome, for spreadsheets",
-            Self::Prometheus => "metrics for node_exporter's textfile collector",
-            Self::Sarif => "SARIF 2.1.0, for code scanning",
-            Self::Html => "a page for auditors, in one file",
-        }
+        self.described().2
     }
 
     fn names() -> String {
@@ -307,6 +291,19 @@ mod tests {
                 Err(ReportError::Write { format: named, .. }) => assert_eq!(named, format),
                 other => panic!("{format}: {other:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn facts_from_a_file_are_told_wherever_there_is_room_for_it() {
+        let basis = r#"{"facts": [{"group": "source", "origin": "file", "file": "web1.yaml"}]}"#;
+        let verdict = Verdict { basis: serde_json::from_str(basis).unwrap(), ..sample::no_go() };
+        for format in Format::ALL {
+            let mut out = Vec::new();
+            write(format, std::slice::from_ref(&verdict), &mut out, &Style::default()).unwrap();
+            // Annotations are about findings, and samples about figures.
+            let room = !matches!(format, Format::Github | Format::Prometheus);
+            assert_eq!(String::from_utf8(out).unwrap().contains("web1.yaml"), room, "{format}");
         }
     }
 

@@ -197,13 +197,20 @@ fn invocation(verdicts: &[Verdict]) -> serde_json::Value {
     if let (Some(end), Some(fields)) = (end, invocation.as_object_mut()) {
         fields.insert("endTimeUtc".to_owned(), json!(end));
     }
-    let simulated: Vec<_> = verdicts
+    let notification = |level, verdict: &Verdict, text: &str| {
+        let text = format!("{}: {text}", words::movement(verdict));
+        json!({ "level": level, "message": { "text": message(&text) } })
+    };
+    let notifications: Vec<_> = verdicts
         .iter()
-        .filter_map(|verdict| Some(format!("{}: {}", words::movement(verdict), words::simulation(verdict)?)))
-        .map(|text| json!({ "level": "warning", "message": { "text": message(&text) } }))
+        .flat_map(|verdict| {
+            let simulated = words::simulation(verdict).map(|text| notification("warning", verdict, &text));
+            let basis = words::basis(verdict).into_iter().map(|line| notification("note", verdict, &line));
+            simulated.into_iter().chain(basis).collect::<Vec<_>>()
+        })
         .collect();
-    if let (false, Some(fields)) = (simulated.is_empty(), invocation.as_object_mut()) {
-        fields.insert("toolExecutionNotifications".to_owned(), json!(simulated));
+    if let (false, Some(fields)) = (notifications.is_empty(), invocation.as_object_mut()) {
+        fields.insert("toolExecutionNotifications".to_owned(), json!(notifications));
     }
     invocation
 }

@@ -16,13 +16,13 @@ pub(super) fn cause(cause: Option<Cause>) -> &'static str {
         Some(Cause::AgentForbids) => "agent forbids it",
         Some(Cause::GuestNotRunning) => "guest not running",
         Some(Cause::HostUnreachable) => "host unreachable",
-        Some(Cause::NoLogin) => "no login by ssh",
+        Some(Cause::NoLogin) => "no login",
         Some(Cause::NoHostProbe) => "no host probe",
         Some(Cause::NoGuestProbe) => "no guest probe",
         Some(Cause::TimedOut) => "timed out",
         Some(Cause::PermissionDenied) => "permission denied",
         Some(Cause::NotSupported) => "not supported",
-        Some(Cause::NotListed) => "not in vmgate's lists",
+        Some(Cause::NotListed) => "not listed",
         Some(Cause::NotAllowed) => "not allowed",
         Some(Cause::ForeignGuest) => "no Linux guest",
         Some(Cause::TooOld) => "too old",
@@ -106,6 +106,12 @@ pub(super) fn reason(verdict: &Verdict) -> String {
 /// Warning of a simulated verdict, without a full stop; `None` for one of the machine's clock.
 pub(super) fn simulation(verdict: &Verdict) -> Option<String> {
     verdict.simulated.then(|| format!("simulated for {}, permits nothing", time(verdict.evaluated_at)))
+}
+
+/// Text with a capital letter at its beginning.
+pub(super) fn upper_first(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }
 
 /// What a reader must know of the basis: facts that were not measured live, and rules that are not those that are shipped.

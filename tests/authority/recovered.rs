@@ -161,6 +161,27 @@ fn a_recovery_runs_the_commands_of_the_change_file_and_asks_for_it() {
     trap.did_not_snap(&ledger);
 }
 
+/// A move that was left behind may have sent its verdict to the hook of the destination: unless the VM came there, a recovery
+/// withdraws it. Commands of the hook know a host by its name in vmgate.yaml too.
+#[test]
+fn a_recovery_withdraws_what_waits_for_the_vm_at_the_destination() {
+    let trap = Trap::new();
+    let [from, to] = two_hosts(&trap, "");
+    let asked = trap.path().join("asked");
+    let shell = format!("cat >'{}'; echo '[\"sha256:aa\"]'", asked.display());
+    let hosts = format!("hv1: {{uri: '{from}'}}, hv2: {{uri: '{to}', shell: [sh, -c, {shell:?}]}}");
+    trap.write("vmgate.yaml", &format!("hosts: {{{hosts}}}\n"));
+    let ledger = trap.path().join("ledger.db").display().to_string();
+    left_behind(&ledger, NAMED, OTHER, &[], None);
+    let said = recover(&trap, &ledger, &["-v"]).exits(0);
+    let text = fs::read_to_string(&asked).unwrap_or_default();
+    assert!(text.contains("withdraw-verdicts") && text.contains("\"vm\":\"web1\""), "{text} {}", said.stderr);
+    fs::remove_file(&asked).unwrap();
+    let said = trap.run(&["verdict", "withdraw", "hv2", "--vm", "web1"]).exits(0);
+    assert!(said.stdout.contains("hv2: the verdict sha256:aa is withdrawn"), "{}", said.stdout);
+    assert!(asked.exists());
+}
+
 /// Promise 3: the hosts of a move without a change file are given again where the record's URIs are more than a name.
 #[test]
 fn the_operator_says_again_what_a_record_may_not_say() {

@@ -63,7 +63,8 @@ fn fault(test: &str, rules: &[String]) -> Option<String> {
     let (kind, name) = test.split_once(' ').unwrap_or((test, ""));
     match kind {
         "lab" => {
-            let cases = read("tests/lab/refusals.rs").unwrap();
+            let files = ["tests/lab/refusals.rs", "tests/lab/refusals/destination.rs"];
+            let cases = files.map(|file| read(file).unwrap()).concat();
             let case = cases.split("Case {").find(|case| case.contains(&format!("guest: \"{name}\"")));
             match case {
                 None => Some(format!("tests/lab/refusals.rs has no guest {name}")),

@@ -5,11 +5,13 @@ use std::fs;
 use vmgate_collect::fuzz;
 use vmgate_facts::{
     Bridge, BridgeKind, DeviceModels, Fact, Facts, FileKind, Host, HostFile, HugePages, MachineType,
-    NumaNode, VirtualNetwork, Vm,
+    NumaNode, ProgramBuild, VirtualNetwork, Vm,
 };
 use vmgate_libvirt::domain_xml::{Backing, DomainConfig};
 
 const PLENTY: u64 = 1 << 52;
+/// Build of QEMU at both hosts.
+const BUILD: &str = "0b";
 
 /// Facts of the fixture with another VM, between hosts that have all of it.
 pub(crate) fn facts_of(config: &DomainConfig) -> Facts {
@@ -23,6 +25,7 @@ pub(crate) fn facts_of(config: &DomainConfig) -> Facts {
     let config = &with_volumes(config.clone());
     let mut vm = with_state_of(usual, fuzz::vm(config));
     vm.qemu_version = destination.qemu_version.clone();
+    vm.qemu_build = Fact::Known(BUILD.to_owned());
     if config.backing == Backing::HugeOfDefaultSize {
         vm.huge_page_bytes = Fact::Known(Some(2 << 20));
     }
@@ -93,6 +96,7 @@ fn ideal(host: &Host, config: &DomainConfig, vm: &Vm) -> Host {
         cpus: if id == 0 { config.placement.pinned_cpus.clone() } else { vec![id] },
         huge_pages: huge_pages.clone(),
     });
+    let file = known(&host.files).first().cloned().unwrap();
     let mut host = Host {
         cpus: Fact::Known(1024),
         numa_nodes: Fact::Known(nodes.collect()),
@@ -111,8 +115,18 @@ fn ideal(host: &Host, config: &DomainConfig, vm: &Vm) -> Host {
         tpm_backends: Fact::Known(["passthrough", "emulator", "external"].map(str::to_owned).to_vec()),
         device_models: Fact::Known(device_models(config)),
         security_models: Fact::Known(config.security_models.clone()),
+        configuration_refused: Fact::Known(None),
+        program_builds: Fact::Known(
+            config
+                .emulator
+                .iter()
+                .map(|path| ProgramBuild { path: path.clone(), build: BUILD.to_owned() })
+                .collect(),
+        ),
         secrets: Fact::Known(config.secrets.clone()),
-        files: Fact::Known(fuzz::needed_files(config).into_iter().map(shared_file).collect()),
+        files: Fact::Known(
+            fuzz::needed_files(config).into_iter().map(|path| shared_file(&file, path)).collect(),
+        ),
         ..host.clone()
     };
     if let Fact::Known(memory) = &mut host.memory {
@@ -136,19 +150,13 @@ fn device_models(config: &DomainConfig) -> Vec<DeviceModels> {
     found
 }
 
-fn shared_file(path: String) -> HostFile {
+/// A file as healthy as the fixture's, at another path.
+fn shared_file(usual: &HostFile, path: String) -> HostFile {
     HostFile {
         kind: if path.starts_with("/dev/") { FileKind::Block } else { FileKind::File },
-        filesystem: Some("nfs4".to_owned()),
-        shared_filesystem: true,
-        read_only: false,
-        size_bytes: Some(1 << 30),
         identity: Some(format!("nfs {path}")),
-        opening: Fact::Known(vmgate_facts::FileOpening {
-            allowed: true,
-            detail: "uid 64055 may read and write it".to_owned(),
-        }),
         path,
+        ..usual.clone()
     }
 }
 
@@ -160,6 +168,7 @@ fn with_networks(mut host: Host, config: &DomainConfig) -> Host {
     let (mut nics, mut networks, mut bridges) = (known(&host.nics), Vec::new(), known(&host.bridges));
     let bridge = bridges.first().cloned().unwrap();
     let usual = nics.iter().find(|nic| nic.name == "br0").cloned().unwrap();
+    let network = known(&host.virtual_networks).first().cloned().unwrap();
     for nic in &config.nics {
         if let Some(tap) = nic.tap.as_ref().filter(|_| nic.tap_must_exist) {
             nics.push(vmgate_facts::Nic { name: tap.clone(), ..usual.clone() });
@@ -176,10 +185,11 @@ fn with_networks(mut host: Host, config: &DomainConfig) -> Host {
         networks.push(VirtualNetwork {
             name: source.clone(),
             bridge: Some(source.clone()),
-            forward: Fact::Known("bridge".to_owned()),
+            forward: Fact::Known(if source == "default" { "nat" } else { "bridge" }.to_owned()),
             mtu_bytes: None,
             virtual_port: nic.virtual_port.clone(),
             port_groups: config.nics.iter().filter_map(|nic| nic.port_group.clone()).collect(),
+            ..network.clone()
         });
     }
     let addresses = config.listeners.iter().map(|listener| format!("{}/24", listener.address));

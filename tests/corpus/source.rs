@@ -56,3 +56,11 @@ pub(crate) fn domains() -> Vec<Sample> {
     });
     found.collect()
 }
+
+/// Domain capabilities in libvirt's tests, with the names of their files.
+pub(crate) fn domain_capabilities() -> Vec<(String, String)> {
+    let entries = fs::read_dir(FOLDER.join("source/tests/domaincapsdata")).unwrap();
+    let files = entries.map(|entry| entry.unwrap().path());
+    let files = files.filter(|file| file.extension().is_some_and(|ending| ending == "xml"));
+    files.map(|file| (file.display().to_string(), fs::read_to_string(file).unwrap())).collect()
+}

@@ -34,6 +34,8 @@ struct Case {
     arguments: &'static [&'static str],
     /// The rules that block.
     foretold: &'static [&'static str],
+    /// The rules that only make a remark, where the case is about them.
+    noted: &'static [&'static str],
     /// Expected answer of libvirt.
     answer: Answer,
 }
@@ -58,6 +60,7 @@ const PLAIN: Case = Case {
     cleanup: &[],
     arguments: &[],
     foretold: &[],
+    noted: &[],
     answer: Answer::Moves,
 };
 
@@ -119,13 +122,31 @@ fn cases() -> Vec<Case> {
             ..PLAIN
         },
         Case {
-            what: "a folder shared by 9p, which this guest has not mounted (QEMU refuses once it has)",
+            what: "a folder shared by 9p, which this guest has not mounted (QEMU refuses once it has; unknown until QEMU is asked)",
             guest: "plan9",
             edits: &[(
                 "</devices>",
                 "<filesystem type='mount' accessmode='mapped'><source dir='/srv'/><target dir='x'/></filesystem></devices>",
             )],
-            foretold: &["devices-migratable"],
+            ..PLAIN
+        },
+        Case {
+            what: "the same folder, with --allow-monitor",
+            guest: "plan9-asked",
+            edits: &[(
+                "</devices>",
+                "<filesystem type='mount' accessmode='mapped'><source dir='/srv'/><target dir='x'/></filesystem></devices>",
+            )],
+            arguments: &["--allow-monitor"],
+            ..PLAIN
+        },
+        Case {
+            what: "shared memory whose master this VM is",
+            guest: "shmem-master",
+            edits: &[(
+                "</devices>",
+                "<shmem name='vmgate-m' role='master'><model type='ivshmem-plain'/><size unit='M'>1</size></shmem></devices>",
+            )],
             ..PLAIN
         },
         Case {
@@ -476,7 +497,11 @@ fn run(case: &Case) -> Result<Row, String> {
         [&["check", guest.name, "--guest", "none", "--output", "json", "--timeout", "60"], case.arguments]
             .concat();
     let verdict = vmgate(&words(&first, &there)).json();
-    let foretold = blocking(&verdict);
+    let foretold = failed(&verdict, "block");
+    let noted = failed(&verdict, "note");
+    if let Some(missing) = case.noted.iter().find(|rule| !noted.iter().any(|(noted, _)| noted == *rule)) {
+        return Err(format!("vmgate did not remark on {missing}, but on {noted:?}"));
+    }
     if foretold.iter().map(|(rule, _)| rule.as_str()).collect::<Vec<_>>() != case.foretold {
         return Err(format!("vmgate foretold {foretold:?}, not {:?}", case.foretold));
     }
@@ -487,8 +512,10 @@ fn run(case: &Case) -> Result<Row, String> {
         (Answer::Refuses(reason), code) if code != 0 && text.contains(reason) => refusal(&text),
         _ => return Err(format!("libvirt answered with {}: {text}", said.code)),
     };
-    let foretold = foretold.iter().map(|(rule, message)| format!("`{rule}`: {message}"));
-    let foretold = foretold.collect::<Vec<_>>().join("<br>");
+    let shown = |(rule, message): &(String, String)| format!("`{rule}`: {message}");
+    let remarks = noted.iter().filter(|(rule, _)| case.noted.contains(&rule.as_str()));
+    let remarks = remarks.map(|remark| format!("only a remark: {}", shown(remark)));
+    let foretold = foretold.iter().map(shown).chain(remarks).collect::<Vec<_>>().join("<br>");
     Ok(Row {
         what: case.what,
         direction,
@@ -559,12 +586,12 @@ impl Drop for Undo<'_> {
     }
 }
 
-/// Violated rules that block, each once, with their messages.
-fn blocking(verdict: &Value) -> Vec<(String, String)> {
+/// Violated rules with that effect, each once, with their messages.
+fn failed(verdict: &Value, effect: &str) -> Vec<(String, String)> {
     let outcomes = verdict["outcomes"].as_array().expect("a verdict has outcomes");
     let mut found: Vec<(String, String)> = outcomes
         .iter()
-        .filter(|outcome| outcome["status"] == "fail" && outcome["effect_now"] == "block")
+        .filter(|outcome| outcome["status"] == "fail" && outcome["effect_now"] == effect)
         .map(|outcome| {
             (outcome["rule"].as_str().unwrap().to_owned(), outcome["message"].as_str().unwrap().to_owned())
         })

@@ -18,7 +18,7 @@ use vmgate_facts::VmState;
 use crate::{
     harness::{
         Guest, Running, Said, SlowLink, a_to_b, domain_on, in_operators_network, lab, on_host, setting,
-        vmgate, words,
+        uri_a, uri_b, vmgate, words,
     },
     hook::Enforced,
 };
@@ -38,6 +38,13 @@ impl Trials {
             fs::copy(rules.join(name), to).unwrap();
         }
         Self { folder }
+    }
+
+    /// One more rule, so that something is judged without the trial too: else nothing would be GO before it.
+    fn and_rule(self, file: &str) -> Self {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("rules").join(file);
+        fs::copy(&from, Path::new(&self.path("rules")).join(from.file_name().unwrap())).unwrap();
+        self
     }
 
     fn path(&self, name: &str) -> String {
@@ -223,7 +230,7 @@ fn a_guest_that_is_sent_as_a_whole_before_anybody_looks_goes_on_at_its_source() 
 fn a_trial_that_is_killed_at_any_moment_is_recovered() {
     let guest = Guest::start("tr-killed", &["--on", "a"]);
     let before = qemu_of(guest.name);
-    for delay in (0..1000).step_by(50) {
+    for delay in (0..1000).step_by(100) {
         let trials = Trials::new();
         let mut vmgate = trials.begun(guest.name);
         thread::sleep(Duration::from_millis(delay));
@@ -273,7 +280,7 @@ fn becomes_paused(guest: &Guest, wanted: bool, within: Duration) -> bool {
 fn a_small_guest_whose_trial_hangs_and_is_killed_never_runs_at_the_destination() {
     let guest = small("tr-hangs", 4096);
     let (before, mut caught) = (qemu_of(guest.name), 0);
-    for _ in 0..8 {
+    for _ in 0..4 {
         let trials = Trials::new();
         let mut vmgate = stopped_while_sending(&trials, &guest);
         // The guest is small: with nobody to abort, all of it is sent, and it is stopped.
@@ -378,7 +385,8 @@ fn a_firewall_refuses_a_trial_and_one_that_is_silent_ends_it_too() {
 #[ignore = "needs the lab: make lab-test"]
 fn the_hook_of_vmgate_admits_a_trial_only_with_a_go() {
     let enforced = Enforced::with(&[]);
-    let (guest, trials) = (Guest::start("tr-hook", &["--on", "a"]), Trials::new());
+    let guest = Guest::start("tr-hook", &["--on", "a"]);
+    let trials = Trials::new().and_rule("2-precopy/vm-is-running.yaml");
     trials.check(guest.name).is("unknown", "lets a VM in only with a GO");
     is_as_before(guest.name);
     // With a key the GO of the check goes along, and nothing waits afterwards.
@@ -428,6 +436,70 @@ fn a_vm_with_another_job_or_a_paused_one_is_not_tried() {
     // With the rules the check fails already.
     let all = vmgate(&words(&["check", name, "--trial"], &a_to_b())).exits(20);
     all.says("the trial was not made: the check fails already");
+}
+
+/// A change with one move of a guest from a to b, with these settings.
+fn change(trials: &Trials, guest: &Guest, settings: &str) -> String {
+    let (file, address) = (trials.path("change.yaml"), setting("VMGATE_LAB_MIGRATE_B"));
+    let text = format!(
+        "schema: vmgate/change/v1\nid: TRIAL\ngoals: {{longest_blackout_seconds: 4}}\nsettings: {{{settings}}}\nmoves:\n  \
+         - {{vm: {}, from: '{}', to: '{}', migrate_address: {address}, guest: none}}\n",
+        guest.name,
+        uri_a(),
+        uri_b()
+    );
+    fs::write(&file, text).unwrap();
+    file
+}
+
+#[test]
+#[ignore = "needs the lab: make lab-test"]
+fn a_change_that_asks_for_trials_gets_one_before_its_move() {
+    let (guest, trials) = (Guest::start("tr-change", &["--on", "a"]), Trials::new());
+    let (file, rules) = (change(&trials, &guest, "trial: true"), trials.path("rules"));
+    let ledger = trials.path("ledger.db");
+    let first =
+        ["--change", &file, "--no-builtin-rules", "--rules", &rules, "--ledger", &ledger, "--timeout", "60"];
+    vmgate(&[&["migrate"][..], &first].concat()).exits(0).says("runs on lab-b");
+    assert_eq!((guest.state_on("a").as_str(), guest.state_on("b").as_str()), ("", "running"));
+    let said = vmgate(&["ledger", "list", "--kind", "run-ended", "--json", "--ledger", &ledger]).exits(0);
+    let ended: Vec<&str> = said.stdout.lines().collect();
+    assert_eq!(ended.len(), 2, "{}", said.stdout);
+    assert!(ended[0].contains("\"answer\":\"accepted\"") && ended[1].contains("\"done\""), "{}", said.stdout);
+}
+
+#[test]
+#[ignore = "needs the lab: make lab-test"]
+fn settings_of_the_move_are_those_of_the_trial() {
+    let (guest, trials) = (Guest::start("tr-settings", &["--on", "a"]), Trials::new());
+    let (rules, ledger) = (trials.path("rules"), trials.path("ledger.db"));
+    let check = |settings: &str| {
+        let file = change(&trials, &guest, settings);
+        let first = [
+            "check",
+            "--change",
+            &file,
+            "--trial",
+            "--no-builtin-rules",
+            "--rules",
+            &rules,
+            "--ledger",
+            &ledger,
+        ];
+        Verdict(vmgate(&[&first[..], &["--timeout", "60", "--output", "json"]].concat()))
+    };
+    // The lab's hosts have no certificates for QEMU.
+    let refused = check("tls: true");
+    println!("{:?}", refused.of("trial-accepted").1);
+    refused.is("fail", "refused by");
+    is_as_before(guest.name);
+    let before = qemu_of(guest.name);
+    for settings in ["multifd_channels: 4", "auto_converge: true, xbzrle: true"] {
+        check(settings).is("pass", "");
+        println!("{settings}: {}", trials.recorded());
+        is_as_before(guest.name);
+        assert_eq!(qemu_of(guest.name), before, "{settings}");
+    }
 }
 
 #[test]

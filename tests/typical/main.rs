@@ -10,13 +10,10 @@ mod ideal;
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
-use vmgate_facts::{Fact, Facts, Guest, Version};
+use vmgate_facts::{Fact, Facts, Guest};
 use vmgate_forecast::derive;
 use vmgate_libvirt::domain_xml;
-use vmgate_rules::{
-    Pack, ParamOverrides, RuleSource,
-    catalogue::{Catalogues, Migrator, QemuAnswer},
-};
+use vmgate_rules::{Pack, ParamOverrides, RuleSource, catalogue::Catalogues};
 use vmgate_verdict::{Effect, Outcome, Status};
 
 /// Outcome beyond GO: the file that it concerns, its rule, its effect, and the reason for which it is right.
@@ -38,6 +35,8 @@ const fn stops(file: &'static str, rule: &'static str, reason: &'static str) -> 
 /// Cache mode of a disk without `cache=`: what is not written yet lies in the host's page cache, and lengthens the blackout.
 const WRITES_BACK: &str =
     "the default cache mode writes back, and the data must reach the storage while the guest is stopped";
+const BEHIND_NAT: &str =
+    "libvirt's NAT network hides the guest behind the source host: its connections end with the move";
 const FOREIGN: &str =
     "nothing looks into a guest that is not Linux: only a person knows what runs there and may be cut off";
 
@@ -49,6 +48,8 @@ const TABLE: &[Expected] = &[
     warns("virt-install-rhel9", "disk-bypasses-host-cache", WRITES_BACK),
     warns("virt-install-ubuntu", "disk-bypasses-host-cache", WRITES_BACK),
     warns("virt-manager-desktop", "disk-bypasses-host-cache", WRITES_BACK),
+    warns("virt-manager-desktop", "guest-connections-follow-the-vm", BEHIND_NAT),
+    warns("virt-install-ubuntu", "guest-connections-follow-the-vm", BEHIND_NAT),
     warns("virt-install-windows11", "disk-bypasses-host-cache", WRITES_BACK),
     warns(
         "virt-install-windows11",
@@ -139,16 +140,11 @@ fn of_a_windows_guest_the_unknown_is_what_only_the_guest_knows() {
 
 #[test]
 fn every_element_of_ordinary_vms_is_known_to_migrate() {
-    let catalogues = Catalogues::shipped().unwrap();
-    let migrator = Migrator {
-        vm_qemu: Fact::Known(Version { major: 10, minor: 0, micro: 0 }),
-        destination_qemu: Fact::Known(Version { major: 10, minor: 0, micro: 0 }),
-        source_libvirt: Fact::Known(Version { major: 11, minor: 3, micro: 0 }),
-        answer: QemuAnswer::NotAsked,
-    };
     for file in files() {
-        for mut component in domain_xml::parse(&fs::read_to_string(&file).unwrap()).unwrap().components {
-            catalogues.classify_component(&mut component, &migrator);
+        let facts = facts_of("", &fs::read_to_string(&file).unwrap());
+        let (facts, _) = derive(facts, &Catalogues::shipped().unwrap());
+        let Fact::Known(vm) = facts.vm else { panic!("a VM") };
+        for component in vm.components.known().unwrap() {
             assert_eq!(component.migrates.known(), Some(&true), "{}: {component:?}", file.display());
         }
     }

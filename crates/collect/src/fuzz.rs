@@ -10,6 +10,11 @@ pub fn vm(config: &DomainConfig) -> Vm {
     vm::of_configuration(&Fact::Known(config.clone()))
 }
 
+/// Facts of a VM whose configuration is this text.
+pub fn vm_of_xml(xml: &str) -> Vm {
+    vm::of_configuration(&vm::configuration(xml))
+}
+
 /// Paths that both hosts' probes inspect for a VM with this configuration.
 pub fn needed_files(config: &DomainConfig) -> Vec<String> {
     needed_files::of([config])

@@ -10,7 +10,9 @@ use std::{
 
 use jiff::Timestamp;
 use thiserror::Error;
-use vmgate_facts::{Cause, Change, Fact, Facts, Guest, Host, QemuUser, UdpCapture, Unknown, Uri, Uuid};
+use vmgate_facts::{
+    Cause, Change, Fact, Facts, Guest, Host, QemuUser, UdpCapture, Unknown, Uri, Uuid, text::plain,
+};
 use vmgate_libvirt::{Domain, Hypervisor, LibvirtError, domain_xml::DomainConfig};
 use vmgate_probe::{
     host::PeerProbe,
@@ -123,6 +125,7 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
         vms: vm.uuid.clone().into_iter().collect(),
         files: needed_files::of(&vm.config),
         opened: vm.config.as_ref().map(DomainConfig::opened_files).unwrap_or_default(),
+        ports: vm.config.iter().flat_map(|config| &config.fixed_ports).map(|port| port.port).collect(),
         qemu_user: vm.config.as_ref().and_then(|config| config.user_label.user.clone()),
         programs: needed_files::programs(&vm.config),
         devices: needed_files::devices(&vm.config),
@@ -145,7 +148,8 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
     let source_probe = &probes.source.value;
     let source_host = source_answers.with_probe(arch, source_probe);
     let destination_host = offer.apply_to(destination.answers.with_probe(arch, &probes.destination.value));
-    let destination_host = with_the_plan(destination_host, request);
+    let mut destination_host = with_the_plan(destination_host, request);
+    destination_host.configuration_refused = refusal_of(&destination.hypervisor, &vm);
     let mut facts = Facts { change: request.change.clone(), ..Facts::empty(now) };
     let dirtying = DirtyMeasurement::of(&parallel.dirtying.value);
     facts.provenance = provenance::of(&provenance::Sources {
@@ -294,6 +298,15 @@ fn offer_of(destination: &Result<Hypervisor, Unknown>, vm: &FoundVm) -> Offer {
             Offer::unknown(&Unknown::new(Cause::NotCollected, "the VM's configuration could not be read"))
         }
     }
+}
+
+/// Words with which libvirt at the destination refuses what a migration sends it of the VM's configuration.
+fn refusal_of(destination: &Result<Hypervisor, Unknown>, vm: &FoundVm) -> Fact<Option<String>> {
+    let refusal = destination.as_ref().map_err(Clone::clone).and_then(|hypervisor| {
+        let xml = vm.migratable_xml.as_deref().map_err(Clone::clone)?;
+        hypervisor.configuration_refused(xml).map_err(Unknown::from)
+    });
+    Fact::from(refusal).map(|words| words.map(|words| plain(&words)))
 }
 
 /// Work that goes on in parallel with the questions to the source's libvirt, or its results.

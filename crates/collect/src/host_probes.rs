@@ -109,6 +109,8 @@ pub(super) struct SourceDetails {
     pub(super) files: Vec<String>,
     /// Files of these that QEMU opens as its own user.
     pub(super) opened: Vec<OpenedFile>,
+    /// Ports that QEMU binds by their number.
+    pub(super) ports: Vec<u16>,
     /// User of the VM itself; none for the user of the host.
     pub(super) qemu_user: Option<Fact<QemuUser>>,
     /// Programs that run it.
@@ -174,6 +176,7 @@ fn look(request: &CollectRequest, ways: &ProbeTransports, told: &ProbeInputs, cl
             resolve: about.source_name,
             files: about.files.clone(),
             opened: about.opened,
+            ports: about.ports,
             qemu_user: about.qemu_user.unwrap_or_else(|| user_at(&told.destination_user, timeout)),
             programs: about.programs.clone(),
             devices: about.devices.clone(),
@@ -296,6 +299,7 @@ impl Answer {
             resolved,
             qemus: Fact::Unknown(why.clone()),
             files: Fact::Unknown(why.clone()),
+            bound_ports: Fact::Unknown(why.clone()),
             program_builds: Fact::Unknown(why.clone()),
             passthrough_devices: Fact::Unknown(why.clone()),
             peer: Fact::Unknown(why.clone()),

@@ -18,6 +18,8 @@ pub(super) struct FoundVm {
     pub(super) facts: Vm,
     /// Configuration of the VM; none where the XML could not be read.
     pub(super) config: Option<DomainConfig>,
+    /// XML of the configuration that a migration sends.
+    pub(super) migratable_xml: Result<String, Unknown>,
     /// Present state of the VM.
     pub(super) state: VmState,
     /// UUID of the VM.
@@ -38,7 +40,12 @@ pub(super) fn look(domain: &Domain, monitor: Monitor) -> Result<FoundVm, Libvirt
     let uuid = asker.ask(|| domain.uuid());
     let live = asker.ask(|| domain.xml()).and_then(|xml| configuration(&xml));
     // A connection that may only read is not given the migratable XML; live XML tells nearly the same.
-    let config = match asker.ask(|| domain.migratable_xml()).and_then(|xml| configuration(&xml)) {
+    let migratable = asker.ask(|| domain.migratable_xml());
+    let migratable_xml = match &migratable {
+        Fact::Known(xml) => Ok(xml.clone()),
+        Fact::Unknown(why) => Err(why.clone()),
+    };
+    let config = match migratable.and_then(|xml| configuration(&xml)) {
         Fact::Known(migratable) => live.map(|live| migratable.with_live(&live)),
         Fact::Unknown(_) => live,
     };
@@ -60,7 +67,7 @@ pub(super) fn look(domain: &Domain, monitor: Monitor) -> Result<FoundVm, Libvirt
         ..Vm::default()
     };
     fill(&mut facts, &config);
-    Ok(FoundVm { facts, config: config.known().cloned(), state, uuid: uuid.known().cloned() })
+    Ok(FoundVm { facts, config: config.known().cloned(), migratable_xml, state, uuid: uuid.known().cloned() })
 }
 
 /// The answer of QEMU's monitor; absent where it must not be asked.
@@ -77,7 +84,13 @@ fn with_monitor<T>(monitor: Monitor, state: VmState, ask: impl FnOnce() -> Fact<
 /// Parses the configuration in a domain XML.
 pub(super) fn configuration(xml: &str) -> Fact<DomainConfig> {
     domain_xml::parse(xml).map_or_else(
-        |error| Fact::unknown(Cause::Malformed, format!("the VM's configuration: {error}")),
+        |error| {
+            let size = xml.len() / 1024;
+            Fact::unknown(
+                Cause::Malformed,
+                format!("the VM's configuration ({size} KiB) cannot be read: {error}; see `virsh dumpxml`"),
+            )
+        },
         Fact::Known,
     )
 }
@@ -227,6 +240,9 @@ fn fill(facts: &mut Vm, config: &Fact<DomainConfig>) {
     facts.security_models = part(config, "label", |config| Some(config.security_models.clone()));
     facts.secrets = part(config, "secret", |config| Some(config.secrets.clone()));
     facts.listeners = part(config, "device", |config| Some(config.listeners.clone()));
+    facts.fixed_ports = part(config, "device", |config| Some(config.fixed_ports.clone()));
+    facts.automatic_displays = part(config, "device", |config| Some(config.automatic_displays));
+    facts.vsock_cid = part(config, "device", |config| Some(config.vsock_cid));
     facts.components = part(config, "device", |config| Some(config.components.clone()));
     facts.has_agent_channel = part(config, "channel", |config| Some(config.has_agent_channel));
     facts.nics = part(config, "interface", |config| Some(config.nics.clone()));

@@ -164,7 +164,9 @@ fn names(schema: &Json) -> Names {
         Some(Json::Array(texts)) => {
             Names::Listed(texts.iter().filter_map(Json::as_str).map(Into::into).collect())
         }
-        Some(Json::String(word)) if [ListedNames::OWN, ListedNames::FREE].contains(&word.as_str()) => {
+        Some(Json::String(word))
+            if [ListedNames::OWN, ListedNames::FREE, ListedNames::CATALOGUE].contains(&word.as_str()) =>
+        {
             Names::Free
         }
         _ => Names::Any,

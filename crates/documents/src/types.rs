@@ -114,7 +114,7 @@ pub enum Names {
     /// Any name.
     #[default]
     Any,
-    /// The words are the program's own, or they name no kind of thing.
+    /// The words are the program's own, name no kind of thing, or are judged by a catalogue.
     Free,
     /// These names; another is not known.
     Listed(Vec<Arc<str>>),

@@ -16,6 +16,14 @@
 //!     vmgate_execute::Pass { verdict }
 //! }
 //! ```
+//!
+//! A trial has a pass of its own, with which nobody migrates.
+//!
+//! ```compile_fail
+//! fn pass(trial: vmgate_execute::TrialPass) -> vmgate_execute::Pass {
+//!     trial.into()
+//! }
+//! ```
 
 #![deny(unsafe_code)]
 
@@ -55,7 +63,7 @@ pub use migration::Progress;
 pub use permits::{PermitDesk, cancel_after};
 pub use post_migration_failure::{EvidenceOptions, IsolationResult};
 pub use recover::{RecoveredRun, RecoveryResult, RunOrder, recover};
-pub use rehearse::{ClearedTwins, HostLog, NotRehearsed, RehearsalOrder, clear_twins};
+pub use rehearse::{ClearedTwins, HostFiles, NotRehearsed, RehearsalOrder, clear_twins, rehearsal_started};
 pub use take_over::{current_driver, has_moved, take_over};
 use thiserror::Error;
 pub use trial::{TrialOrder, TrialPass};

@@ -16,7 +16,7 @@ pub trait PermitDesk {
     /// Withdraws one permit, if it still waits.
     fn withdraw(&self, permit: &str);
 
-    /// Withdraws all permits of the VM with this UUID.
+    /// Withdraws all permits of the VM with this UUID or name.
     fn withdraw_all(&self, vm: &str);
 }
 

@@ -60,6 +60,8 @@ pub struct RecoveredRun {
     pub vm: String,
     /// Result of the recovery.
     pub result: RecoveryResult,
+    /// The order that was carried out; none if nothing was done.
+    pub order: Option<RunOrder>,
 }
 
 /// Result of the recovery of a run.
@@ -141,6 +143,11 @@ impl RecoveryResult {
         matches!(self, Self::Ended { .. } | Self::Isolated { .. } | Self::Stopped(_))
     }
 
+    /// True if the VM runs on the destination, as the run wanted.
+    pub fn has_moved(&self) -> bool {
+        matches!(self, Self::Ended { moved: true, .. } | Self::Isolated { .. })
+    }
+
     /// Exit code of the process.
     pub fn exit(&self) -> ExitCode {
         match self {
@@ -174,6 +181,7 @@ fn recover_run(
     order_of: &dyn Fn(&RunStarted) -> Result<RunOrder, String>,
 ) -> RecoveredRun {
     let run = &open.run;
+    let mut carried_out = None;
     let result = match driver::driver_state(&run.driver) {
         DriverState::Alive => RecoveryResult::StillDriven(run.driver.to_string()),
         DriverState::Elsewhere if !elsewhere => RecoveryResult::StillDriven(format!(
@@ -181,11 +189,14 @@ fn recover_run(
             run.driver
         )),
         DriverState::Gone | DriverState::Elsewhere => match order_of(run) {
-            Ok(order) => finish_run(ledger, open, &order, &order.hosts(timeout)),
+            Ok(order) => {
+                let order = carried_out.insert(order);
+                finish_run(ledger, open, order, &order.hosts(timeout))
+            }
             Err(missing) => RecoveryResult::OrderNeeded { missing, would: by_the_record(open) },
         },
     };
-    RecoveredRun { run: run.run.clone(), vm: run.vm.label().to_owned(), result }
+    RecoveredRun { run: run.run.clone(), vm: run.vm.label().to_owned(), result, order: carried_out }
 }
 
 /// Steps that a recovery would take if the record told the truth; the text is shown and never used.

@@ -176,9 +176,7 @@ impl TrialOrder<'_> {
         let vm = self.pass.vm.as_str();
         let start = Instant::now();
         while start.elapsed() < SETTLING {
-            if self.differs(before, &VmLocation::look(vm, self.hosts)).is_none() {
-                return None;
-            }
+            self.differs(before, &VmLocation::look(vm, self.hosts))?;
             thread::sleep(LOOK);
         }
         self.differs(before, &resolve::settle_trial(vm, self.hosts))

@@ -4,9 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Bond, Bridge, Duplex, Fact, HostFile, HostJob, HostMemory, HostVm, HugePages, MachineType, MemoryClaims,
-    Names, NumaNode, PassthroughDevice, ProgramBuild, QemuUser, StatefulFilter, Tsc, Uuid, Version,
-    VirtualNetwork,
+    Bond, BoundPort, Bridge, DisplayPorts, Duplex, Fact, HostFile, HostHook, HostJob, HostMemory, HostVm,
+    HugePages, MachineType, MemoryClaims, Names, NumaNode, PassthroughDevice, ProgramBuild, QemuUser,
+    StatefulFilter, Tsc, Uuid, Version, VirtualNetwork,
 };
 
 /// A hypervisor host, source or destination.
@@ -58,6 +58,11 @@ pub struct Host {
     /// Models of security labels that this host's libvirt sets, such as dac or apparmor.
     #[schemars(example = vec!["dac", "apparmor"])]
     pub security_models: Fact<Vec<String>>,
+    /// Words with which libvirt here refuses the VM's configuration, as a migration sends it; absent if it accepts it. Only asked
+    /// of the destination.
+    #[schemars(example = &"unsupported configuration: domain configuration does not support video model 'qxl'")]
+    #[serde(default)]
+    pub configuration_refused: Fact<Option<String>>,
     /// User and group as which this host's libvirt starts QEMU, unless a VM has its own.
     pub qemu_user: Fact<QemuUser>,
     /// Secrets that this host's libvirt holds, by UUID and by usage.
@@ -104,6 +109,18 @@ pub struct Host {
     pub bridges: Fact<Vec<Bridge>>,
     /// Files and block devices that the VM needs, as found on this host.
     pub files: Fact<Vec<HostFile>>,
+    /// Ports that the VM needs and that are bound at this host already; only asked of the destination.
+    pub bound_ports: Fact<Vec<BoundPort>>,
+    /// Ports from which libvirt chooses for displays.
+    pub display_ports: Fact<DisplayPorts>,
+    /// Addresses of the vsocks of the VMs that run here.
+    #[schemars(example = vec![3])]
+    pub vsock_cids: Fact<Vec<u32>>,
+    /// Hooks that libvirt runs before it lets a VM in, in their order; empty where there are none.
+    pub hooks: Fact<Vec<HostHook>>,
+    /// True if this host's libvirt migrates with TLS only, outgoing and incoming (migrate_tls_force in qemu.conf).
+    #[schemars(example = false)]
+    pub migration_tls_forced: Fact<bool>,
     /// Devices that the VM has from its host, as found on this host.
     pub passthrough_devices: Fact<Vec<PassthroughDevice>>,
     /// Builds of the programs that the VM needs, such as QEMU.
@@ -134,14 +151,16 @@ pub struct Host {
     pub clock_offset_seconds: Fact<f64>,
 }
 
-/// Models of one kind of device that a host's QEMU offers.
+/// Models of one kind of device that a host's QEMU offers, or another list of its libvirt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct DeviceModels {
-    /// Element of the domain XML.
+    /// Element of the domain XML; of what else libvirt lists the path in its domain capabilities, such as features/genid/supported or
+    /// memoryBacking/sourceType.
     #[schemars(example = &"video")]
     pub kind: String,
-    /// Models, or buses or types for kinds that have these; empty where QEMU has no device of the kind.
+    /// Models, or buses or types for kinds that have these; empty where QEMU has no device of the kind. What is only supported
+    /// or not has `yes` here, or nothing.
     #[schemars(example = vec!["vga", "virtio"])]
     pub models: Vec<String>,
 }

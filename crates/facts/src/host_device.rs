@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Fact;
+use super::{Fact, Names};
 
 /// Device that ties the VM to its host.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -11,9 +11,11 @@ use super::Fact;
 pub struct HostDevice {
     /// Kind of device: pci, usb, mdev, scsi, virtiofs, 9p, shmem, vhost-user, vdpa …
     #[schemars(example = &"pci")]
+    #[schemars(extend("x-names" = Names::HOST_DEVICES))]
     pub kind: String,
     /// Address or name of the device on the host.
     #[schemars(example = &"0000:3b:00.1")]
+    #[schemars(extend("x-names" = Names::FREE))]
     pub address: String,
     /// True if libvirt unplugs the device before the move and plugs in another one afterwards (teaming with a virtio
     /// interface).
@@ -33,6 +35,10 @@ pub struct HostDevice {
     #[schemars(example = false)]
     #[serde(default)]
     pub from_pool: bool,
+    /// True if the destination has a device at this address.
+    #[schemars(example = true)]
+    #[serde(default)]
+    pub at_destination: Fact<bool>,
     /// True if QEMU migrates the device; unknown where only QEMU itself can tell, and was not asked.
     #[schemars(example = true)]
     #[serde(default)]

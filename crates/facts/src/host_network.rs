@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Fact;
+use super::{Fact, Names};
 
 /// Active libvirt network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -19,6 +19,7 @@ pub struct VirtualNetwork {
     /// `isolated` where the network has none.
     #[schemars(example = &"nat")]
     #[serde(default)]
+    #[schemars(extend("x-names" = Names::FORWARDS))]
     pub forward: Fact<String>,
     /// MTU that the network sets on interfaces; absent where the network sets none.
     #[schemars(example = 9000)]

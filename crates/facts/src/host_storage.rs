@@ -21,6 +21,10 @@ pub struct HostFile {
     /// True if libvirt treats the file system as shared between hosts (virFileIsSharedFS).
     #[schemars(example = true)]
     pub shared_filesystem: bool,
+    /// True if qemu.conf declares the folder as shared between hosts (shared_filesystems), which libvirt knows from 10.8 on.
+    #[serde(default)]
+    #[schemars(example = false)]
+    pub declared_shared: bool,
     /// True if the file system or the block device is read-only.
     #[schemars(example = false)]
     pub read_only: bool,

@@ -67,7 +67,7 @@ pub fn machine_version(name: &str) -> Fact<Option<Version>> {
         return Fact::Known(None);
     }
     Fact::unknown(
-        Cause::NotSupported,
+        Cause::NotListed,
         format!("vmgate does not know which version of QEMU machine type {name} is made from"),
     )
 }

@@ -14,6 +14,30 @@ impl Names {
     pub const OWN: &'static str = "own";
     /// Says that the text names no kind: an address, a path, or a name that people gave to one thing.
     pub const FREE: &'static str = "free";
+    /// Says that a catalogue lists the names, and that another is unknown in the rule that asks the catalogue.
+    pub const CATALOGUE: &'static str = "catalogue";
+    /// Kinds of devices that tie a VM to its host, as vmgate calls them, and the types of libvirt's hostdev element
+    /// (virDomainHostdevSubsysType and virDomainHostdevCapsType in libvirt 12.0).
+    pub const HOST_DEVICES: [&'static str; 15] = [
+        "9p",
+        "mdev",
+        "misc",
+        "net",
+        "nvme",
+        "pci",
+        "qemu-vdagent",
+        "scsi",
+        "scsi_host",
+        "shmem",
+        "storage",
+        "usb",
+        "vdpa",
+        "vhost-user",
+        "virtiofs",
+    ];
+    /// Forwarding of networks (virNetworkForwardType in libvirt 12.0), and `isolated` for none.
+    pub const FORWARDS: [&'static str; 9] =
+        ["bridge", "hostdev", "isolated", "nat", "open", "passthrough", "private", "route", "vepa"];
     /// Types of interfaces (virDomainNetType in libvirt 12.0).
     pub const INTERFACES: [&'static str; 15] = [
         "bridge",

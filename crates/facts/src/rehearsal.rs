@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, Fact, Facts, History, Uuid, Version, VersionPair, VmComponent};
+use super::{Cause, Fact, Facts, History, Host, Uuid, Version, VersionPair, VmComponent};
 
 /// Rehearsal of a move: an empty twin of the VM, with its machine type, CPU and devices and without its memory, disks and
 /// network, was started at the source, moved to the destination and back, and removed.
@@ -23,12 +23,12 @@ pub struct Rehearsal {
     /// Version of the destination's QEMU.
     #[schemars(example = &"11.1.3")]
     pub destination_version: Version,
-    /// Package of the source's QEMU, as QEMU names itself; absent where its log could not be read.
-    #[schemars(example = &"10.0.13 (Debian 1:10.0.13+ds-1)")]
+    /// Build id of the source's QEMU; absent where it could not be read.
+    #[schemars(example = &"15dfff3239aa7c3b16a71e6b2e3b6e4009dab998")]
     #[serde(default)]
     pub source_build: Option<String>,
-    /// Package of the destination's QEMU; absent where its log could not be read.
-    #[schemars(example = &"11.1.3 (Debian 1:11.1.3+ds-1)")]
+    /// Build id of the destination's QEMU; absent where it could not be read.
+    #[schemars(example = &"8b1a9953c4611296a827abf8c47804d7aa5b4b2d")]
     #[serde(default)]
     pub destination_build: Option<String>,
     /// Machine type of both.
@@ -64,10 +64,25 @@ impl Rehearsal {
         components.iter().filter(|part| part.kind != "image").map(name).collect()
     }
 
-    /// True if it says something about the move of these facts: between the same QEMUs, with the same machine type, and devices
+    /// True if it says something about the move of these facts: between the same builds of QEMU, with the same machine type, and devices
     /// of the same kinds. One that passed counts for a VM with fewer of them too.
     pub fn counts_for(&self, facts: &Facts) -> bool {
         let (Some(pair), Some(vm)) = (VersionPair::of(facts), facts.vm.known()) else { return false };
+        let emulator = |host: &Host| -> Option<String> {
+            let files = vm.boot_files.known()?.iter().filter(|file| file.purpose == "emulator");
+            let paths: Vec<&str> = files.map(|file| file.path.as_str()).collect();
+            let builds = host.program_builds.known()?;
+            builds.iter().find(|one| paths.contains(&one.path.as_str())).map(|one| one.build.clone())
+        };
+        // Distributions patch QEMU without a change of its version. Where a build is not known the versions must do.
+        let differ = |mine: &Option<String>, theirs: Option<String>| {
+            mine.is_some() && theirs.is_some() && *mine != theirs
+        };
+        if differ(&self.source_build, vm.qemu_build.known().cloned())
+            || differ(&self.destination_build, facts.destination.known().and_then(emulator))
+        {
+            return false;
+        }
         let same_pair = (self.source_version, self.destination_version, &self.machine_type)
             == (pair.source_version, pair.destination_version, &pair.machine_type);
         let Some(components) = vm.components.known() else { return false };
@@ -197,6 +212,11 @@ mod tests {
         let fewer = Rehearsal { devices: Vec::new(), ..passed.clone() };
         assert!(!fewer.counts_for(&facts));
         let other = Rehearsal { destination_version: "9.9".parse().unwrap(), ..passed.clone() };
+        let build = |build: &str| Rehearsal { source_build: Some(build.to_owned()), ..passed.clone() };
+        let own = facts.vm.known().unwrap().qemu_build.known().unwrap();
+        assert!(build(own).counts_for(&facts) && !build("another").counts_for(&facts));
+        let there = Rehearsal { destination_build: Some("another".to_owned()), ..passed.clone() };
+        assert!(!there.counts_for(&facts), "another build at the destination");
         assert!(!other.counts_for(&facts) && !passed.counts_for(&Facts::empty(Timestamp::UNIX_EPOCH)));
     }
 

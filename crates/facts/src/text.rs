@@ -3,6 +3,7 @@
 //! [`plain`] cleans a text where it enters. What is printed is cleaned again on its way out: [`visible()`] for terminals and
 //! browsers, [`without_commands`] for the runners of CI systems, [`ShownCommand`] for commands that people copy.
 
+pub mod glob;
 mod runner;
 mod shell;
 mod visible;

@@ -15,8 +15,10 @@ pub struct Trial {
     #[schemars(example = &"2026-11-23T01:00:00Z")]
     pub at: Timestamp,
     /// Answer of the hosts.
+    #[schemars(example = &"accepted")]
     pub answer: TrialAnswer,
     /// Component that refused the start; absent if it was accepted.
+    #[schemars(example = &"destination-qemu")]
     pub refused_by: Option<TrialRefuser>,
     /// Refusal in the words of who refused; absent if the start was accepted.
     #[schemars(example = &"unable to map backing store for guest RAM: Cannot allocate memory")]

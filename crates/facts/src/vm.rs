@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Absence, BootFile, Fact, Firmware, HostDevice, KnownFailure, Names, OpenedFile, Placement, Tpm, Uuid,
-    Version, VirtioQueues, VmComponent, VmListener, trace::DirtyTrace,
+    Version, VirtioQueues, VmComponent, VmListener, VmPort, trace::DirtyTrace,
 };
 
 /// The VM that is to move: its configuration and what it does now.
@@ -93,6 +93,14 @@ pub struct Vm {
     pub secrets: Fact<Vec<String>>,
     /// Addresses of the host at which QEMU listens for the VM.
     pub listeners: Fact<Vec<VmListener>>,
+    /// Ports of the host that QEMU binds for the VM by fixed numbers.
+    pub fixed_ports: Fact<Vec<VmPort>>,
+    /// Number of displays for which libvirt chooses a port on every host.
+    #[schemars(example = 1)]
+    pub automatic_displays: Fact<u32>,
+    /// Address of the VM's vsock where it is fixed; absent where libvirt chooses it, or the VM has none.
+    #[schemars(example = 3)]
+    pub vsock_cid: Fact<Option<u32>>,
     /// Number of snapshots of the VM in libvirt.
     #[schemars(example = 0)]
     pub snapshots: Fact<u32>,

@@ -74,9 +74,11 @@ pub struct VmComponent {
     /// Element of the domain XML, or image for the format of a disk's image. An element that vmgate does not know has its path
     /// here.
     #[schemars(example = &"sound")]
+    #[schemars(extend("x-names" = Names::CATALOGUE))]
     pub kind: String,
     /// Model of the component; empty where it has none.
     #[schemars(example = &"ich9")]
+    #[schemars(extend("x-names" = Names::CATALOGUE))]
     pub model: String,
     /// True if QEMU migrates it; unknown where the catalogue of components does not list it.
     #[serde(default)]

@@ -46,7 +46,7 @@ pub fn derive(mut facts: Facts, catalogues: &Catalogues) -> (Facts, Forecast) {
     }
     if let Fact::Known(vm) = &mut facts.vm {
         fill_dirtying(vm);
-        migratable::fill(vm, &facts.source, &facts.destination, catalogues);
+        migratable::fill(vm, (&facts.source, &facts.destination), &facts.trial, catalogues);
     }
     let mut forecast = predict::forecast(&mut facts);
     dark::derive(&mut facts, &mut forecast);

@@ -64,10 +64,7 @@ pub(super) fn destined(
     limits: TimeLimits,
     now: Timestamp,
 ) -> Result<(), VerdictMismatch> {
-    for_this_host(verdict, host)?;
-    if now >= verdict.expires_at {
-        return Err(VerdictMismatch::Expired(verdict.expires_at, now));
-    }
+    holds_here(verdict, host, now)?;
     verdict.validity().check(now, limits.skew, limits.lifetime)?;
     if !verdict.permits_migration(now) {
         let because = match verdict.decision {
@@ -87,23 +84,24 @@ pub(super) fn cancels(
     limits: TimeLimits,
     now: Timestamp,
 ) -> Result<(), VerdictMismatch> {
-    for_this_host(verdict, host)?;
-    if now >= verdict.expires_at {
-        return Err(VerdictMismatch::Expired(verdict.expires_at, now));
-    }
+    holds_here(verdict, host, now)?;
     match verdict.validity().check(now, limits.skew, SignedDuration::MAX) {
         Err(NoAuthority::StaleFacts { .. }) => Ok(()),
         checked => Ok(checked?),
     }
 }
 
-fn for_this_host(verdict: &Permit, host: &Uuid) -> Result<(), VerdictMismatch> {
+/// A verdict must be about this host and not have expired.
+fn holds_here(verdict: &Permit, host: &Uuid, now: Timestamp) -> Result<(), VerdictMismatch> {
     let destination = verdict.moved.destination.uuid.as_ref();
-    if destination == Some(host) {
-        return Ok(());
+    if destination != Some(host) {
+        let named = destination.map_or("(not named)", Uuid::as_str);
+        return Err(VerdictMismatch::OtherDestination(named.to_owned(), host.clone()));
     }
-    let named = destination.map_or("(not named)", Uuid::as_str);
-    Err(VerdictMismatch::OtherDestination(named.to_owned(), host.clone()))
+    if now >= verdict.expires_at {
+        return Err(VerdictMismatch::Expired(verdict.expires_at, now));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

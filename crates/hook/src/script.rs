@@ -22,7 +22,7 @@ pub enum HookPlacement {
 }
 
 /// Text that marks vmgate's scripts.
-pub(super) const MARK: &str = "# vmgate's hook";
+pub(super) const MARK: &str = vmgate_facts::HOOK_MARK;
 
 /// Text of the script for this placement.
 pub(super) fn text(layout: &Layout, place: HookPlacement) -> String {

@@ -146,15 +146,14 @@ fn waiting(layout: &Layout, config: &HookConfig, now: Timestamp) -> (usize, Vec<
             if file.no_go || file.until().is_some_and(|until| until <= now) {
                 continue;
             }
-            if shown.len() >= SHOWN {
-                number += 1;
-                continue;
-            }
             let Ok(verdict) = file.open(&keys) else { continue };
             if store::is_no_go(&verdict) || store::spent(layout, &vm, &verdict).is_some() {
                 continue;
             }
             number += 1;
+            if shown.len() >= SHOWN {
+                continue;
+            }
             let moved = verdict.verdict.moved;
             shown.push(WaitingVerdict {
                 verdict: verdict.statement.to_string(),

@@ -4,7 +4,10 @@ use std::fmt;
 
 use super::{
     Entry,
-    entry::{ActionState, IsolationAction, Migration, MigrationOutcome, Override, RunEnded, Transition},
+    entry::{
+        ActionState, IsolationAction, Migration, MigrationOutcome, Override, RehearsalStarted, RunEnded,
+        Transition,
+    },
 };
 
 impl fmt::Display for Entry {
@@ -41,6 +44,10 @@ impl fmt::Display for Entry {
                     if rehearsal.passed { "passed" } else { "failed" },
                     rehearsal.by
                 )
+            }
+            Self::RehearsalStarted(started) => {
+                let RehearsalStarted { name, from, to, by, .. } = started;
+                write!(f, "an empty twin of {name}, {from} -> {to}, by {by}")
             }
             Self::Isolation(isolation) => {
                 let done = match isolation.action {

@@ -28,6 +28,8 @@ pub enum Entry {
     Migration(Migration),
     /// A migration between two hypervisor versions was rehearsed.
     Rehearsal(Rehearsal),
+    /// A rehearsal with an empty twin begins.
+    RehearsalStarted(RehearsalStarted),
     /// A VM was cut off the network, or connected again.
     Isolation(Isolation),
     /// An operator permitted something that would have been refused.
@@ -58,6 +60,8 @@ pub enum EntryKind {
     Migration,
     /// [`Entry::Rehearsal`]
     Rehearsal,
+    /// [`Entry::RehearsalStarted`]
+    RehearsalStarted,
     /// [`Entry::Isolation`]
     Isolation,
     /// [`Entry::Override`]
@@ -314,6 +318,23 @@ pub struct Rehearsal {
     pub twin: Option<vmgate_facts::Rehearsal>,
 }
 
+/// Start of a rehearsal with an empty twin. It reserves nothing: of the VM itself nothing is touched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RehearsalStarted {
+    /// Id of the rehearsal.
+    pub run: String,
+    /// The VM as it was named.
+    pub name: String,
+    /// Libvirt URI of the source.
+    pub from: String,
+    /// Libvirt URI of the destination.
+    pub to: String,
+    /// Operator.
+    pub by: String,
+    /// The process that makes it.
+    pub driver: Driver,
+}
+
 /// Isolation: a VM's interfaces were cut at the hypervisor, or connected again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Isolation {
@@ -380,6 +401,7 @@ impl Entry {
             Self::RunEnded(_) => EntryKind::RunEnded,
             Self::Migration(_) => EntryKind::Migration,
             Self::Rehearsal(_) => EntryKind::Rehearsal,
+            Self::RehearsalStarted(_) => EntryKind::RehearsalStarted,
             Self::Isolation(_) => EntryKind::Isolation,
             Self::Override(_) => EntryKind::Override,
             Self::Observation(_) => EntryKind::Observation,
@@ -394,6 +416,7 @@ impl Entry {
     pub fn claimed_author(&self) -> Option<&str> {
         match self {
             Self::Rehearsal(entry) => Some(&entry.by),
+            Self::RehearsalStarted(entry) => Some(&entry.by),
             Self::Isolation(entry) => Some(&entry.by),
             Self::Override(entry) => Some(&entry.by),
             Self::Campaign(entry) => match &entry.event {
@@ -408,13 +431,14 @@ impl Entry {
 
 impl EntryKind {
     /// All kinds.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Verdict,
         Self::RunStarted,
         Self::Transition,
         Self::RunEnded,
         Self::Migration,
         Self::Rehearsal,
+        Self::RehearsalStarted,
         Self::Isolation,
         Self::Override,
         Self::Observation,
@@ -431,6 +455,7 @@ impl EntryKind {
             Self::RunEnded => "run-ended",
             Self::Migration => "migration",
             Self::Rehearsal => "rehearsal",
+            Self::RehearsalStarted => "rehearsal-started",
             Self::Isolation => "isolation",
             Self::Override => "override",
             Self::Observation => "observation",

@@ -42,7 +42,7 @@ pub use anchor::{Anchor, AnchorError, NotAHead, append_anchor, read_anchors};
 pub use campaign::{Campaign, Expulsion};
 pub use chain::{BrokenChain, Head};
 pub use entry::Entry;
-use entry::{EntryKind, RunStarted};
+use entry::{EntryKind, RehearsalStarted, RunStarted};
 pub use error::LedgerError;
 use jiff::Timestamp;
 pub use ledger_url::LedgerUrl;
@@ -237,6 +237,17 @@ impl Ledger {
         let kinds = vec![EntryKind::Rehearsal, EntryKind::Migration];
         let wanted = Selection { kinds, ..Selection::default() };
         Ok(query::version_pairs(&self.records(&wanted)?))
+    }
+
+    /// Rehearsals with an empty twin that were begun in the last days, and may have been left behind, oldest first.
+    pub fn rehearsals_begun(&self, since: Timestamp) -> Result<Vec<RehearsalStarted>, LedgerError> {
+        let kinds = vec![EntryKind::RehearsalStarted];
+        let wanted = Selection { kinds, since: Some(since), ..Selection::default() };
+        let begun = |record: Record| match record.entry {
+            Entry::RehearsalStarted(started) => Some(started),
+            _ => None,
+        };
+        Ok(self.records(&wanted)?.into_iter().filter_map(begun).collect())
     }
 
     /// Rehearsals with an empty twin, oldest first.

@@ -56,7 +56,7 @@ impl MoveConflict {
     }
 }
 
-/// RefusalReason `run` may not begin beside the runs that are open.
+/// Reason why `run` may not begin beside the runs that are open.
 pub(super) fn refuse(limits: &Limits, run: &RunStarted, open: &[OpenRun]) -> Option<Refusal> {
     let refusal = |other: &OpenRun, why| Refusal {
         why,

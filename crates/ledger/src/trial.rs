@@ -4,21 +4,21 @@
 use vmgate_facts::{Cause, Fact, Facts, Provenance, Trial, Uuid};
 use vmgate_verdict::VALID_FOR;
 
-use super::{Entry, Record, entry::RunEnding};
+use super::{
+    Entry, Record,
+    entry::{RunEnding, RunStarted},
+};
 
 /// The last trial between these hosts, of records of one VM, if no run of the VM began after it.
 pub(super) fn last(records: &[Record], source: &Uuid, destination: &Uuid) -> Option<Trial> {
+    let is_between = |run: &RunStarted| {
+        (run.source.uuid.as_ref(), run.destination.uuid.as_ref()) == (Some(source), Some(destination))
+    };
     let mut runs = Vec::new();
     let mut last = None;
     for record in records {
         match &record.entry {
-            Entry::RunStarted(run) if run.trial => {
-                if (run.source.uuid.as_ref(), run.destination.uuid.as_ref())
-                    == (Some(source), Some(destination))
-                {
-                    runs.push(&run.run);
-                }
-            }
+            Entry::RunStarted(run) if run.trial && is_between(run) => runs.push(&run.run),
             Entry::RunEnded(ended) if runs.contains(&&ended.run) => last.clone_from(&ended.trial),
             // The VM may have moved: another QEMU runs it then.
             Entry::RunEnded(ended) if ended.ending != RunEnding::Aborted => last = None,
@@ -55,7 +55,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        entry::{RunEnded, RunStarted},
+        entry::RunEnded,
         tests::{ended, run},
     };
 

@@ -14,7 +14,7 @@ pub struct DomainCapabilities {
     pub cpu_models: Vec<String>,
     /// Backends of a TPM; none where this libvirt does not report them.
     pub tpm_backends: Option<Vec<String>>,
-    /// Models by kind of device, of the kinds whose models libvirt lists in full.
+    /// Models by kind of device, of the kinds whose models libvirt lists in full, and whatever else it lists, by its path.
     pub device_models: Vec<DeviceModels>,
 }
 
@@ -39,7 +39,12 @@ pub fn parse(xml: &str) -> Result<DomainCapabilities, roxmltree::Error> {
     let custom = modes.filter(|mode| mode.attribute("name") == Some("custom"));
     let devices = child(root, "devices");
     Ok(DomainCapabilities {
-        device_models: devices.map(device_models).unwrap_or_default(),
+        device_models: devices
+            .map(device_models)
+            .unwrap_or_default()
+            .into_iter()
+            .chain(offers(root))
+            .collect(),
         most_vcpus: vcpu.and_then(|most| most.parse().ok()),
         cpu_models: custom
             .flat_map(|mode| children(mode, "model"))
@@ -63,6 +68,43 @@ fn device_models(devices: Node) -> Vec<DeviceModels> {
         Some(DeviceModels { kind: (*kind).to_owned(), models })
     };
     MODEL_LISTS.iter().filter_map(of_kind).collect()
+}
+
+/// Deepest element that is read; libvirt's have four.
+const DEEPEST: usize = 8;
+
+/// Everything that has `supported` or is a list, by its path: `features/genid/supported`, `memoryBacking/sourceType`,
+/// `cpu/mode/host-passthrough/supported`. So what a newer libvirt lists has a name, too.
+fn offers(root: Node) -> Vec<DeviceModels> {
+    let mut found = Vec::new();
+    let mut open: Vec<(Node, String)> = vec![(root, String::new())];
+    while let Some((node, path)) = open.pop() {
+        for inner in node.children().filter(Node::is_element) {
+            let tag = inner.tag_name().name();
+            // A list is found below, and CPU models are facts of their own.
+            if matches!(tag, "enum" | "value" | "model" | "blockers") {
+                continue;
+            }
+            let tag = if tag == "devices" { String::new() } else { format!("/{tag}") };
+            let name = inner.attribute("name").map(|name| format!("/{name}")).unwrap_or_default();
+            let path = format!("{path}{tag}{name}").trim_start_matches('/').to_owned();
+            if let Some(supported) = inner.attribute("supported") {
+                let models = if supported == "yes" { vec!["yes".to_owned()] } else { Vec::new() };
+                // Not the path alone: the names of kinds stand for their models.
+                found.push(DeviceModels { kind: plain(&format!("{path}/supported")), models });
+            }
+            found.extend(children(inner, "enum").filter_map(|list| {
+                let kind = plain(&format!("{path}/{}", list.attribute("name")?));
+                let values = children(list, "value").filter_map(|value| value.text()).map(plain).collect();
+                Some(DeviceModels { kind, models: values })
+            }));
+            if path.split('/').count() < DEEPEST {
+                open.push((inner, path));
+            }
+        }
+    }
+    found.sort_by(|a, b| a.kind.cmp(&b.kind));
+    found
 }
 
 /// Values of an `<enum name=…>`.
@@ -92,7 +134,17 @@ mod tests {
         assert_eq!(offer.tpm_backends.unwrap(), ["passthrough", "emulator"]);
         let models: Vec<_> =
             offer.device_models.iter().map(|m| (m.kind.as_str(), m.models.join(" "))).collect();
-        assert_eq!(models, [("tpm", "tpm-crb".to_owned()), ("crypto", String::new())]);
+        let expected = [
+            ("tpm", "tpm-crb"),
+            ("crypto", ""),
+            ("cpu/mode/custom/supported", "yes"),
+            ("cpu/mode/host-model/supported", "yes"),
+            ("crypto/supported", ""),
+            ("tpm/backendModel", "passthrough emulator"),
+            ("tpm/model", "tpm-crb"),
+            ("tpm/supported", "yes"),
+        ];
+        assert_eq!(models, expected.map(|(kind, models)| (kind, models.to_owned())));
         assert_eq!(parse("<domainCapabilities/>").unwrap(), DomainCapabilities::default());
         assert!(parse("").is_err());
     }

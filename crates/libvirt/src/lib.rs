@@ -49,6 +49,8 @@ use crate::{error::kind_of_connect_error, limit::CallLimit, session::Session};
 
 /// Most similar names that are proposed in place of an unknown VM.
 const NEAR_NAMES: usize = 3;
+/// Errors by which libvirt refuses a configuration.
+const REFUSALS: [u32; 2] = [sys::VIR_ERR_CONFIG_UNSUPPORTED, sys::VIR_ERR_XML_ERROR];
 
 /// A hypervisor host, reached through libvirt.
 #[derive(Debug, Clone)]
@@ -169,16 +171,6 @@ impl Hypervisor {
         Ok(None)
     }
 
-    /// Names of the libvirt networks that are active.
-    pub fn active_networks(&self) -> Result<Vec<String>, LibvirtError> {
-        self.call("list the networks", |session| {
-            let networks = session.connect().list_all_networks(sys::VIR_CONNECT_LIST_NETWORKS_ACTIVE)?;
-            let mut names: Vec<String> = networks.iter().filter_map(|network| network.name().ok()).collect();
-            names.sort();
-            Ok(names)
-        })
-    }
-
     /// XML of the libvirt networks that are active.
     pub fn active_network_xmls(&self) -> Result<Vec<String>, LibvirtError> {
         self.call("read the networks", |session| {
@@ -222,6 +214,22 @@ impl Hypervisor {
         self.call("find a volume of a storage pool", move |session| {
             let pool = session.connect().lookup_storage_pool_by_name(&pool)?;
             pool.lookup_storage_vol_by_name(&volume)?.xml_desc(0)
+        })
+    }
+
+    /// Words with which libvirt refuses a domain's configuration; none if it would start the domain. Nothing is started: libvirt
+    /// checks the configuration and makes QEMU's command line of it (virConnectDomainXMLToNative). An error is no refusal: the
+    /// check itself could not be made.
+    pub fn configuration_refused(&self, xml: &str) -> Result<Option<String>, LibvirtError> {
+        let xml = xml.to_owned();
+        self.call("check the VM's configuration", move |session| {
+            match session.connect().domain_xml_to_native("qemu-argv", &xml, 0) {
+                Ok(_) => Ok(None),
+                Err(error) if REFUSALS.contains(&error.code().to_raw()) => {
+                    Ok(Some(error.message().to_owned()))
+                }
+                Err(error) => Err(error),
+            }
         })
     }
 
@@ -349,7 +357,7 @@ mod tests {
         let host = mock();
         assert_eq!(host.vm_names().unwrap(), ["test"]);
         assert_eq!(host.active_vm_uuids().unwrap().len(), 1);
-        assert_eq!(host.active_networks().unwrap(), ["default"]);
+        assert!(host.active_network_xmls().unwrap()[0].contains("<name>default</name>"));
         assert!(host.libvirt_version().unwrap() >= "6.0".parse().unwrap());
         assert!(host.hypervisor_version().is_ok());
         assert!(!host.hostname().unwrap().is_empty());

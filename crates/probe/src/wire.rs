@@ -35,6 +35,7 @@ const LONGEST_WINDOW: f64 = 3600.0;
 /// A question to the on-host program.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "kebab-case")]
+#[allow(clippy::large_enum_variant, reason = "one question exists at a time")]
 pub enum Question {
     /// The hypervisor host: answered with [`host::HostProbe`].
     Host(host::HostQuestions),
@@ -258,6 +259,7 @@ mod tests {
                 writes: true,
                 given: false,
             }],
+            ports: vec![5901],
             qemu_user: Fact::Known(QemuUser { uid: 64_055, gid: 108 }),
             route: Some(address),
             peer: Some(peer),

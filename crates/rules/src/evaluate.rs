@@ -325,6 +325,12 @@ fn unknown_message(what: &str, missing: &[Missing]) -> String {
     match missing {
         [] => format!("cannot tell {what}: too few facts are known"),
         [only] => format!("cannot tell {what}: {} is not known ({})", only.path, only.reason),
+        [first, _] => {
+            format!(
+                "cannot tell {what}: {} is not known ({}), and one more fact is missing",
+                first.path, first.reason
+            )
+        }
         [first, rest @ ..] => {
             format!(
                 "cannot tell {what}: {} is not known ({}), and {} more facts are missing",

@@ -329,6 +329,7 @@ mod tests {
                 "memory-sync.v1",
                 "udp-services.v1",
                 "components.v1",
+                "known-failures.v1",
                 "catalogue-test.v1"
             ]
         );

@@ -29,45 +29,27 @@ const SENDING: Duration = Duration::from_mins(1);
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(in crate::cli) struct HookHost {
-    /// Host: a libvirt URI, or [USER@]HOST[:PORT] for ssh
+    /// Host: a libvirt URI, its name under `hosts` in vmgate.yaml, or [USER@]HOST[:PORT] for ssh
     host: Option<String>,
     /// This machine
     #[arg(long)]
     local: bool,
 }
 
-/// URI of a host that was given as a URI or for ssh.
-pub(in crate::cli) fn host_named(text: &str) -> Result<Uri, Failure> {
-    let uri = if text.contains("://") { text.to_owned() } else { format!("qemu+ssh://{text}/system") };
-    Uri::from_operator(&uri).map_err(|error| Failure::usage(format!("{text}: {error}")))
+impl HookHost {
+    pub(super) fn uri(&self, session: &Session) -> Result<Uri, Failure> {
+        session.host_named(self.host.as_deref().unwrap_or("qemu:///system"))
+    }
 }
 
-impl HookHost {
-    /// Name of the host, for people.
-    pub(super) fn name(&self) -> String {
-        match self.uri() {
-            Ok(uri) => uri.host_for_people().to_owned(),
-            Err(_) => self.host.clone().unwrap_or_default(),
-        }
-    }
-
-    fn uri(&self) -> Result<Uri, Failure> {
-        host_named(self.host.as_deref().unwrap_or("qemu:///system"))
-    }
-
-    pub(super) fn shell(&self, session: &Session) -> Result<HostShell, Failure> {
-        session.shell(&self.uri()?)
-    }
-
-    /// UUID of the host, and the placement of hooks that its libvirt supports.
-    #[cfg(feature = "libvirt")]
-    pub(super) fn uuid_and_placement(&self, session: &Session) -> Result<(Uuid, HookPlacement), Failure> {
-        let host = Hypervisor::open(&self.uri()?, session.timeout()).map_err(Failure::failed)?;
-        let uuid = host.uuid().map_err(Failure::failed)?;
-        let version = host.libvirt_version().map_err(Failure::failed)?;
-        let folders = RUNS_FOLDERS.parse::<Version>().is_ok_and(|first| version >= first);
-        Ok((uuid, if folders { HookPlacement::Folder } else { HookPlacement::Chained }))
-    }
+/// UUID of a host, and the placement of hooks that its libvirt supports.
+#[cfg(feature = "libvirt")]
+pub(super) fn uuid_and_placement(uri: &Uri, session: &Session) -> Result<(Uuid, HookPlacement), Failure> {
+    let host = Hypervisor::open(uri, session.timeout()).map_err(Failure::failed)?;
+    let uuid = host.uuid().map_err(Failure::failed)?;
+    let version = host.libvirt_version().map_err(Failure::failed)?;
+    let folders = RUNS_FOLDERS.parse::<Version>().is_ok_and(|first| version >= first);
+    Ok((uuid, if folders { HookPlacement::Folder } else { HookPlacement::Chained }))
 }
 
 /// Error of a request to vmgate on a host.

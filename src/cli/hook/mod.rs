@@ -15,7 +15,7 @@ use std::{env, fs, io};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use serde::de::DeserializeOwned;
-use vmgate_facts::{Uuid, text::plain};
+use vmgate_facts::{Uri, Uuid, text::plain};
 #[cfg(feature = "libvirt")]
 use vmgate_hook::{
     EnforcementMode, HookActivation, HookPlacement, InstallReport, InstallRequest, OnError, SignerKey,
@@ -28,7 +28,6 @@ use vmgate_verdict::ExitCode;
 use super::key_files;
 use super::{Failure, options::GlobalOptions, output, session::Session};
 use crate::cli::hook::hook_host::HookHost;
-pub(super) use crate::cli::hook::hook_host::host_named;
 #[cfg(feature = "libvirt")]
 pub(super) use crate::cli::hook::permits::DestinationPermits;
 pub(super) use crate::cli::hook::permits::{WithdrawnPermits, push, signed, withdraw};
@@ -110,7 +109,8 @@ impl Hook {
             Action::Status(of) => of.run(&session),
             #[cfg(feature = "libvirt")]
             Action::Install { host, key, mode, on_error, time_limit, reload, chain } => {
-                let (uuid, place) = host.uuid_and_placement(&session)?;
+                let host = &host.uri(&session)?;
+                let (uuid, place) = hook_host::uuid_and_placement(host, &session)?;
                 let wanted = InstallRequest {
                     host_uuid: uuid,
                     place: if *chain { HookPlacement::Chained } else { place },
@@ -123,29 +123,37 @@ impl Hook {
                 };
                 let installed: InstallReport =
                     ask(&session, host, Program::Sent, &HookRequest::Install(wanted))?;
-                print_installation(&host.name(), &installed)
+                print_installation(host.host_for_people(), &installed)
             }
             Action::Remove { host, purge } => {
+                let host = &host.uri(&session)?;
                 let request = HookRequest::Remove { purge: *purge, by: operator() };
                 let removed: RemovalReport = ask(&session, host, Program::Installed(PROGRAM), &request)?;
                 output::to_stdout(|out| {
-                    writeln!(out, "{}: the hook is removed ({})", host.name(), removed.changed.join(", "))?;
+                    writeln!(
+                        out,
+                        "{}: the hook is removed ({})",
+                        host.host_for_people(),
+                        removed.changed.join(", ")
+                    )?;
                     print_other_hooks(out, &removed.others)
                 })?;
                 Ok(ExitCode::Go)
             }
             Action::Override { host, withdraw: true, by, .. } => {
+                let host = &host.uri(&session)?;
                 let by = by.clone().unwrap_or_else(operator);
                 let there: bool =
                     ask(&session, host, Program::Installed(PROGRAM), &HookRequest::Withdraw { by })?;
                 let text = if there { "the override is withdrawn" } else { "there was no override" };
-                output::to_stdout(|out| writeln!(out, "{}: {text}", host.name()))?;
+                output::to_stdout(|out| writeln!(out, "{}: {text}", host.host_for_people()))?;
                 Ok(ExitCode::Go)
             }
             Action::Override { host, reason, by, minutes, vm, withdraw: false } => {
                 let (Some(reason), Some(by), Some(minutes)) = (reason, by, minutes) else {
                     return Err(Failure::usage("an override needs --reason, --by and --minutes"));
                 };
+                let host = &host.uri(&session)?;
                 let request = HookRequest::Override {
                     minutes: *minutes,
                     reason: reason.clone(),
@@ -157,14 +165,14 @@ impl Hook {
                 if let Ok(status) =
                     ask(&session, host, Program::Installed(PROGRAM), &HookRequest::Status { lines: 0 })
                 {
-                    overrides::write_down(&session, &host.name(), &status);
+                    overrides::write_down(&session, host.host_for_people(), &status);
                 }
                 let whom = set.vm.as_ref().map_or_else(|| "every VM".to_owned(), |vm| format!("VM {vm}"));
                 output::to_stdout(|out| {
                     writeln!(
                         out,
                         "{}: {whom} is let in without a verdict until {}; this is logged",
-                        host.name(),
+                        host.host_for_people(),
                         set.until
                     )
                 })?;
@@ -177,13 +185,12 @@ impl Hook {
 /// Sends a request to vmgate on the host, and parses the answer.
 fn ask<T: DeserializeOwned>(
     session: &Session,
-    host: &HookHost,
+    host: &Uri,
     program: Program,
     request: &HookRequest,
 ) -> Result<T, Failure> {
-    let shell = host.shell(session)?;
-    hook_host::ask(&shell, &host.name(), program, request, session.timeout())
-        .map_err(|why| why.into_failure(&host.name()))
+    let (shell, name) = (session.shell(host)?, host.host_for_people());
+    hook_host::ask(&shell, name, program, request, session.timeout()).map_err(|why| why.into_failure(name))
 }
 
 #[cfg(feature = "libvirt")]

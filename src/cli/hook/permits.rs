@@ -25,7 +25,7 @@ use crate::cli::{Failure, session::Session};
 pub(in crate::cli) enum WithdrawnPermits<'a> {
     /// The one with this digest.
     One(&'a str),
-    /// All of the VM with this UUID.
+    /// All of the VM with this UUID or name.
     OfVm(&'a str),
 }
 

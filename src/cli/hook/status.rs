@@ -18,13 +18,13 @@ use super::{
     super::{Failure, output, session::Session},
     activation_text,
     hook_host::{self, HookHostError},
-    host_named, overrides,
+    overrides,
 };
 use crate::report;
 
 #[derive(Debug, Args)]
 pub(super) struct HookStatusCommand {
-    /// Hosts: libvirt URIs, or [USER@]HOST[:PORT] for ssh
+    /// Hosts: libvirt URIs, their names under `hosts` in vmgate.yaml, or [USER@]HOST[:PORT] for ssh
     #[arg(value_name = "HOST", required_unless_present = "local")]
     hosts: Vec<String>,
     /// This machine
@@ -55,7 +55,7 @@ struct HostStatus {
 impl HookStatusCommand {
     pub(super) fn run(&self, session: &Session) -> Result<ExitCode, Failure> {
         let named = self.hosts.iter().map(String::as_str).chain(self.local.then_some("qemu:///system"));
-        let uris = named.map(host_named).collect::<Result<Vec<Uri>, _>>()?;
+        let uris = named.map(|host| session.host_named(host)).collect::<Result<Vec<Uri>, _>>()?;
         let seen = uris.iter().map(|uri| look(uri, self.last, session)).collect::<Result<Vec<_>, _>>()?;
         output::to_stdout(|out| match self.output {
             StatusFormat::Text => seen.iter().try_for_each(|seen| print(out, seen)),

@@ -31,6 +31,8 @@ pub(super) struct MoveView<'a> {
     destination: &'a str,
     change: Option<&'a str>,
     reason: String,
+    /// What a reader must know of the rules and facts; empty where nothing is unusual.
+    basis: Vec<String>,
     evaluated: String,
     expires: String,
     /// True if the evidence was already too old at the evaluation.
@@ -149,6 +151,7 @@ impl<'a> MoveView<'a> {
             destination: moved.destination.label(),
             change: verdict.change.id.as_deref(),
             reason: words::reason(verdict),
+            basis: words::basis(verdict).iter().map(|line| words::upper_first(line)).collect(),
             evaluated: words::time(verdict.evaluated_at),
             expires: words::time(verdict.expires_at),
             expired: verdict.expires_at <= verdict.evaluated_at,

@@ -19,7 +19,7 @@ const GIVES_NO_FILES: (&str, &str) =
     ("b", "sed -i 's/^dynamic_ownership = 1/dynamic_ownership = 0/' /etc/libvirt/qemu.conf");
 
 pub(super) fn cases() -> Vec<Case> {
-    [opened(), Vec::new()].concat()
+    [opened(), declared(), bound(), demanded()].concat()
 }
 
 /// What QEMU's user may open.
@@ -110,6 +110,179 @@ fn opened() -> Vec<Case> {
             ],
             foretold: &["destination-qemu-opens-files"],
             answer: Answer::Refuses("Permission denied"),
+            ..PLAIN
+        },
+    ]
+}
+
+/// A disk that the guest writes, as the lab's other cases have it.
+const WRITTEN_DISK: (&str, &str) = (
+    "</devices>",
+    "<disk type='file' device='disk'><driver name='qemu' type='raw' cache='none'/>\
+     <source file='/lab/guests/@NAME@/disk.img'/><target dev='vda' bus='virtio'/></disk></devices>",
+);
+
+const DECLARES: (&str, &str) =
+    ("b", "echo 'shared_filesystems = [ \"/lab/guests\" ]' >>/etc/libvirt/qemu.conf");
+const DECLARES_NOTHING: (&str, &str) = ("b", "sed -i '/^shared_filesystems/d' /etc/libvirt/qemu.conf");
+
+/// Folders that qemu.conf declares as shared.
+fn declared() -> Vec<Case> {
+    let declared = Case {
+        on: "b",
+        before: &[MAKE_DISK, DECLARES, ("b", STOP_LIBVIRTD)],
+        edits: &[WRITTEN_DISK],
+        cleanup: &[DECLARES_NOTHING, ("b", STOP_LIBVIRTD), ("lab", "up")],
+        ..PLAIN
+    };
+    vec![
+        Case {
+            what: "a disk in a folder that qemu.conf of the source declares as shared",
+            guest: "declared",
+            ..declared.clone()
+        },
+        Case {
+            what: "the same, which QEMU's user at the destination may read and not write",
+            guest: "reads-only",
+            after: &[("a", "cd /lab/guests/@NAME@ && chown 0:0 disk.img && chmod 644 disk.img")],
+            foretold: &["destination-qemu-opens-files"],
+            answer: Answer::Refuses("Permission denied"),
+            ..declared
+        },
+    ]
+}
+
+/// Takes two ports of lab-b, and lets them go.
+const TAKE_PORT: (&str, &str) = (
+    "b",
+    "setsid perl -MIO::Socket::INET -e 'my @s = map {IO::Socket::INET->new(LocalAddr => \"127.0.0.1:$_\", \
+     Listen => 1, ReuseAddr => 1) or die} 5999, 6000; open my $f, \">\", \"/run/taker.pid\"; print $f $$; close $f; sleep 600' \
+     </dev/null >/dev/null 2>&1 & while [ ! -s /run/taker.pid ]; do sleep 0.1; done",
+);
+const LEAVE_PORT: (&str, &str) = ("b", "kill $(cat /run/taker.pid); rm /run/taker.pid");
+
+/// Ports of the destination.
+fn bound() -> Vec<Case> {
+    let taken = Case {
+        after: &[TAKE_PORT],
+        cleanup: &[LEAVE_PORT],
+        answer: Answer::Refuses("Address already in use"),
+        ..PLAIN
+    };
+    vec![
+        Case {
+            what: "a display with a fixed port that another program of the destination has",
+            guest: "fixed-port",
+            edits: &[(
+                "</devices>",
+                "<graphics type='vnc' port='5999' autoport='no' listen='127.0.0.1'/></devices>",
+            )],
+            foretold: &["destination-ports-free"],
+            ..taken.clone()
+        },
+        Case {
+            what: "a display whose port libvirt chooses, on the same port",
+            guest: "chosen-port",
+            edits: &[("</devices>", "<graphics type='vnc' autoport='yes' listen='127.0.0.1'/></devices>")],
+            answer: Answer::Moves,
+            ..taken.clone()
+        },
+        Case {
+            what: "a display with a fixed port for browsers (websocket) that another program has",
+            guest: "websocket",
+            edits: &[(
+                "</devices>",
+                "<graphics type='vnc' autoport='yes' websocket='5999' listen='127.0.0.1'/></devices>",
+            )],
+            foretold: &["destination-ports-free"],
+            ..taken.clone()
+        },
+        Case {
+            what: "a serial port that is a TCP server on a port that another program has",
+            guest: "serial-port",
+            edits: &[(
+                "</devices>",
+                "<serial type='tcp'><source mode='bind' host='127.0.0.1' service='5999'/><target port='1'/></serial>\
+                 </devices>",
+            )],
+            foretold: &["destination-ports-free"],
+            ..taken.clone()
+        },
+        Case {
+            what: "a display where the destination's range of ports for displays is used up",
+            guest: "no-display-port",
+            before: &[
+                (
+                    "b",
+                    "printf 'remote_display_port_min = 5999\\nremote_display_port_max = 6000\\n' >>/etc/libvirt/qemu.conf",
+                ),
+                ("b", STOP_LIBVIRTD),
+            ],
+            edits: &[("</devices>", "<graphics type='vnc' autoport='yes' listen='127.0.0.1'/></devices>")],
+            cleanup: &[
+                LEAVE_PORT,
+                ("b", "sed -i '/^remote_display_port/d' /etc/libvirt/qemu.conf"),
+                ("b", STOP_LIBVIRTD),
+                ("lab", "up"),
+            ],
+            foretold: &["destination-has-display-ports"],
+            answer: Answer::Refuses("unused port"),
+            ..taken
+        },
+    ]
+}
+
+/// What the destination demands, runs, or has not.
+fn demanded() -> Vec<Case> {
+    vec![
+        Case {
+            what: "a destination that takes migrations with TLS only (migrate_tls_force)",
+            guest: "tls-forced",
+            before: &[("b", "echo 'migrate_tls_force = 1' >>/etc/libvirt/qemu.conf"), ("b", STOP_LIBVIRTD)],
+            cleanup: &[
+                ("b", "sed -i '/^migrate_tls_force/d' /etc/libvirt/qemu.conf"),
+                ("b", STOP_LIBVIRTD),
+                ("lab", "up"),
+            ],
+            foretold: &["migration-tls-where-forced"],
+            answer: Answer::Refuses("only with VIR_MIGRATE_TLS"),
+            ..PLAIN
+        },
+        Case {
+            what: "another program's hook at the destination, which refuses: only a trial can know",
+            guest: "hooked",
+            before: &[
+                (
+                    "b",
+                    "mkdir -p /etc/libvirt/hooks && printf '#!/bin/sh\\n[ $2 != migrate ]\\n' >/etc/libvirt/hooks/qemu && \
+                     chmod 755 /etc/libvirt/hooks/qemu",
+                ),
+                ("b", STOP_LIBVIRTD),
+            ],
+            cleanup: &[("b", "rm /etc/libvirt/hooks/qemu"), ("b", STOP_LIBVIRTD), ("lab", "up")],
+            noted: &["destination-hooks-known"],
+            answer: Answer::Refuses("Hook script execution failed"),
+            ..PLAIN
+        },
+        Case {
+            what: "a host without /dev/net/tun",
+            guest: "no-tun",
+            after: &[("b", "mv /dev/net/tun /dev/net/gone")],
+            cleanup: &[("b", "mv /dev/net/gone /dev/net/tun")],
+            foretold: &["destination-has-boot-files"],
+            answer: Answer::Refuses("/dev/net/tun"),
+            ..PLAIN
+        },
+        Case {
+            what: "an interface with a script that only the source has",
+            guest: "net-script",
+            before: &[("a", "printf '#!/bin/sh\\n' >/srv/lab-ifup && chmod 755 /srv/lab-ifup")],
+            edits: &[(
+                "</devices>",
+                "<interface type='ethernet'><script path='/srv/lab-ifup'/><model type='virtio'/></interface></devices>",
+            )],
+            foretold: &["destination-has-boot-files"],
+            answer: Answer::Refuses("lab-ifup"),
             ..PLAIN
         },
     ]

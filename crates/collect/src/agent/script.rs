@@ -67,7 +67,7 @@ impl GuestFiles {
 /// then only the processes are asked for again, and the files are left to be read one by one.
 pub(super) fn gather<C: AgentChannel>(agent: &Agent<C>, deadline: Instant) -> Result<ScriptOutput, Unknown> {
     let mark = format!("vmgate-{:016x}", RandomState::new().hash_one(Instant::now()));
-    let output = run(agent, &script(&mark, Some(&FILES)), deadline)?;
+    let output = run(agent, &script(&mark, Some(FILES)), deadline)?;
     if output.len() < OUTPUT_LIMIT {
         return parse(&output, &mark);
     }
@@ -282,7 +282,7 @@ mod tests {
 
     /// The script is for a guest, but every Linux has what it needs.
     fn run_here(mark: &str) -> Vec<u8> {
-        Command::new("/bin/sh").args(["-c", &script(mark, Some(&FILES))]).output().unwrap().stdout
+        Command::new("/bin/sh").args(["-c", &script(mark, Some(FILES))]).output().unwrap().stdout
     }
 
     #[test]

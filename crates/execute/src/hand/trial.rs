@@ -182,23 +182,23 @@ impl PhasedTrial<'_> {
             Ok(prepared) => prepared,
             Err(error) => {
                 // The source waits since the first phase.
-                self.phases.cancel_at_source(self, Cookie::none());
+                self.phases.cancel_at_source(self, &Cookie::none());
                 return Some((Phase::Prepare, words(&error)));
             }
         };
         let list = ListOf { xml: Some(&begun), uri, name: None };
         let _ = watch.performs.set(Instant::now());
-        let (performed, cookie) = self.phases.perform(self, &list, cookie);
+        let (performed, cookie) = self.phases.perform(self, &list, &cookie);
         if performed.is_ok() {
             // The whole guest was sent before anybody looked.
             let _ = watch.sent.set(Instant::now());
         }
         let refusal = performed.as_ref().err().and_then(|error| watch.refusal(error));
         let list = ListOf { name: Some(self.name), ..list };
-        let (told, cookie) = self.phases.cancel_at_destination(self, &list, cookie);
+        let (told, cookie) = self.phases.cancel_at_destination(self, &list, &cookie);
         if performed.is_ok() {
             // The guest is stopped since all of it was sent: it goes on at the source.
-            self.phases.cancel_at_source(self, cookie);
+            self.phases.cancel_at_source(self, &cookie);
         }
         let told =
             told.filter(|told| told.code().to_raw() != sys::VIR_ERR_MIGRATE_FINISH_OK && !is_abort(told));
@@ -388,7 +388,7 @@ impl Phases {
         &self,
         trial: &PhasedTrial,
         list: &ListOf,
-        from_destination: Cookie,
+        from_destination: &Cookie,
     ) -> (Result<(), RawError>, Cookie) {
         let mut list = match list.make(trial) {
             Ok(list) => list,
@@ -418,7 +418,7 @@ impl Phases {
         &self,
         trial: &PhasedTrial,
         list: &ListOf,
-        from_source: Cookie,
+        from_source: &Cookie,
     ) -> (Option<RawError>, Cookie) {
         let mut list = match list.make(trial) {
             Ok(list) => list,
@@ -450,7 +450,7 @@ impl Phases {
     }
 
     /// Lets the guest go on at the source, where the job ends.
-    fn cancel_at_source(&self, trial: &PhasedTrial, from_destination: Cookie) {
+    fn cancel_at_source(&self, trial: &PhasedTrial, from_destination: &Cookie) {
         let list = ListOf { xml: None, uri: trial.params.migrate_uri.clone(), name: None };
         let Ok(mut list) = list.make(trial) else { return };
         let (values, count) = parts(&mut list);

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use vmgate_facts::text::plain;
+use vmgate_ledger::{Entry, entry::RehearsalStarted};
 use vmgate_libvirt::{Hypervisor, LibvirtError};
 
-use super::{HostConnection, Twin};
+use super::{HostConnection, Hosts, Twin};
 use crate::driver::{self, DriverState};
 
 /// Age from which a twin counts as left behind though its process cannot be looked for from here: no rehearsal takes as long.
@@ -21,14 +22,28 @@ pub struct ClearedTwins {
     pub twins: Vec<String>,
 }
 
-/// Removes twins that were left behind on a host.
-pub fn clear_twins(host: &HostConnection) -> Result<ClearedTwins, LibvirtError> {
-    Ok(ClearedTwins { host: host.name().to_owned(), twins: clear_host(host)? })
+/// Removes twins that were left behind on a host. `elsewhere` includes those whose process ran on another machine, where it
+/// cannot be looked for.
+pub fn clear_twins(host: &HostConnection, elsewhere: bool) -> Result<ClearedTwins, LibvirtError> {
+    Ok(ClearedTwins { host: host.name().to_owned(), twins: clear_host(host, elsewhere)? })
 }
 
-pub(super) fn clear_host(host: &HostConnection) -> Result<Vec<String>, LibvirtError> {
+/// Entry of the ledger before a rehearsal starts: a recovery then knows which hosts to ask.
+pub fn rehearsal_started(vm: &str, hosts: &Hosts, by: &str) -> Entry {
+    let driver = driver::this_process();
+    Entry::RehearsalStarted(RehearsalStarted {
+        run: format!("rehearsal-{}-{}", Timestamp::now(), driver.pid),
+        name: vm.to_owned(),
+        from: hosts.source.uri().to_string(),
+        to: hosts.destination.uri().to_string(),
+        by: by.to_owned(),
+        driver,
+    })
+}
+
+pub(super) fn clear_host(host: &HostConnection, elsewhere: bool) -> Result<Vec<String>, LibvirtError> {
     let mut cleared = Vec::new();
-    for twin in host.ask(Twin::all_on)?.iter().filter(|twin| is_left_behind(twin)) {
+    for twin in host.ask(Twin::all_on)?.iter().filter(|twin| is_left_behind(twin, elsewhere)) {
         if host.ask(|hypervisor: &Hypervisor| twin.remove(hypervisor))? {
             let (name, note) = (twin.name(), twin.note());
             tracing::warn!("{}: the twin {name} was left behind and is removed", host.name());
@@ -38,14 +53,14 @@ pub(super) fn clear_host(host: &HostConnection) -> Result<Vec<String>, LibvirtEr
     Ok(cleared)
 }
 
-fn is_left_behind(twin: &Twin) -> bool {
+fn is_left_behind(twin: &Twin, elsewhere: bool) -> bool {
     let note = twin.note();
     match driver::driver_state(&note.driver) {
         DriverState::Gone => true,
         DriverState::Alive => false,
         DriverState::Elsewhere => {
             let age: Duration = Timestamp::now().duration_since(note.at).try_into().unwrap_or_default();
-            age > FORGOTTEN
+            elsewhere || age > FORGOTTEN
         }
     }
 }

@@ -1,13 +1,16 @@
-//! QEMU's log of a twin on a host: the words of a QEMU that ended, and the build that ran.
+//! QEMU's log of a twin on a host: the words of a QEMU that ended.
 
 use vmgate_facts::text::plain;
 
 use super::HostConnection;
 
-/// Way to the logs of QEMU on both hosts. The way to a shell there belongs to the command line.
-pub trait HostLog {
+/// Files of both hosts. The way to a shell there belongs to the command line.
+pub trait HostFiles: Sync {
     /// End of QEMU's log of the domain of this name on a host; `None` if it cannot be read.
-    fn tail(&self, host: &HostConnection, domain: &str) -> Option<String>;
+    fn log(&self, host: &HostConnection, domain: &str) -> Option<String>;
+
+    /// Build id of a program on a host; `None` if it cannot be read.
+    fn build(&self, host: &HostConnection, program: &str) -> Option<String>;
 }
 
 /// Most lines of a log that are shown.
@@ -33,13 +36,6 @@ fn words_of_qemu(line: &str) -> Option<&str> {
     let is_qemus = time.ends_with('Z') && program.contains("qemu") && !program.contains(' ');
     // What ends a QEMU that vmgate removes says nothing about the move.
     (is_qemus && !is_warning && !words.starts_with("terminating on signal")).then_some(words)
-}
-
-/// Build of the QEMU that was started last: `starting up libvirt version: …, qemu version: 7.2.22Debian 1:7.2+dfsg-7, …`.
-pub(super) fn build(log: Option<&str>) -> Option<String> {
-    let (_, rest) = last_start(log?).split_once("qemu version: ")?;
-    let build = rest.lines().next()?.split(", kernel:").next()?;
-    Some(plain(build.trim()))
 }
 
 /// The log from the last start of a QEMU on.
@@ -71,7 +67,5 @@ mod tests {
              allocated max 128"
         );
         assert_eq!(with_words_of("refused", None), "refused");
-        assert_eq!(build(Some(LOG)).as_deref(), Some("11.1.3Debian 1:11.1.3+ds-1"));
-        assert_eq!(build(Some("nothing")), None);
     }
 }

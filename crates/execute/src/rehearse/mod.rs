@@ -18,9 +18,9 @@ use std::{
 };
 
 use jiff::Timestamp;
-pub use leftover::{ClearedTwins, clear_twins};
-pub use log::HostLog;
-use vmgate_facts::{Rehearsal, Uuid, Version, text::plain};
+pub use leftover::{ClearedTwins, clear_twins, rehearsal_started};
+pub use log::HostFiles;
+use vmgate_facts::{Cause, Rehearsal, Unknown, Uuid, Version, text::plain};
 use vmgate_libvirt::{Domain, Hypervisor, LibvirtError, LibvirtErrorKind, domain_xml};
 
 use super::{
@@ -47,8 +47,8 @@ pub struct RehearsalOrder<'a> {
     pub migrate_address: Option<IpAddr>,
     /// Person who makes it.
     pub by: &'a str,
-    /// Way to the logs of both hosts.
-    pub logs: &'a (dyn HostLog + Sync),
+    /// Way to files of both hosts.
+    pub files: &'a dyn HostFiles,
 }
 
 /// Reason why a rehearsal showed nothing, neither that the VM can move nor that it cannot.
@@ -82,6 +82,25 @@ pub enum NotRehearsed {
         /// Its time.
         at: Timestamp,
     },
+    /// A hook on a host did not let the twin in.
+    #[error(
+        "a hook on {host} did not let the twin in: {why}. If that is vmgate's own, let the twin in for a minute: vmgate hook \
+         override {host} --minutes 1 --by NAME --reason rehearsal"
+    )]
+    Hook {
+        /// Name of the host.
+        host: String,
+        /// Words of the hook.
+        why: String,
+    },
+    /// The twin did not get over, for a reason that has nothing to do with its devices.
+    #[error("the twin did not reach {host}: {why}")]
+    Path {
+        /// Name of the host.
+        host: String,
+        /// Reason, in libvirt's words.
+        why: String,
+    },
     /// The move of the twin was aborted.
     #[error("the rehearsal was ended: {0}. The twin is removed")]
     Aborted(String),
@@ -97,6 +116,23 @@ pub enum NotRehearsed {
     },
 }
 
+impl From<NotRehearsed> for Unknown {
+    fn from(why: NotRehearsed) -> Self {
+        match why {
+            NotRehearsed::Host(error) => error.into(),
+            NotRehearsed::NotRunning(..) => Self::new(Cause::GuestNotRunning, why.to_string()),
+            NotRehearsed::NotStarted { .. } | NotRehearsed::NotRemoved { .. } => {
+                Self::new(Cause::NotSupported, why.to_string())
+            }
+            NotRehearsed::Hook { .. } => Self::new(Cause::PermissionDenied, why.to_string()),
+            NotRehearsed::Path { .. } => Self::new(Cause::HostUnreachable, why.to_string()),
+            NotRehearsed::Busy { .. } | NotRehearsed::Aborted(_) => {
+                Self::new(Cause::NotRehearsed, why.to_string())
+            }
+        }
+    }
+}
+
 impl Hosts {
     /// Rehearses the move of a VM. `stop` ends it; the twin is removed whatever happens.
     pub fn rehearse(&self, order: &RehearsalOrder, stop: &AtomicBool) -> Result<Rehearsal, NotRehearsed> {
@@ -110,22 +146,28 @@ impl Hosts {
         let [source_version, destination_version] = self.versions()?;
         let (twin, not_rehearsed) = self.start(&xml, note)?;
         let went = self.there_and_back(&twin, order.migrate_address, stop);
-        let (removed, logs) = thread::scope(|scope| {
-            let logs = [&self.source, &self.destination]
-                .map(|host| scope.spawn(|| order.logs.tail(host, &twin.name())));
-            (self.remove(&twin), logs.map(|log| log.join().ok().flatten()))
+        // As a check reads them: libvirt hides from a destination what it added itself.
+        let config = domain_xml::parse(&vm.migratable_xml().unwrap_or(xml)).unwrap_or_default();
+        let emulator = config.emulator.as_deref();
+        let hosts = [&self.source, &self.destination];
+        let (removed, logs, builds) = thread::scope(|scope| {
+            let files = order.files;
+            let logs = hosts.map(|host| scope.spawn(|| files.log(host, &twin.name())));
+            let builds = hosts.map(|host| scope.spawn(|| files.build(host, emulator?)));
+            let read = |reader: thread::ScopedJoinHandle<Option<String>>| reader.join().ok().flatten();
+            (self.remove(&twin), logs.map(read), builds.map(read))
         });
         removed?;
-        let [home, there] = logs.each_ref().map(|log| log.as_deref());
         let Journey { failure, return_failure } = went?;
-        let config = domain_xml::parse(&xml).unwrap_or_default();
+        let [home, there] = logs.each_ref().map(|log| log.as_deref());
+        let [source_build, destination_build] = builds;
         Ok(Rehearsal {
             at,
             vm: uuid,
             source_version,
             destination_version,
-            source_build: log::build(home),
-            destination_build: log::build(there),
+            source_build,
+            destination_build,
             machine_type: config.machine_type.unwrap_or_default(),
             devices: Rehearsal::devices_of(&config.components),
             failure: failure.map(|words| log::with_words_of(&words, there)),
@@ -148,7 +190,7 @@ impl Hosts {
     /// Removes what an earlier rehearsal of this VM left behind.
     fn make_room(&self, vm: &Uuid) -> Result<(), NotRehearsed> {
         for host in [&self.source, &self.destination] {
-            leftover::clear_host(host)?;
+            leftover::clear_host(host, false)?;
             let twins = host.ask(Twin::all_on)?;
             if let Some(other) = twins.iter().find(|twin| twin.note().of == *vm) {
                 let note = other.note();
@@ -271,7 +313,14 @@ fn go(
         | LibvirtErrorKind::NotSupported(why)
         | LibvirtErrorKind::AgentSilent(why)
         | LibvirtErrorKind::AgentRefused(why)
-        | LibvirtErrorKind::Other(why) => Ok(Some(plain(&why))),
+        | LibvirtErrorKind::Other(why) => {
+            let (host, why) = (to.name().to_owned(), plain(&why));
+            match subject_of(&why) {
+                Subject::Hook => Err(NotRehearsed::Hook { host, why }),
+                Subject::Path => Err(NotRehearsed::Path { host, why }),
+                Subject::Twin => Ok(Some(why)),
+            }
+        }
         LibvirtErrorKind::NoSuchVm(_) => Ok(Some(format!("the twin ended on {}", from.name()))),
     }
 }
@@ -283,4 +332,65 @@ fn live_xml(vm: &Domain, host: &HostConnection) -> Result<String, NotRehearsed> 
         return Err(NotRehearsed::NotRunning(vm.name()?, host.name().to_owned()));
     }
     Ok(vm.xml()?)
+}
+
+/// Subject of libvirt's words about a move that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Subject {
+    /// A hook script of the destination.
+    Hook,
+    /// The way there, and what a host has left for one more QEMU.
+    Path,
+    /// The twin itself: what the destination cannot have or load.
+    Twin,
+}
+
+/// Words with which libvirt and QEMU speak of the way. A failure of it may be over tomorrow, and says nothing about the VM.
+const WORDS_OF_THE_WAY: &[&str] = &[
+    "unable to connect to server",
+    "connection refused",
+    "connection reset",
+    "connection timed out",
+    "no route to host",
+    "network is unreachable",
+    "unable to resolve address",
+    "address already in use",
+    "unable to find an unused port",
+    "cannot allocate memory",
+    "no space left on device",
+    "certificate",
+];
+
+fn subject_of(why: &str) -> Subject {
+    let lower = why.to_ascii_lowercase();
+    if lower.contains("hook script execution failed") {
+        Subject::Hook
+    } else if WORDS_OF_THE_WAY.iter().any(|words| lower.contains(words)) {
+        Subject::Path
+    } else {
+        Subject::Twin
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_said_about_the_twin_says_something_about_the_vm() {
+        for (why, subject) in [
+            (
+                "Hook script execution failed: internal error: Child process (/etc/libvirt/hooks/qemu) unexpected exit status 1",
+                Subject::Hook,
+            ),
+            ("unable to connect to server at 'hv2:49152': No route to host", Subject::Path),
+            (
+                "operation failed: job 'migration in' failed: load of migration failed: Invalid argument",
+                Subject::Twin,
+            ),
+            ("unsupported configuration: unknown watchdog model 'itco'", Subject::Twin),
+        ] {
+            assert_eq!(subject_of(why), subject, "{why}");
+        }
+    }
 }

@@ -292,6 +292,17 @@ mod tests {
     }
 
     #[test]
+    fn a_draft_with_trials_asks_for_one_before_each_move() {
+        let with = ChangeDraft { trial: true, ..draft(vec![moved("db1", "hv2")]) };
+        let tried =
+            |text: &str| ChangeFile::parse("c.yaml", text.as_bytes()).unwrap().moves[0].plan.settings.trial;
+        assert_eq!(tried(&with.to_yaml()), Some(true));
+        let without = draft(vec![moved("db1", "hv2")]).to_yaml();
+        assert_eq!(tried(&without), None);
+        assert_eq!(tried(&with.merge_into("old.yaml", without.as_bytes()).unwrap()), Some(true));
+    }
+
+    #[test]
     fn over_an_earlier_change_only_what_is_planned_anew_differs() {
         let earlier = draft(vec![moved("db1", "hv2"), moved("db2", "hv2"), moved("gone", "hv2")]).to_yaml();
         let earlier =

@@ -54,6 +54,7 @@ pub(super) fn of(domain: Node) -> Vec<VmComponent> {
         }
     }
     found.extend(settings(domain).into_iter().map(|(kind, model)| (kind.to_owned(), model.to_owned())));
+    found.extend(other_machine(domain).map(|machine| ("machine".to_owned(), machine)));
     let component = |(kind, model)| VmComponent { kind, model, migrates: Fact::default(), why: None };
     let known = found.into_iter().map(component);
     let unread = elements::unread(domain).into_iter().map(|(kind, reason)| VmComponent {
@@ -99,6 +100,21 @@ fn image_formats(disk: Node) -> Vec<String> {
         .chain(formats.filter_map(|format| format.attribute("type")))
         .map(plain)
         .collect()
+}
+
+/// Families of machine types that QEMU keeps alike from version to version; it promises nothing of others.
+const VERSIONED_MACHINES: &[&str] =
+    &["pc", "q35", "pc-i440fx", "pc-q35", "virt", "pseries", "s390-ccw-virtio", "rhel"];
+
+/// Machine type, if its family is none that QEMU keeps alike.
+fn other_machine(domain: Node) -> Option<String> {
+    let machine = child(child(domain, "os")?, "type")?.attribute("machine")?;
+    let is_of = |family: &&str| {
+        machine
+            .strip_prefix(*family)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('-') || *family == "rhel")
+    };
+    (!VERSIONED_MACHINES.iter().any(|family| is_of(family))).then(|| plain(machine))
 }
 
 /// Settings that are no device and that QEMU or libvirt may refuse to migrate.

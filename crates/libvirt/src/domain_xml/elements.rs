@@ -3,7 +3,10 @@
 //! A newer libvirt may have elements that stop a migration, so each is told by its path. The account is domain.txt; a test over
 //! libvirt's own schema shows that it is complete, and one over libvirt's own tests that what it calls read is read.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
 
 use roxmltree::Node;
 use vmgate_facts::text::plain;
@@ -12,6 +15,9 @@ use super::accounts::{Account, Accounts};
 
 /// Namespace of elements that go to QEMU without libvirt knowing what they mean.
 pub(super) const QEMU_NAMESPACE: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
+
+/// Deepest element that is accounted for: libvirt allows 200 images below each other.
+const DEEPEST: usize = 512;
 
 /// Most unread elements that are told; a domain with more is not read any better by naming them.
 const MOST_UNREAD: usize = 64;
@@ -37,19 +43,28 @@ pub fn place(parent: &str, name: &str) -> String {
     if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") }
 }
 
+/// Children of a domain of which there may be several; of others the first is read.
+const REPEATED: &[&str] = &["sysinfo", "seclabel"];
+
 /// Paths of elements and attributes that are not accounted for, each once and in order, with the reason for which one that is
 /// known may matter.
 pub(super) fn unread(domain: Node) -> BTreeMap<String, Option<&'static str>> {
     let mut found = BTreeMap::new();
     attributes(domain, "", "", &mut found);
-    children(domain, "", "", &mut found);
+    children(domain, 0, "", "", &mut found);
+    let mut seen = BTreeSet::new();
+    for node in domain.children().filter(|node| node.is_element() && node.tag_name().namespace().is_none()) {
+        let name = node.tag_name().name();
+        if !seen.insert(name) && !REPEATED.contains(&name) && found.len() < MOST_UNREAD {
+            found.insert(plain(&format!("{name} (a second one)")), None);
+        }
+    }
     found
 }
 
 type Found = BTreeMap<String, Option<&'static str>>;
 
-fn children(parent: Node, shown: &str, place_of_parent: &str, found: &mut Found) {
-    // Depth is bounded by the parser's own limit on nesting.
+fn children(parent: Node, depth: usize, shown: &str, place_of_parent: &str, found: &mut Found) {
     for node in parent.children().filter(Node::is_element) {
         let tag = node.tag_name();
         // Elements for QEMU are components by themselves; others of foreign namespaces are for other programs.
@@ -64,9 +79,13 @@ fn children(parent: Node, shown: &str, place_of_parent: &str, found: &mut Found)
             Some(Account::Unknown(reason)) => {
                 found.insert(plain(&name), Some(reason));
             }
+            Some(_) if depth > DEEPEST => {
+                let top = name.split('/').take(3).collect::<Vec<_>>().join("/");
+                found.insert(plain(&format!("{top} (nested deeper than {DEEPEST} elements)")), None);
+            }
             Some(_) => {
                 attributes(node, &name, &place, found);
-                children(node, &name, &place, found);
+                children(node, depth + 1, &name, &place, found);
             }
             None => {
                 found.insert(plain(&name), None);
@@ -118,6 +137,12 @@ mod tests {
             told(xml),
             ["cputune/source", "devices/disk/@type=wormhole", "devices/input/address2", "vcpu/@machine"]
         );
+    }
+
+    #[test]
+    fn a_second_element_of_which_only_the_first_is_read_is_told() {
+        let xml = "<domain><sysinfo/><sysinfo/><devices/><devices><disk/></devices><name>a</name></domain>";
+        assert_eq!(told(xml), ["devices (a second one)"]);
     }
 
     #[test]

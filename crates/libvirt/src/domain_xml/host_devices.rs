@@ -22,8 +22,9 @@ fn one(node: Node) -> Option<HostDevice> {
             _ => ("mdev", None, source_address(node)),
         },
         ("hostdev", kind) => (kind.unwrap_or("hostdev"), Some(""), source_address(node)),
-        ("interface", Some("vdpa")) => ("vdpa", Some(element), of_source("dev")),
-        ("disk", Some("vhostvdpa")) => ("vdpa", Some(element), of_source("dev")),
+        ("interface", Some("vdpa")) | ("disk", Some("vhostvdpa")) => {
+            ("vdpa", Some(element), of_source("dev"))
+        }
         ("interface" | "disk" | "video", _) if is_vhost_user(node) => {
             ("vhost-user", Some(element), of_source("path"))
         }

@@ -6,17 +6,22 @@ mod devices;
 mod elements;
 mod hardware;
 mod host_devices;
+mod host_paths;
 mod memory;
+mod named_files;
 mod opened;
 mod requirements;
+mod sockets;
 pub mod twin;
+
+use std::collections::HashMap;
 
 pub use elements::{accounts as accounts_of_domain, place};
 pub use opened::UserLabel;
 use roxmltree::Node;
 use vmgate_facts::{
     Accelerator, BootFile, CpuMode, Firmware, HostDevice, OpenedFile, Placement, Tpm, Uuid, VmComponent,
-    VmDisk, VmListener, VmNic, text::plain,
+    VmDisk, VmListener, VmNic, VmPort, text::plain,
 };
 
 /// Name of the channel on which QEMU's guest agent listens.
@@ -94,6 +99,12 @@ pub struct DomainConfig {
     pub secrets: Vec<String>,
     /// Addresses at which QEMU listens.
     pub listeners: Vec<VmListener>,
+    /// Ports at which QEMU listens by their number.
+    pub fixed_ports: Vec<VmPort>,
+    /// Number of displays whose port libvirt chooses.
+    pub automatic_displays: u32,
+    /// Fixed address of the vsock.
+    pub vsock_cid: Option<u32>,
     /// Devices, image formats and settings, and elements that nothing here reads; a catalogue tells which of them migrate.
     pub components: Vec<VmComponent>,
 }
@@ -165,12 +176,17 @@ pub fn parse(xml: &str) -> Result<DomainConfig, roxmltree::Error> {
         boot_files: hardware::boot_files(domain)
             .into_iter()
             .chain(devices.map(requirements::backend_files).unwrap_or_default())
+            .chain(host_paths::of(domain))
+            .chain(named_files::of(domain))
             .collect(),
         user_label: opened::user_label(domain),
         device_files: devices.map(opened::device_files).unwrap_or_default(),
         security_models: requirements::security_models(domain),
         secrets: requirements::secrets(domain),
         listeners: devices.map(requirements::listeners).unwrap_or_default(),
+        fixed_ports: devices.map(sockets::fixed_ports).unwrap_or_default(),
+        automatic_displays: devices.map(sockets::automatic_displays).unwrap_or_default(),
+        vsock_cid: devices.and_then(sockets::fixed_cid),
         components: components::of(domain),
     })
 }
@@ -180,13 +196,16 @@ impl DomainConfig {
     /// chains that libvirt found.
     #[must_use]
     pub fn with_live(mut self, live: &Self) -> Self {
+        let nics: HashMap<&str, &VmNic> = live.nics.iter().map(|nic| (nic.mac.as_str(), nic)).collect();
         for nic in &mut self.nics {
-            if let Some(now) = live.nics.iter().find(|now| now.mac == nic.mac) {
+            if let Some(now) = nics.get(nic.mac.as_str()) {
                 nic.tap.clone_from(&now.tap);
             }
         }
+        let disks: HashMap<&str, &VmDisk> =
+            live.disks.iter().map(|disk| (disk.target.as_str(), disk)).collect();
         for disk in &mut self.disks {
-            if let Some(now) = live.disks.iter().find(|now| now.target == disk.target) {
+            if let Some(now) = disks.get(disk.target.as_str()) {
                 disk.job.clone_from(&now.job);
                 disk.backing_files.clone_from(&now.backing_files);
                 disk.backing_formats.clone_from(&now.backing_formats);
@@ -236,6 +255,10 @@ fn unit(name: &str) -> Option<u64> {
         "G" | "GiB" => 1 << 30,
         "TB" => 1_000_000_000_000,
         "T" | "TiB" => 1 << 40,
+        "PB" => 1_000_000_000_000_000,
+        "P" | "PiB" => 1 << 50,
+        "EB" => 1_000_000_000_000_000_000,
+        "E" | "EiB" => 1 << 60,
         _ => return None,
     })
 }

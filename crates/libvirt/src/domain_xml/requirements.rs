@@ -45,7 +45,17 @@ pub(super) fn listeners(devices: Node) -> Vec<VmListener> {
         let binds = sources.filter(|source| source.attribute("mode") == Some("bind"));
         binds.filter_map(move |source| Some((device.tag_name().name(), source.attribute("host")?)))
     });
-    let found: BTreeSet<(&str, &str)> = displays.chain(servers).collect();
+    // An interface of type server waits for the other VM, one of type udp for its packets.
+    let links = elements().filter(|node| node.has_tag_name("interface")).filter_map(|interface| {
+        let source = child(interface, "source")?;
+        let end = match interface.attribute("type")? {
+            "server" => source,
+            "udp" => child(source, "local")?,
+            _ => return None,
+        };
+        Some(("interface", end.attribute("address")?))
+    });
+    let found: BTreeSet<(&str, &str)> = displays.chain(servers).chain(links).collect();
     let listener = |(device, address)| VmListener { device: plain(device), address: plain(address) };
     found.into_iter().map(listener).collect()
 }
@@ -53,12 +63,13 @@ pub(super) fn listeners(devices: Node) -> Vec<VmListener> {
 /// Files, devices and folders of back ends that must exist when QEMU starts.
 pub(super) fn backend_files(devices: Node) -> Vec<BootFile> {
     let mut found = Vec::new();
+    let mut seen = BTreeSet::new();
     let mut needs = |purpose: String, path: &str| {
         let path = plain(path.trim());
         let managed = MANAGED_BY_LIBVIRT.iter().any(|folder| path.starts_with(folder));
-        let file = BootFile { purpose, path };
-        if file.path.starts_with('/') && !managed && !found.contains(&file) {
-            found.push(file);
+        let is_new = seen.insert((purpose.clone(), path.clone()));
+        if path.starts_with('/') && !managed && is_new {
+            found.push(BootFile { purpose, path });
         }
     };
     for device in devices.children().filter(Node::is_element) {
@@ -155,6 +166,8 @@ mod tests {
         <graphics type='spice' listen='0.0.0.0'/><graphics type='vnc'><listen type='socket'/></graphics>
         <serial type='tcp'><source mode='bind' host='10.0.0.2' service='4555'/></serial>
         <serial type='tcp'><source mode='connect' host='10.0.0.3' service='4555'/></serial>
+        <interface type='server'><source address='10.0.0.4' port='5558'/></interface>
+        <interface type='udp'><source address='10.0.0.5' port='1'><local address='10.0.0.6' port='2'/></source></interface>
         <console type='file'><source path='/var/log/guests/c.log'/><log file='/var/log/other/x.log'/></console>
         <channel type='unix'><source mode='bind' path='/var/lib/libvirt/qemu/channel/x'/></channel>
         <channel type='unix'><source mode='connect' path='/run/app.sock'/></channel>
@@ -178,7 +191,10 @@ mod tests {
         assert_eq!(secrets(domain), ["ceph x", "u-1"]);
         let listeners: Vec<_> =
             listeners(devices).iter().map(|l| format!("{} {}", l.device, l.address)).collect();
-        assert_eq!(listeners, ["serial 10.0.0.2", "spice 0.0.0.0", "vnc 10.0.0.1"]);
+        assert_eq!(
+            listeners,
+            ["interface 10.0.0.4", "interface 10.0.0.6", "serial 10.0.0.2", "spice 0.0.0.0", "vnc 10.0.0.1"]
+        );
         let files: Vec<_> =
             backend_files(devices).iter().map(|f| format!("{}: {}", f.purpose, f.path)).collect();
         assert_eq!(

@@ -190,3 +190,81 @@ fn lists_of_numbers_are_read_as_libvirt_writes_them() {
     assert!(hardware::numbers("x,3-,-").is_empty());
     assert!(hardware::numbers("0-4294967295").len() < 20_000, "a huge list is cut");
 }
+
+/// Domain with these devices.
+fn with_devices(devices: &str) -> DomainConfig {
+    parse(&format!("<domain><devices>{devices}</devices></domain>")).unwrap()
+}
+
+#[test]
+fn an_interface_of_a_network_is_known_by_the_networks_name() {
+    // Live XML of a network in forward mode bridge, and of a pool of macvtap devices.
+    let config = with_devices(
+        "<interface type='bridge'><source network='lan-red' portgroup='red' bridge='br-red'/></interface>
+        <interface type='direct'><source network='pool' dev='eth2' mode='bridge'/></interface>
+        <interface type='bridge'><source bridge='br0'/></interface>",
+    );
+    let read: Vec<_> = config
+        .nics
+        .iter()
+        .map(|nic| (nic.kind.as_str(), nic.source.as_deref().unwrap(), nic.port_group.as_deref()))
+        .collect();
+    assert_eq!(
+        read,
+        [("network", "lan-red", Some("red")), ("network", "pool", None), ("bridge", "br0", None)]
+    );
+}
+
+#[test]
+fn disks_without_a_file_name_are_disks() {
+    let config = with_devices(
+        "<disk type='network'><source protocol='nbd'><host name='n1' port='10809'/></source><target dev='vda'/></disk>
+        <disk type='nvme'><source type='pci' namespace='1'><address domain='0x0000' bus='0x01' slot='0x00' function='0x0'/></source><target dev='vdb'/></disk>
+        <disk type='network'><source protocol='nbd'><host transport='unix' socket='/run/nbd'/></source><target dev='vdc'/></disk>",
+    );
+    let sources: Vec<&str> = config.disks.iter().map(|disk| disk.source.as_str()).collect();
+    assert_eq!(sources, ["nbd:n1", "0000:01:00.0", "nbd:/run/nbd"]);
+}
+
+#[test]
+fn only_media_of_drives_are_left_out_by_a_migration() {
+    let disk = |device: &str, policy: &str| {
+        format!(
+            "<disk type='file' device='{device}'><source file='/a' startupPolicy='{policy}'/><target dev='a'/></disk>"
+        )
+    };
+    let all = [
+        ("cdrom", "requisite", true),
+        ("floppy", "optional", true),
+        ("cdrom", "mandatory", false),
+        ("disk", "optional", false),
+    ];
+    for (device, policy, optional) in all {
+        assert_eq!(with_devices(&disk(device, policy)).disks[0].optional, optional, "{device} {policy}");
+    }
+}
+
+#[test]
+fn every_file_that_is_opened_at_the_start_is_read() {
+    let config = parse(
+        "<domain><sysinfo type='fwcfg'><entry name='opt/x' file='/fw'/></sysinfo>
+        <os><loader>/code</loader><nvram type='block'><source dev='/dev/vars'/></nvram><shim>/shim</shim>
+        <acpi><table type='slic'>/t1</table><table type='msdm'>/t2</table></acpi></os><devices>
+        <disk type='file'><source file='/a'><dataStore type='file'><format type='raw'/><source file='/data'/></dataStore></source><target dev='vda'/></disk>
+        <memory model='nvdimm'><source><path>/dev/pmem0</path><nodemask>1-2</nodemask></source></memory>
+        <tpm model='spapr-tpm-proxy'><backend type='passthrough'><device path='/dev/tpmrm0'/></backend></tpm>
+        <tpm model='tpm-spapr'><backend type='emulator'/></tpm>
+        <hostdev mode='subsystem' type='scsi'><source><adapter name='scsi_host3'/><address bus='0' target='1' unit='2'/></source></hostdev>
+        </devices></domain>",
+    )
+    .unwrap();
+    let paths: Vec<&str> = config.boot_files.iter().map(|file| file.path.as_str()).collect();
+    for path in ["/fw", "/shim", "/t1", "/t2", "/dev/pmem0"] {
+        assert!(paths.contains(&path), "{path} is not in {paths:?}");
+    }
+    assert_eq!(config.disks[0].backing_files, ["/data"]);
+    assert_eq!(config.firmware.unwrap().nvram.as_deref(), Some("/dev/vars"));
+    assert_eq!(config.placement.numa_nodes, [1, 2]);
+    assert_eq!(config.tpm.unwrap().backend, "passthrough", "the one that binds the VM to its host");
+    assert_eq!(config.host_devices[0].address, "scsi_host3 0:1:2");
+}

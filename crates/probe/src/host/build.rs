@@ -1,6 +1,6 @@
 //! Builds of programs, by the id that the linker wrote into them. The programs are read, never run.
 
-use std::{fs::File, io::Read, path::Path};
+use std::{fmt::Write, fs::File, io::Read, path::Path};
 
 use vmgate_facts::{Cause, Fact, ProgramBuild};
 
@@ -50,7 +50,11 @@ fn build_id(start: &[u8]) -> Option<String> {
         let length = usize::try_from(id?).ok().filter(|length| (1..=LONGEST_ID).contains(length))?;
         (name? == 4 && kind? == 3 && note.ends_with(b"GNU\0")).then_some(())?;
         let id = start.get(at.checked_add(16)?..)?.get(..length)?;
-        Some(id.iter().map(|byte| format!("{byte:02x}")).collect())
+        let mut text = String::new();
+        for byte in id {
+            write!(text, "{byte:02x}").ok()?;
+        }
+        Some(text)
     })
 }
 

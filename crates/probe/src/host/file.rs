@@ -12,7 +12,7 @@ use std::{
 use procfs::process::{MountInfo, Process};
 use vmgate_facts::{Cause, Fact, FileKind, HostFile, Unknown, text::plain};
 
-use crate::host::{HostQuestions, opening, procfs_error};
+use crate::host::{HostQuestions, opening, procfs_error, qemu_conf::QemuConf};
 
 /// Longest wait: a network file system whose server is gone never answers.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -60,7 +60,15 @@ fn describe_all(paths: &[String]) -> Result<Vec<HostFile>, Unknown> {
     let mounts = Process::myself().and_then(|this| this.mountinfo()).map_err(|error| procfs_error(&error))?.0;
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
     let boot = boot.as_deref().map(str::trim);
-    Ok(paths.iter().map(|path| describe(path, &mounts, boot)).collect())
+    // Without the permission to read qemu.conf nothing is known to be declared.
+    let declared = QemuConf::read().map(|conf| conf.list("shared_filesystems")).unwrap_or_default();
+    let declared: Vec<PathBuf> = declared.iter().filter_map(|folder| fs::canonicalize(folder).ok()).collect();
+    let is_declared = |path: &str| {
+        fs::canonicalize(path).is_ok_and(|real| declared.iter().any(|folder| real.starts_with(folder)))
+    };
+    let described =
+        |path: &String| HostFile { declared_shared: is_declared(path), ..describe(path, &mounts, boot) };
+    Ok(paths.iter().map(described).collect())
 }
 
 fn describe(path: &str, mounts: &[MountInfo], boot: Option<&str>) -> HostFile {
@@ -69,6 +77,7 @@ fn describe(path: &str, mounts: &[MountInfo], boot: Option<&str>) -> HostFile {
         kind: FileKind::Missing,
         filesystem: None,
         shared_filesystem: false,
+        declared_shared: false,
         read_only: false,
         size_bytes: None,
         identity: None,

@@ -117,6 +117,7 @@ mod tests {
                 kind: FileKind::File,
                 filesystem: Some(filesystem.to_owned()),
                 shared_filesystem: false,
+                declared_shared: false,
                 read_only,
                 size_bytes: None,
                 identity: None,

@@ -5,10 +5,12 @@
 
 mod as_user;
 mod bond;
+mod bound_ports;
 mod bridge;
 mod build;
 mod file;
 mod file_owner;
+mod hooks;
 mod memory;
 mod nic;
 mod numa;
@@ -36,14 +38,15 @@ use procfs::{Current, LoadAverage};
 use serde::{Deserialize, Serialize};
 pub use shaper::{RateLimit, Shapers};
 use vmgate_facts::{
-    Bridge, Cause, Fact, HostFile, HostMemory, HugePages, Nic, NumaNode, OpenedFile, PassthroughDevice,
-    ProgramBuild, QemuUser, Route, StatefulFilter, Unknown, Uuid, Version, text::plain,
+    BoundPort, Bridge, Cause, DisplayPorts, Fact, HostFile, HostHook, HostMemory, HugePages, Nic, NumaNode,
+    OpenedFile, PassthroughDevice, ProgramBuild, QemuUser, Route, StatefulFilter, Unknown, Uuid, Version,
+    text::plain,
 };
 
 /// Longest wait for the host's name service.
 const RESOLVE_LIMIT: Duration = Duration::from_secs(5);
 
-/// HostQuestions to the probe, beyond the facts that it always collects.
+/// Questions to the probe, beyond the facts that it always collects.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HostQuestions {
@@ -55,6 +58,8 @@ pub struct HostQuestions {
     pub files: Vec<String>,
     /// Files that QEMU opens as its own user, each also among those paths.
     pub opened: Vec<OpenedFile>,
+    /// Ports of which the bound ones are reported.
+    pub ports: Vec<u16>,
     /// User that QEMU runs as on this host; only needed for those files.
     pub qemu_user: Fact<QemuUser>,
     /// Devices that VMs have from their host.
@@ -63,7 +68,7 @@ pub struct HostQuestions {
     pub programs: Vec<String>,
     /// Destination address of the migration; if absent, the first address of the name.
     pub route: Option<IpAddr>,
-    /// HostQuestions about the path to the peer host.
+    /// Questions about the path to the peer host.
     pub peer: Option<PeerQuestions>,
 }
 
@@ -108,6 +113,21 @@ pub struct HostProbe {
     /// The files of the paths in the question.
     #[serde(default)]
     pub files: Fact<Vec<HostFile>>,
+    /// The bound ones of the ports in the question.
+    #[serde(default)]
+    pub bound_ports: Fact<Vec<BoundPort>>,
+    /// Ports for displays.
+    #[serde(default)]
+    pub display_ports: Fact<DisplayPorts>,
+    /// Addresses of VMs' vsocks.
+    #[serde(default)]
+    pub vsock_cids: Fact<Vec<u32>>,
+    /// Hooks of libvirt's QEMU driver.
+    #[serde(default)]
+    pub hooks: Fact<Vec<HostHook>>,
+    /// True if libvirt here migrates with TLS only.
+    #[serde(default)]
+    pub migration_tls_forced: Fact<bool>,
     /// The devices in the question.
     #[serde(default)]
     pub passthrough_devices: Fact<Vec<PassthroughDevice>>,
@@ -226,6 +246,11 @@ fn look_local(questions: &HostQuestions) -> HostProbe {
         } else {
             file::look(questions).into()
         },
+        bound_ports: bound_ports::look(&questions.ports).into(),
+        display_ports: bound_ports::displays().into(),
+        vsock_cids: bound_ports::vsock_cids().into(),
+        hooks: hooks::look().into(),
+        migration_tls_forced: settings::migration_tls_forced().into(),
         passthrough_devices: Fact::Known(passthrough::look(&questions.devices)),
         program_builds: Fact::Known(build::of(&questions.programs)),
         physical_address_bits: memory::physical_address_bits().into(),

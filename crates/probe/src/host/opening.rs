@@ -207,9 +207,8 @@ fn judge(
     }
     let is_owner = about.uid() == uid && about.gid() == user.user.gid;
     match (opened.given && !is_owner, gives, refused) {
-        (false, _, None) => yes(),
+        (false, _, None) | (true, Ok(false), None) => yes(),
         (false, ..) => no(""),
-        (true, Ok(false), None) => yes(),
         (true, Ok(false), Some(_)) => no("; libvirt leaves the owner as it is (dynamic_ownership = 0)"),
         // As its owner the user may do nothing that it may not do now.
         (true, Err(_), None) if owner_may(&about, opened) => yes(),

@@ -31,6 +31,44 @@ impl QemuConf {
         let (_, value) = lines.rfind(|(name, _)| name.trim() == wanted)?;
         Some(plain(unquoted(value.trim()))).filter(|value| !value.is_empty())
     }
+
+    /// Texts of a setting that is a list, `name = [ "a", "b" ]`, over as many lines as it takes; empty where it is not set.
+    pub(super) fn list(&self, wanted: &str) -> Vec<String> {
+        let mut lines = self.0.lines();
+        let mut found = Vec::new();
+        while let Some(line) = lines.next() {
+            let Some((_, value)) = line.split_once('=').filter(|(name, _)| name.trim() == wanted) else {
+                continue;
+            };
+            let mut text = value.to_owned();
+            // Within quotes neither bracket nor comment counts, but a path has none in practice.
+            while !without_comment(&text).contains(']') {
+                let Some(more) = lines.next() else { break };
+                text = format!("{} {more}", without_comment(&text));
+            }
+            found = texts(without_comment(&text));
+        }
+        found
+    }
+}
+
+fn without_comment(line: &str) -> &str {
+    line.split('#').next().unwrap_or_default()
+}
+
+/// The quoted texts of a list.
+fn texts(list: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut rest = list;
+    while let Some(at) = rest.find(['"', '\'']) {
+        let (_, quoted) = rest.split_at(at);
+        let mut letters = quoted.chars();
+        let Some(quote) = letters.next() else { break };
+        let Some((text, after)) = letters.as_str().split_once(quote) else { break };
+        found.push(plain(text));
+        rest = after;
+    }
+    found
 }
 
 /// The value without its quotes and without a comment after it. Within quotes `#` is a letter.
@@ -53,6 +91,17 @@ impl From<&str> for QemuConf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_may_take_several_lines() {
+        let conf = QemuConf::from(
+            "#shared_filesystems = [ \"/no\" ]\nshared_filesystems = [\n  \"/srv/a\", # one\n  '/srv/b c'\n]\nx = 1\n",
+        );
+        assert_eq!(conf.list("shared_filesystems"), ["/srv/a", "/srv/b c"]);
+        assert_eq!(QemuConf::from("shared_filesystems = [\"/a\"]\n").list("shared_filesystems"), ["/a"]);
+        assert!(QemuConf::from("shared_filesystems = [ ]\n").list("shared_filesystems").is_empty());
+        assert!(QemuConf::from("shared_filesystems = [ \"/a").list("shared_filesystems").is_empty());
+    }
 
     #[test]
     fn comments_and_longer_names_are_not_the_setting() {

@@ -22,6 +22,11 @@ pub(super) fn lock_manager() -> Result<Option<String>, Unknown> {
     Ok(QemuConf::read()?.get("lock_manager"))
 }
 
+/// True if libvirt refuses a migration without TLS.
+pub(super) fn migration_tls_forced() -> Result<bool, Unknown> {
+    Ok(QemuConf::read()?.get("migrate_tls_force").as_deref() == Some("1"))
+}
+
 /// True if a process without privileges may handle page faults; none if the kernel has no such setting.
 pub(super) fn unprivileged_userfaultfd() -> Result<Option<bool>, Unknown> {
     let Some(text) = read(Path::new(USERFAULTFD))? else { return Ok(None) };

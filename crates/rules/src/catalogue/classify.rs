@@ -18,6 +18,19 @@ pub struct Migrator {
     pub source_libvirt: Fact<Version>,
     /// QEMU's reasons for a refusal.
     pub answer: QemuAnswer,
+    /// True if the migration was begun as a trial and accepted: then neither QEMU nor libvirt refuses its start.
+    pub was_begun: bool,
+}
+
+impl Migrator {
+    /// True if it is known that nothing that this shows speaks against the migration.
+    fn is_clear(&self, shown_by: ShownBy) -> bool {
+        match shown_by {
+            ShownBy::BlockedReasons => self.was_begun || self.answer == QemuAnswer::Free,
+            ShownBy::Start => self.was_begun,
+            ShownBy::End => false,
+        }
+    }
 }
 
 /// QEMU's answer to the question if it would migrate the VM now.
@@ -64,9 +77,9 @@ impl Catalogues {
         of_kind.next().filter(|_| of_kind.next().is_none()).or_else(|| self.component(kind, "*"))
     }
 
-    /// Fills in if QEMU migrates a component, unless that is known.
+    /// Fills in if QEMU migrates a component, unless that is known, or the reader of the configuration says why it is not.
     pub fn classify_component(&self, component: &mut VmComponent, migrator: &Migrator) {
-        if component.migrates.known().is_none() {
+        if is_open(&component.migrates) {
             let name = format!("{} {}", component.kind, component.model);
             let entry = self.component(&component.kind, &component.model);
             (component.migrates, component.why) =
@@ -74,21 +87,30 @@ impl Catalogues {
         }
     }
 
-    /// Fills in driver and answer of a device of the host, unless they are known. `here` are the source's devices.
+    /// Fills in driver, presence at the destination and answer of a device of the host, unless they are known. `here` and `there`
+    /// are the devices that the probes of both hosts looked for.
     pub fn classify_device(
         &self,
         device: &mut HostDevice,
-        here: &Fact<Vec<PassthroughDevice>>,
+        (here, there): (&Fact<Vec<PassthroughDevice>>, &Fact<Vec<PassthroughDevice>>),
         migrator: &Migrator,
     ) {
-        let found = here.as_ref().map(|all| all.iter().find(|one| one.address == device.address));
-        let found = found.known().copied().flatten();
+        if is_open(&device.at_destination) {
+            device.at_destination = there.as_ref().and_then(|all| match at(all, device) {
+                Some(found) => Fact::Known(found.present),
+                None => Fact::unknown(
+                    Cause::NotCollected,
+                    format!("nobody looked for {} {} at the destination", device.kind, device.address),
+                ),
+            });
+        }
+        let found = here.known().and_then(|all| at(all, device));
         if device.model.known().is_none()
             && let Some(driver) = found.and_then(|found| found.driver.clone())
         {
             device.model = Fact::Known(driver);
         }
-        if device.migrates.known().is_some() {
+        if !is_open(&device.migrates) {
             return;
         }
         let model = device.model.known().map(String::as_str);
@@ -116,11 +138,14 @@ impl Catalogues {
         kernel_says_so: bool,
     ) -> Answer {
         let Some(entry) = entry else {
-            return self.answer_without_entry(kind, name, migrator.answer);
+            return self.answer_without_entry(kind, name, migrator);
         };
         let why = Some(entry.why.clone());
         let shown_by = entry.shown_by.unwrap_or_default();
-        let free = migrator.answer == QemuAnswer::Free && shown_by == ShownBy::BlockedReasons;
+        if migrator.was_begun && shown_by != ShownBy::End {
+            return (Fact::Known(true), why);
+        }
+        let free = migrator.is_clear(shown_by);
         match is_new_enough(entry, migrator, free) {
             Fact::Known(None) => {}
             Fact::Known(Some(too_old)) => {
@@ -139,7 +164,9 @@ impl Catalogues {
             (None, ShownBy::BlockedReasons) if migrator.answer == QemuAnswer::Blocked => {
                 ask("QEMU names reasons against a migration, see the rule no-migration-blocker")
             }
-            (None, ShownBy::BlockedReasons) => ask("QEMU was not asked: allow it with --allow-monitor"),
+            (None, ShownBy::BlockedReasons) => {
+                ask("QEMU was not asked: allow it with --allow-monitor, or try it with --trial")
+            }
             (None, ShownBy::Start) => ask("libvirt tells when a migration begins: try it with --trial"),
             (None, ShownBy::End) => ask(
                 "only the end of a migration shows it: try a VM of this kind first, then accept the kind with the parameter accepted",
@@ -148,24 +175,34 @@ impl Catalogues {
     }
 
     /// What no entry lists: QEMU's answer holds for devices and formats, not for elements that vmgate does not read.
-    fn answer_without_entry(&self, kind: &str, name: &str, answer: QemuAnswer) -> Answer {
+    fn answer_without_entry(&self, kind: &str, name: &str, migrator: &Migrator) -> Answer {
         let is_read = self.components().iter().any(|entry| entry.kind == kind);
-        match answer {
-            QemuAnswer::Free if is_read => {
+        match migrator.answer {
+            _ if is_read && migrator.is_clear(ShownBy::BlockedReasons) => {
                 (Fact::Known(true), Some("QEMU was asked and names no reason against a migration".to_owned()))
             }
             QemuAnswer::NotAsked if is_read => {
                 let reason = format!(
-                    "vmgate does not know if QEMU migrates {name}; QEMU was not asked: allow it with --allow-monitor"
+                    "vmgate does not know if QEMU migrates {name}; QEMU was not asked: allow it with --allow-monitor, or try it with --trial"
                 );
                 (Fact::unknown(Cause::NotAllowed, reason), None)
             }
             _ => {
                 let reason = format!("vmgate does not know if QEMU migrates {name}");
-                (Fact::unknown(Cause::NotSupported, reason), None)
+                (Fact::unknown(Cause::NotListed, reason), None)
             }
         }
     }
+}
+
+/// The device at the address in the VM's configuration.
+fn at<'a>(all: &'a [PassthroughDevice], device: &HostDevice) -> Option<&'a PassthroughDevice> {
+    all.iter().find(|one| one.address == device.address)
+}
+
+/// True if nobody has looked yet.
+fn is_open(migrates: &Fact<bool>) -> bool {
+    matches!(migrates, Fact::Unknown(why) if why.cause == Cause::NotCollected)
 }
 
 /// Software that is too old for an entry, if any. The QEMU that runs the VM needs no version where it says itself that
@@ -205,6 +242,7 @@ mod tests {
             destination_qemu: version("10.0.13"),
             source_libvirt: version("11.3"),
             answer,
+            was_begun: false,
         }
     }
 
@@ -221,7 +259,11 @@ mod tests {
         let saves_state = saves_state.map_or_else(Fact::default, Fact::Known);
         let here =
             PassthroughDevice { address: "x".into(), present: true, saves_state, ..Default::default() };
-        Catalogues::shipped().unwrap().classify_device(&mut device, &Fact::Known(vec![here]), migrator);
+        Catalogues::shipped().unwrap().classify_device(
+            &mut device,
+            (&Fact::Known(vec![here]), &Fact::default()),
+            migrator,
+        );
         device
     }
 
@@ -287,6 +329,16 @@ mod tests {
         assert_eq!(judged("9p", ""), Some(true));
         assert_eq!(judged("virtiofs", "external"), None);
         assert_eq!(judged("shmem", "peer"), Some(false), "libvirt refuses it whatever QEMU says");
+    }
+
+    #[test]
+    fn a_trial_that_was_accepted_clears_what_the_start_shows() {
+        let begun = Migrator { was_begun: true, ..migrator(QemuAnswer::NotAsked) };
+        let migrates =
+            |kind: &str, model: &str| judged(device(kind, model), &begun, None).migrates.known().copied();
+        assert_eq!(migrates("virtiofs", "launched"), Some(true));
+        assert_eq!(migrates("vhost-user", "interface"), Some(true));
+        assert_eq!(migrates("virtiofs", "external"), None, "only the end shows it");
     }
 
     #[test]

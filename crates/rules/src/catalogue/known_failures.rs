@@ -245,3 +245,111 @@ fn queues_have(size: u32, vm: &Vm) -> Fact<bool> {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use vmgate_facts::{BootFile, ProgramBuild, VmComponent};
+
+    use super::*;
+
+    const EMULATOR: &str = "/usr/bin/qemu-system-x86_64";
+
+    fn version(text: &str) -> Fact<Version> {
+        Fact::Known(text.parse().unwrap())
+    }
+
+    /// A VM with a virtio disk that QEMU 10.0.13 runs.
+    fn vm() -> Vm {
+        let component =
+            VmComponent { kind: "disk".into(), model: "virtio".into(), migrates: Fact::default(), why: None };
+        Vm {
+            machine_type: Fact::Known("pc-q35-7.2".into()),
+            machine_version: version("7.2").map(Some),
+            components: Fact::Known(vec![component]),
+            qemu_version: version("10.0.13"),
+            started_here: Fact::Known(true),
+            virtio_queues: Fact::Known(None),
+            ..Vm::default()
+        }
+    }
+
+    fn host(qemu: &str, kernel: &str) -> Host {
+        Host { qemu_version: version(qemu), kernel_release: Fact::Known(kernel.into()), ..Host::default() }
+    }
+
+    /// The answer about an entry; none where it does not concern the move.
+    fn answer(id: &str, vm: &Vm, source: &Host, destination: &Host) -> Option<Fact<bool>> {
+        let found = Catalogues::shipped().unwrap().known_failures_of(vm, source, destination);
+        found.into_iter().find(|failure| failure.id == id).map(|failure| failure.fails)
+    }
+
+    fn queues(vm: &Vm) -> Option<Fact<bool>> {
+        answer("virtio-queues-of-1024", vm, &host("10.0.13", "6.12"), &host("11.1.3", "6.12"))
+    }
+
+    #[test]
+    fn queues_that_qemu_tells_decide_and_else_the_qemu_that_booted_the_guest() {
+        assert_eq!(queues(&vm()), Some(Fact::Known(true)));
+        let arrived = Vm { started_here: Fact::Known(false), ..vm() };
+        let Some(Fact::Unknown(why)) = queues(&arrived) else { panic!("{:?}", queues(&arrived)) };
+        assert!(why.reason.contains("--allow-monitor"), "{}", why.reason);
+        let with = |name: &str, sizes: &[u32]| {
+            let device =
+                VirtioQueues { device: "/machine/x".into(), name: name.into(), sizes: sizes.to_vec() };
+            queues(&Vm { virtio_queues: Fact::Known(Some(vec![device])), ..arrived.clone() })
+        };
+        assert_eq!(with("virtio-blk", &[256]), None);
+        assert_eq!(with("virtio-blk", &[1024]), Some(Fact::Known(true)));
+        assert_eq!(with("virtio-serial", &[128, 1024]), Some(Fact::Known(true)));
+        assert_eq!(with("virtio-net", &[1024, 64]), None, "its receive queue may be configured so");
+        assert_eq!(with("virtio-net", &[256, 1024]), Some(Fact::Known(true)));
+        let old = Vm { qemu_version: version("7.2.22"), ..vm() };
+        assert_eq!(queues(&old), None);
+    }
+
+    #[test]
+    fn a_condition_that_cannot_be_told_makes_a_suspicion_only_where_the_others_hold() {
+        let unknown = Vm { qemu_version: Fact::default(), ..vm() };
+        assert!(matches!(queues(&unknown), Some(Fact::Unknown(_))));
+        let sata =
+            VmComponent { kind: "disk".into(), model: "sata".into(), migrates: Fact::default(), why: None };
+        let other = Vm { components: Fact::Known(vec![sata]), ..unknown };
+        assert_eq!(queues(&other), None);
+    }
+
+    #[test]
+    fn another_build_of_one_version_is_a_suspicion_where_the_machine_type_failed_so() {
+        let vm = Vm {
+            machine_type: Fact::Known("pc-i440fx-rhel7.6.0".into()),
+            qemu_version: version("6.2"),
+            qemu_build: Fact::Known("0a".into()),
+            boot_files: Fact::Known(vec![BootFile { purpose: "emulator".into(), path: EMULATOR.into() }]),
+            ..vm()
+        };
+        let built = |build: &str| Host {
+            program_builds: Fact::Known(vec![ProgramBuild { path: EMULATOR.into(), build: build.into() }]),
+            ..host("6.2", "5.14.0-503.el9")
+        };
+        let about =
+            |destination: &Host| answer("piix4-power-management-of-rhel-7", &vm, &built("0a"), destination);
+        let Some(Fact::Unknown(why)) = about(&built("0b")) else { panic!("no suspicion") };
+        assert!(why.reason.contains("vmgate rehearse"), "{}", why.reason);
+        assert_eq!(about(&built("0a")), None);
+        assert!(about(&host("6.2", "5.14")).is_some(), "nobody compared the builds");
+        assert_eq!(about(&Host { program_builds: built("0b").program_builds, ..host("7.2", "5.14") }), None);
+    }
+
+    #[test]
+    fn kernels_are_compared_by_the_numbers_that_their_release_begins_with() {
+        for (release, expected) in [
+            ("6.12.57+deb13-amd64", "6.12.57"),
+            ("5.14.0-503.el9", "5.14"),
+            ("6.17-rc1", "6.17"),
+            ("6.1.0.1", "6.1"),
+        ] {
+            let found = kernel(&host("1", release));
+            assert_eq!(found, version(expected).map(Some), "{release}");
+        }
+        assert_eq!(kernel(&host("1", "custom")), Fact::Known(None));
+    }
+}

@@ -128,7 +128,9 @@ impl<'a> Search<'a> {
                 };
                 self.items_of(list, of_list);
                 self.bind(list, *slot);
-                filter.iter().for_each(|filter| self.condition(filter, of_list));
+                if let Some(filter) = filter {
+                    self.condition(filter, of_list);
+                }
                 self.condition(body, of_body);
             }
             Node::Compare(comparison, a, b) if let Node::Call(Function::Size, list) = &a.node => {
@@ -139,7 +141,9 @@ impl<'a> Search<'a> {
                     Comparison::Equal if is_zero(b) => signs.turned(),
                     Comparison::Equal | Comparison::NotEqual => Signs::BOTH,
                 };
-                list.iter().for_each(|list| self.items_of(list, more));
+                for list in list {
+                    self.items_of(list, more);
+                }
                 self.condition(b, Signs::BOTH);
             }
             _ => expr.children().into_iter().for_each(|child| self.condition(child, Signs::BOTH)),
@@ -169,7 +173,9 @@ impl<'a> Search<'a> {
             Node::Quantify { quantifier, list, slot, filter, body } => {
                 self.items_of(list, signs);
                 self.bind(list, *slot);
-                filter.iter().for_each(|filter| self.condition(filter, signs));
+                if let Some(filter) = filter {
+                    self.condition(filter, signs);
+                }
                 let of_body = if *quantifier == Quantifier::Filter { signs } else { Signs::BOTH };
                 self.condition(body, of_body);
             }

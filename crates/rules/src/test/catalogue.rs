@@ -133,6 +133,7 @@ impl MoveCase {
                 kind: FileKind::File,
                 filesystem: None,
                 shared_filesystem: false,
+                declared_shared: false,
                 read_only: false,
                 size_bytes: Some(size_bytes),
                 identity: None,
