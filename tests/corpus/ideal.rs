@@ -49,7 +49,7 @@ pub(crate) fn facts_of(config: &DomainConfig) -> Facts {
 /// The configuration with its volumes as the files that libvirt finds for them.
 fn with_volumes(mut config: DomainConfig) -> DomainConfig {
     for disk in config.disks.iter_mut().filter(|disk| disk.kind == "volume") {
-        disk.kind = "file".to_owned();
+        "file".clone_into(&mut disk.kind);
         disk.source = format!("/pools/{}", disk.volume.as_deref().unwrap_or_default());
     }
     config
@@ -168,7 +168,7 @@ fn with_networks(mut host: Host, config: &DomainConfig) -> Host {
     let (mut nics, mut networks, mut bridges) = (known(&host.nics), Vec::new(), known(&host.bridges));
     let bridge = bridges.first().cloned().unwrap();
     let usual = nics.iter().find(|nic| nic.name == "br0").cloned().unwrap();
-    let network = known(&host.virtual_networks).first().cloned().unwrap();
+    let _network = known(&host.virtual_networks).first().cloned().unwrap();
     for nic in &config.nics {
         if let Some(tap) = nic.tap.as_ref().filter(|_| nic.tap_must_exist) {
             nics.push(vmgate_facts::Nic { name: tap.clone(), ..usual.clone() });
@@ -189,7 +189,6 @@ fn with_networks(mut host: Host, config: &DomainConfig) -> Host {
             mtu_bytes: None,
             virtual_port: nic.virtual_port.clone(),
             port_groups: config.nics.iter().filter_map(|nic| nic.port_group.clone()).collect(),
-            ..network.clone()
         });
     }
     let addresses = config.listeners.iter().map(|listener| format!("{}/24", listener.address));

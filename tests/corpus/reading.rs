@@ -130,7 +130,7 @@ fn parts(xml: &str, schema: &rng::Schema) -> Vec<Part> {
             let mut replacements = vec![String::new()];
             let text =
                 node.first_child().filter(|child| child.text().is_some_and(|text| !text.trim().is_empty()));
-            if let Some(text) = text.filter(|child| child.is_text()) {
+            if let Some(text) = text.filter(roxmltree::Node::is_text) {
                 let whole = &xml[node.range()];
                 let others = others(text.text().unwrap(), None);
                 replacements.extend(others.iter().map(|other| whole.replacen(&xml[text.range()], other, 1)));

@@ -19,7 +19,7 @@ impl<'a, 'input> Domain<'a, 'input> {
     /// Elements by path below the domain.
     fn all(&self, path: &str) -> Vec<Node<'a, 'input>> {
         path.split('/').fold(vec![self.0], |nodes, name| {
-            nodes.iter().flat_map(|node| node.children()).filter(|node| node.has_tag_name(name)).collect()
+            nodes.iter().flat_map(roxmltree::Node::children).filter(|node| node.has_tag_name(name)).collect()
         })
     }
 

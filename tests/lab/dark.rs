@@ -48,7 +48,7 @@ impl Drop for SpanningTree {
 
 /// Longest time between two datagrams of the guest, up to the first that comes after the end of the move.
 fn longest_gap(socket: &UdpSocket, ended: impl Fn() -> bool) -> f64 {
-    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
     let (mut last, mut longest) = (None::<Instant>, Duration::ZERO);
     loop {
         let over = ended();

@@ -97,7 +97,7 @@ fn virtio_queues_that_the_destination_refuses_are_found_before_the_move() {
 
 /// A VM with many kinds of devices, NUMA nodes and address space for 512 GiB, that is never run.
 fn many_kinds() -> Said {
-    let xml = r#"<domain type='qemu'>
+    let xml = r"<domain type='qemu'>
   <name>many-kinds</name><uuid>5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d77</uuid>
   <maxMemory slots='16' unit='GiB'>512</maxMemory><memory unit='MiB'>256</memory><vcpu current='2'>4</vcpu>
   <iothreads>1</iothreads>
@@ -120,7 +120,7 @@ fn many_kinds() -> Said {
     <panic model='isa'/><iommu model='intel'/>
     <memory model='dimm'><target><size unit='MiB'>128</size><node>0</node></target></memory>
   </devices>
-</domain>"#;
+</domain>";
     let disk = |(target, bus): (&str, &str)| {
         format!(
             "<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='/tmp/many-{target}'/>\
