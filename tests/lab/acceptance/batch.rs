@@ -43,7 +43,7 @@ pub(super) fn run(cases: &[Case]) -> Vec<Line> {
     let started = script(&from, cases, start);
     let running: Vec<&Case> = cases.iter().filter(|case| started[&case.number].0 == 0).collect();
     let judged = judge(&running);
-    let moved = script(&from, running.iter().copied(), |case| migrate(case));
+    let moved = script(&from, running.iter().copied(), migrate);
     clear(cases);
     cases
         .iter()
@@ -132,7 +132,7 @@ fn script<'a>(
             present = number.parse().unwrap();
             found.insert(present, (code.parse().unwrap(), String::new()));
         } else if let Some((_, words)) = found.get_mut(&present) {
-            *words = format!("{words} {line}").trim().to_owned();
+            format!("{words} {line}").trim().clone_into(words);
         }
     }
     found

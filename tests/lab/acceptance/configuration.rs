@@ -177,7 +177,7 @@ impl Configuration {
         both.features += &other.features;
         both.domain += &other.domain;
         both.devices += &other.devices;
-        both.topic = "two deviations".to_owned();
+        "two deviations".clone_into(&mut both.topic);
         both.id = format!("{} + {}", self.id, other.id);
         Some(both)
     }
@@ -191,7 +191,7 @@ impl Configuration {
             When::Undo => &self.undo,
         };
         let texts: Vec<&String> = ["both", host].iter().filter_map(|key| texts.get(*key)).collect();
-        texts.iter().map(|text| format!("{}\n", self.fill(text, fill))).collect()
+        texts.iter().map(|text| self.fill(text, fill) + "\n").collect()
     }
 
     /// Name of the VM in a case.

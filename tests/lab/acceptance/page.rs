@@ -68,8 +68,10 @@ fn table(page: &mut String, cases: &[&Line]) {
     );
     for (row, lines) in rows {
         let count = |wanted: &dyn Fn(&Line) -> bool| lines.iter().filter(|line| wanted(line)).count();
-        let part =
-            |count: usize| format!("{count} ({:.1} %)", 100.0 * count as f64 / lines.len().max(1) as f64);
+        let part = |count: usize| {
+            let tenths = (1000 * count + lines.len() / 2) / lines.len().max(1);
+            format!("{count} ({}.{} %)", tenths / 10, tenths % 10)
+        };
         let unknown = |line: &Line| line.said == Some(Said::Unknown);
         let _ = writeln!(
             page,

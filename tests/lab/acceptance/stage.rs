@@ -1,6 +1,7 @@
 //! What the configurations find on every host: files, networks, a pool, a secret, servers; and a disk for all at the operator's.
 
 use std::{
+    fmt::Write as _,
     fs,
     io::Write as _,
     net::TcpListener,
@@ -31,9 +32,10 @@ fn write_config() {
         let pid =
             fs::read_to_string(format!("{}/hosts/{host}/init.pid", setting("VMGATE_LAB_STATE"))).unwrap();
         let pid = pid.split(' ').next().unwrap();
-        text += &format!(
+        let _ = writeln!(
+            text,
             "  lab-{host}: {{exec: [nsenter, --target, '{pid}', --mount, --uts, --net, --pid, --root, --wd, --, \
-             /usr/bin/env, -i, 'PATH=/usr/sbin:/usr/bin:/sbin:/bin', /lab/guests/acceptance/vmgate-probe]}}\n"
+             /usr/bin/env, -i, 'PATH=/usr/sbin:/usr/bin:/sbin:/bin', /lab/guests/acceptance/vmgate-probe]}}"
         );
     }
     fs::write(config(), text).unwrap();
