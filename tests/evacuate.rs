@@ -56,14 +56,17 @@ impl Lab {
     /// Facts of one move, with something changed.
     fn facts(&self, vm: usize, from: usize, to: usize, change: impl Fn(String) -> String) {
         let text = fs::read_to_string(HEALTHY).unwrap();
-        let disk = text.lines().find(|line| line.contains("- {path: /srv/images/web1.qcow2")).unwrap();
-        let disks: Vec<String> = (1..=VMS)
-            .map(|n| disk.replace("web1", &format!("web{n}")).replace("1234", &format!("12{n:02}")))
-            .collect();
-        let text = text
+        // The images of all VMs, for each line about that of the first.
+        let images = |line: &str| {
+            let image = |n| line.replace("web1", &format!("web{n}")).replace("1234", &format!("12{n:02}"));
+            (1..=VMS).map(image).collect::<Vec<_>>().join("\n")
+        };
+        let is_image = |line: &&str| line.contains("- {path: /srv/images/web1.qcow2");
+        let with_images =
+            text.lines().filter(is_image).fold(text.clone(), |text, line| text.replace(line, &images(line)));
+        let text = with_images
             .replace("name: web1", &format!("name: web{vm}"))
             .replace("source: /srv/images/web1", &format!("source: /srv/images/web{vm}"))
-            .replace(disk, &disks.join("\n"))
             .replace(
                 "5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11",
                 &format!("5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d{vm:02}"),

@@ -137,6 +137,10 @@ fn no_rule_passes_on_facts_that_were_taken_away() {
     let rules = Rules::shipped();
     let document = fixture("idle-vm.yaml");
     for place in fields(&document, 1) {
+        // Derived again, from the bridges.
+        if place == "/path/guest_network" {
+            continue;
+        }
         let Some(facts) = without(&document, &place) else { continue };
         let group = place[1..].replace('/', ".");
         let is_in_group = |path: &str| {

@@ -436,7 +436,7 @@ pub struct MemorySync {
     /// Word of the vendor on moving an active member live.
     #[schemars(example = &"unsupported")]
     #[serde(default)]
-    pub live_move: LiveMoveSupport,
+    pub live_move: Fact<LiveMoveSupport>,
     /// Reason of that word; absent where the vendor says nothing.
     #[schemars(example = &"SUSE and Red Hat give no support for a live migration of an active member")]
     #[serde(default)]

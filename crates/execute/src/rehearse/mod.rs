@@ -20,7 +20,10 @@ use std::{
 use jiff::Timestamp;
 pub use leftover::{ClearedTwins, clear_twins, rehearsal_started};
 pub use log::HostFiles;
-use vmgate_facts::{Cause, Rehearsal, Unknown, Uuid, Version, text::plain};
+use vmgate_facts::{
+    Cause, Rehearsal, Unknown, Uuid, Version,
+    text::{ShownCommand, plain},
+};
 use vmgate_libvirt::{Domain, Hypervisor, LibvirtError, LibvirtErrorKind, domain_xml};
 
 use super::{
@@ -105,10 +108,12 @@ pub enum NotRehearsed {
     #[error("the rehearsal was ended: {0}. The twin is removed")]
     Aborted(String),
     /// The twin is still on a host.
-    #[error("the twin {name} could not be removed from {host}: {why}. Remove it there: virsh destroy {name}")]
+    #[error("the twin {name} could not be removed from {host}: {why}. Remove it there: {remove}")]
     NotRemoved {
         /// Name of its domain.
         name: String,
+        /// Command that removes it.
+        remove: ShownCommand,
         /// Name of the host.
         host: String,
         /// Reason, in libvirt's words.
@@ -244,6 +249,7 @@ impl Hosts {
             while let Err(error) = host.ask(|hypervisor| twin.remove(hypervisor)) {
                 if start.elapsed() > QEMU_LIMIT {
                     return Err(NotRehearsed::NotRemoved {
+                        remove: ShownCommand::new("virsh destroy").operand(twin.name()),
                         name: twin.name(),
                         host: host.name().to_owned(),
                         why: error.to_string(),

@@ -153,7 +153,9 @@ fn placement_firmware_and_ties_to_the_host_are_read() {
             "initrd /boot/initrd",
             "acpi /etc/slic",
             "disk /run/vhost.sock",
-            "filesystem /s"
+            "filesystem /s",
+            "KVM /dev/kvm",
+            "tap /dev/net/tun"
         ]
     );
     let tpm = config.tpm.unwrap();

@@ -195,7 +195,7 @@ impl MemorySyncEntry {
             seen: String::new(),
             detector_seconds: Fact::default(),
             detector_source: String::new(),
-            live_move: live_move.map(|live_move| live_move.support).unwrap_or_default(),
+            live_move: Fact::Known(live_move.map(|live_move| live_move.support).unwrap_or_default()),
             live_move_why: live_move.map(|live_move| live_move.why.clone()),
             ready: self.ready.clone(),
             stop: self.stop.clone(),
