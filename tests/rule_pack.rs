@@ -51,9 +51,8 @@ fn back() -> Facts {
     (here.cpu_models, here.most_vcpus) = (there.cpu_models, there.most_vcpus);
     here.device_models = there.device_models;
     here.configuration_refused = there.configuration_refused;
-    let opened = known(&mut known(&mut facts.destination).files)[0].opening.clone();
-    let here = known(&mut facts.source);
-    known(&mut here.files)[0].opening = opened;
+    let here = known(&mut here.files).iter_mut();
+    here.zip(there.files.known().unwrap()).for_each(|(file, opened)| file.opening = opened.opening.clone());
     std::mem::swap(&mut facts.source, &mut facts.destination);
     let path = known(&mut facts.path);
     path.destination_address = Fact::Known("10.77.1.1".into());
