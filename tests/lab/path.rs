@@ -350,7 +350,7 @@ fn an_expired_certificate_and_one_for_another_name_are_found_and_libvirt_refuses
 
     certificate(pki, "server", "lab-x", "20991231000000Z");
     lab(&["tls", "b", pki.to_str().unwrap()]).exits(0);
-    failed(&verdict(&guest, &[], &the_move), RULE, "looked for as lab-b");
+    failed(&verdict(&guest, &[], &the_move), RULE, "name that the peer expects: lab-b");
     let libvirt = virsh();
     assert_ne!(libvirt.code, 0);
     libvirt.says("lab-b");

@@ -37,6 +37,14 @@ fn of_device(device: Node, needs: &mut impl FnMut(&str, &str)) {
     let source = child(device, "source");
     match device.tag_name().name() {
         "interface" => of_interface(device, needs),
+        "graphics" => {
+            let listens = children(device, "listen").filter_map(|listen| listen.attribute("socket"));
+            for socket in device.attribute("socket").into_iter().chain(listens) {
+                if let Some((folder, _)) = socket.rsplit_once('/') {
+                    needs("folder of a display's socket", folder);
+                }
+            }
+        }
         "disk" => {
             // A disk on the network may have its server behind a socket of this host.
             for host in source.into_iter().flat_map(|source| children(source, "host")) {
@@ -124,6 +132,7 @@ mod tests {
               <source type='unix' path='/run/pr' mode='client'/></reservations></source></disk>
             <disk type='block'><source dev='/dev/sdc'><reservations managed='yes'>
               <source type='unix' path='/run/own' mode='client'/></reservations></source></disk>
+            <graphics type='vnc' socket='/srv/vnc/a'><listen type='socket' socket='/srv/vnc/a'/></graphics>
             <memory model='sgx-epc'/><tpm model='tpm-tis'><backend type='passthrough'><device path='/dev/tpm0'/></backend></tpm>
             </devices></domain>";
         let document = vmgate_facts::xml::parse(xml).unwrap();
@@ -142,6 +151,7 @@ mod tests {
                 "folder of an interface's socket: /run/vm",
                 "socket of a disk: /run/nbd",
                 "socket of the helper for persistent reservations: /run/pr",
+                "folder of a display's socket: /srv/vnc",
                 "SGX: /dev/sgx_vepc",
                 "SGX: /dev/sgx_provision",
                 "tpm: /dev/tpm0",
