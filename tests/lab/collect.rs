@@ -121,7 +121,7 @@ fn what_is_missing_is_unknown_for_its_reason_and_the_rest_is_there() {
     let facts = collected(silent.name, &nowhere);
     let destination = facts.destination.known().unwrap();
     assert_eq!(cause(&destination.uuid), Cause::HostUnreachable);
-    assert_eq!(cause(&destination.nics), Cause::NoHostProbe);
+    assert_eq!(cause(&destination.nics), Cause::NoLogin);
     assert!(facts.source.known().unwrap().nics.known().is_some());
 
     lab(&["host", "a", "virsh", "-q", "suspend", silent.name]).exits(0);
