@@ -50,8 +50,7 @@ use crate::{error::kind_of_connect_error, limit::CallLimit, session::Session};
 /// Most similar names that are proposed in place of an unknown VM.
 const NEAR_NAMES: usize = 3;
 /// Errors by which libvirt refuses a configuration.
-const REFUSALS: [u32; 3] =
-    [sys::VIR_ERR_CONFIG_UNSUPPORTED, sys::VIR_ERR_XML_ERROR, sys::VIR_ERR_XML_DETAIL];
+const REFUSALS: [u32; 3] = [sys::VIR_ERR_CONFIG_UNSUPPORTED, sys::VIR_ERR_XML_ERROR, sys::VIR_ERR_XML_DETAIL];
 
 /// A hypervisor host, reached through libvirt.
 #[derive(Debug, Clone)]
