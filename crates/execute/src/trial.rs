@@ -273,7 +273,9 @@ mod tests {
         assert!(TrialPass::at(unknown, now).is_ok());
         let simulated = Verdict { simulated: true, ..judged(sample::go()) };
         assert!(TrialPass::at(simulated, now).is_err());
-        assert!(TrialPass::at(sample::go(), now).is_err() || sample::go().moved.vm.uuid.is_some());
+        let mut nobody = judged(sample::go());
+        nobody.moved.vm.uuid = None;
+        assert_eq!(TrialPass::at(nobody, now).unwrap_err(), "the UUID of the VM is not known");
     }
 
     #[test]

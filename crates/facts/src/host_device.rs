@@ -22,7 +22,7 @@ pub struct HostDevice {
     #[schemars(example = false)]
     #[serde(default)]
     pub teamed: bool,
-    /// What decides beside the kind: the source kernel's driver of a PCI or mediated device, the role in shared memory, the
+    /// Further part that decides, beside the kind: the source kernel's driver of a PCI or mediated device, the role in shared memory, the
     /// device that a vhost-user process serves. Empty where the kind says all.
     #[schemars(example = &"mlx5_vfio_pci")]
     #[serde(default)]

@@ -17,7 +17,7 @@ pub struct KnownFailure {
     #[serde(default)]
     #[schemars(example = true)]
     pub fails: Fact<bool>,
-    /// What happens, in a sentence.
+    /// Course of the failure, in a sentence.
     #[schemars(example = &"the destination refuses the state of a virtio device at the end of the copy")]
     pub why: String,
     /// Way around it.

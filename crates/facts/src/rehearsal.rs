@@ -120,8 +120,19 @@ impl Rehearsal {
             .collect()
     }
 
-    /// Adds this rehearsal to the facts of its move.
+    /// Adds this rehearsal to the facts of its move; one that does not count for it leaves the rehearsal unknown.
     pub fn add_to(self, facts: &mut Facts) {
+        if !self.counts_for(facts) {
+            let Self { source_version, destination_version, machine_type, .. } = self;
+            facts.rehearsal = Fact::unknown(
+                Cause::NotSupported,
+                format!(
+                    "the twin of machine type {machine_type} went from QEMU {source_version} to {destination_version}, which says \
+                     nothing about this VM: it runs under another build of QEMU, or has other devices"
+                ),
+            );
+            return;
+        }
         let mut history = facts.history.known().cloned().unwrap_or_default();
         let mut pairs = history.version_pairs.known().cloned().unwrap_or_default();
         pairs.extend(self.proven_pairs());
@@ -234,5 +245,10 @@ mod tests {
         assert!(matches!(proven(&facts), Fact::Unknown(why) if why.cause == Cause::NotRehearsed));
         there.add_to(&mut facts);
         assert_eq!(proven(&facts), Fact::Known(true));
+        // The VM runs under a QEMU that was replaced since, with which no twin is booted.
+        let other = Rehearsal { source_build: Some("another".to_owned()), ..rehearsal(&facts) };
+        other.add_to(&mut facts);
+        let Fact::Unknown(why) = &facts.rehearsal else { panic!("{:?}", facts.rehearsal) };
+        assert!(why.reason.contains("another build of QEMU"), "{}", why.reason);
     }
 }

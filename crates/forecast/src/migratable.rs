@@ -1,4 +1,4 @@
-//! What of the VM migrates between these hosts: its components, its devices of the host, and failures known from the field.
+//! Parts of the VM that migrate between these hosts: its components, its devices of the host, and failures known from the field.
 
 use vmgate_facts::{Fact, Host, Trial, TrialAnswer, Vm, machine_version};
 use vmgate_rules::catalogue::{Catalogues, Migrator, QemuAnswer};

@@ -309,7 +309,7 @@ struct Phases {
 }
 
 impl Phases {
-    /// What both hosts are told of the end of a trial, and nothing else.
+    /// The only end of a trial that both hosts are ever told.
     const CANCELLED: c_int = 1;
 
     fn load() -> Option<Self> {

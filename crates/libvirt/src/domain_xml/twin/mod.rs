@@ -132,7 +132,7 @@ pub fn of(live_xml: &str, identity: &TwinIdentity) -> Result<TwinConfig, NoTwin>
     Ok(TwinConfig { xml, not_rehearsed })
 }
 
-/// What was handed to QEMU past libvirt, which may be anything.
+/// Arguments that were handed to QEMU past libvirt, which may be anything.
 fn of_another_program(element: Node) -> Option<String> {
     let has_words = element.children().any(|inner| inner.is_element());
     (element.tag_name().namespace() == Some(QEMU_NAMESPACE) && has_words)

@@ -54,7 +54,7 @@ pub(crate) fn parse(text: &str) -> Option<Value> {
 /// A list or mapping that is not complete yet.
 struct Open {
     anchor: usize,
-    /// What the document cost before it.
+    /// Cost of the document before it.
     start: usize,
     content: Content,
 }
