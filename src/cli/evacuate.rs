@@ -230,7 +230,8 @@ fn survey_site(inventory: &Inventory, session: &Session, now: Timestamp) -> Resu
     });
     let requests: Vec<HostRequest> = requests.collect::<Result<_, Failure>>()?;
     let bar = output::progress(session.shared, requests.len() as u64 * survey::STEPS_PER_HOST, "hosts");
-    let survey = survey::survey(requests, session.timeout(), now, || bar.inc(1));
+    let survey =
+        survey::survey(requests, session.manager_questions()?, session.timeout(), now, || bar.inc(1));
     bar.finish_and_clear();
     let observations = match session.ledger()? {
         Some(ledger) => {

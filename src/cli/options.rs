@@ -181,6 +181,7 @@ impl MoveOptions {
             ask_peers: self.ask_peers,
             allow_monitor: self.allow_monitor,
             planned: Vec::new(),
+            managers: session.manager_questions()?,
             maintenance: session.maintenance(&to),
             guest_access,
             from,

@@ -18,7 +18,11 @@ use vmgate_facts::Uri;
 use vmgate_judge::change::{GuestWay, LARGEST_BYTES as LARGEST_CHANGE};
 use vmgate_judge::{InvalidPolicy, Policy, change::ChangeFile};
 use vmgate_ledger::{Entry, Ledger, LedgerUrl};
+#[cfg(feature = "libvirt")]
+use vmgate_probe::host::{ManagerQuestions, SettingsFile};
 use vmgate_reach::{HostShell, SshTarget};
+#[cfg(feature = "libvirt")]
+use vmgate_rules::Catalogues;
 use vmgate_rules::RuleSource;
 use vmgate_verdict::{Verdict, Waivers};
 
@@ -232,6 +236,24 @@ impl<'a> Session<'a> {
     pub(super) fn rules(&self) -> Result<Policy, InvalidPolicy> {
         let profile = self.shared.profile.as_deref().or(self.config.profile.as_deref());
         Policy::load(&self.rule_sources(), profile, &self.config.parameters)
+    }
+
+    /// Questions about managers of VMs, by which hosts' probes look for those of the catalogues.
+    #[cfg(feature = "libvirt")]
+    pub(super) fn manager_questions(&self) -> Result<ManagerQuestions, Failure> {
+        let catalogues = Catalogues::load(&self.rule_sources()).map_err(Failure::usage)?;
+        let programs = catalogues.managers().iter().flat_map(|entry| entry.programs.clone()).collect();
+        let files = catalogues.managers().iter().flat_map(|entry| {
+            let program = entry.programs.first().cloned().unwrap_or_default();
+            let names: Vec<String> =
+                entry.settings.iter().filter_map(|setting| setting.name.clone()).collect();
+            entry.files.iter().map(move |path| SettingsFile {
+                program: program.clone(),
+                path: path.clone(),
+                names: names.clone(),
+            })
+        });
+        Ok(ManagerQuestions { programs, files: files.collect() })
     }
 
     /// Rules, catalogues and waivers.

@@ -42,6 +42,7 @@ mod host_uri;
 mod known_failure;
 mod link;
 mod machine_type;
+mod manager;
 mod names;
 mod path;
 mod path_probe;
@@ -92,6 +93,9 @@ use jiff::Timestamp;
 pub use known_failure::{KnownFailure, VirtioQueues};
 pub use link::{Bond, BondPort, Duplex, Shaper, ShaperKind};
 pub use machine_type::machine_version;
+pub use manager::{
+    ClusterVm, HostManagers, ManagerConfidence, ManagerSetting, MetadataElement, VmManager, VmMarks,
+};
 pub use names::{Absence, Names};
 pub use path::{HostRole, MigrationPath, MigrationTransport, PathNic, PathRoute};
 pub use path_probe::{Goodput, MigrationPorts, PortsBasis};

@@ -45,6 +45,9 @@ pub fn derive(mut facts: Facts, catalogues: &Catalogues) -> (Facts, Forecast) {
         }
     }
     if let Fact::Known(vm) = &mut facts.vm {
+        if vm.manager.known().is_none() {
+            vm.manager = catalogues.manager_of(vm, &facts.source);
+        }
         fill_dirtying(vm);
         migratable::fill(vm, (&facts.source, &facts.destination), &facts.trial, catalogues);
     }

@@ -1,5 +1,5 @@
 //! Catalogues: programs that monitor their peers, UDP services with their tolerance of loss, components of VMs that QEMU
-//! migrates or not, and migrations that are known to fail.
+//! migrates or not, migrations that are known to fail, and managers of VMs.
 //!
 //! The shipped catalogues are YAML in `rules/catalogues/`, embedded in the program; a user's rule folder may add
 //! entries under ids of its own in `catalogues/`. The test of each is in the same folder. Everything here is pure: names, command
@@ -11,9 +11,12 @@ mod components;
 mod detectors;
 mod known_failures;
 mod lint;
+mod managers;
 mod memory_sync;
+mod name_pattern;
 mod pattern;
 mod ports;
+mod recognise_manager;
 mod udp;
 mod version_range;
 
@@ -22,9 +25,11 @@ use std::{collections::BTreeSet, sync::Arc};
 pub use classify::{Migrator, QemuAnswer};
 pub use components::{ComponentCatalogue, ComponentEntry, ShownBy, Since};
 pub use known_failures::{KnownFailureCatalogue, KnownFailureEntry, Versions};
+pub use managers::{ManagerCatalogue, ManagerEntry, MigrationKnob, SettingEntry};
 pub use memory_sync::{
     CommandLineSetting, FileSetting, ListenerPort, MemorySyncCatalogue, MemorySyncEntry, Protocol,
 };
+pub use name_pattern::NamePattern;
 pub use pattern::{InvalidPattern, Pattern};
 pub use ports::{InvalidPorts, PortRange};
 pub use udp::{UdpCatalogue, UdpEntry};
@@ -39,6 +44,7 @@ use super::{
 static MEMORY_SYNC: Shape<MemorySyncCatalogue> = Shape::new();
 static UDP: Shape<UdpCatalogue> = Shape::new();
 static COMPONENTS: Shape<ComponentCatalogue> = Shape::new();
+static MANAGERS: Shape<ManagerCatalogue> = Shape::new();
 static KNOWN_FAILURES: Shape<KnownFailureCatalogue> = Shape::new();
 
 /// All catalogues in use. Order matters only for entries that match equally well: the first wins.
@@ -48,6 +54,7 @@ pub struct Catalogues {
     udp_services: Vec<UdpEntry>,
     components: Vec<ComponentEntry>,
     known_failures: Vec<KnownFailureEntry>,
+    managers: Vec<ManagerEntry>,
     files: Vec<CatalogueFile>,
 }
 
@@ -118,6 +125,13 @@ impl Catalogues {
                 self.known_failures.extend(read.entries);
                 node
             }
+            Some(ManagerCatalogue::SCHEMA) => {
+                let known = ids(&self.managers, |entry| &entry.id);
+                let check = |root: &Node| check::entries(file, root, known, managers::check);
+                let (read, node) = MANAGERS.read_parsed(file, parsed, check)?;
+                self.managers.extend(read.entries);
+                node
+            }
             Some(MemorySyncCatalogue::SCHEMA) => {
                 let known = ids(&self.memory_sync, |entry| &entry.id);
                 let check = |root: &Node| check::entries(file, root, known, memory_sync::check);
@@ -156,6 +170,11 @@ impl Catalogues {
         &self.known_failures
     }
 
+    /// Managers of VMs.
+    pub fn managers(&self) -> &[ManagerEntry] {
+        &self.managers
+    }
+
     /// The file with the given name.
     pub(super) fn file(&self, name: &str) -> Option<&CatalogueFile> {
         self.files.iter().find(|file| file.source.name == name)
@@ -192,6 +211,7 @@ fn not_a_catalogue(file: &Arc<SourceFile>, parsed: Parsed) -> Vec<Problem> {
         UdpCatalogue::SCHEMA,
         ComponentCatalogue::SCHEMA,
         KnownFailureCatalogue::SCHEMA,
+        ManagerCatalogue::SCHEMA,
     ];
     let schema = root.get("schema");
     let text = schema.and_then(Node::text).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Tests of catalogues: the entries that match a process, a listener, a UDP socket, a component of a VM or a move.
+//! Tests of catalogues: the entries that match a process, a listener, a UDP socket, a component of a VM, a VM or a move.
 //!
 //! The tests of `catalogues/<name>.yaml` are in `<name>.test.yaml` in the same folder. Every entry needs a case that
 //! finds it, and every pattern needs a case that fails without it: most mistakes in catalogues are in patterns.
@@ -9,14 +9,16 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use vmgate_documents::{Node, Problem, Shape, SourceFile, closest};
 use vmgate_facts::{
-    BootFile, Fact, FileKind, Guest, Host, HostFile, Listener, Process, Tcp, Udp, UdpSocket, Version, Vm,
-    VmComponent, machine_version,
+    BootFile, ClusterVm, Fact, FileKind, Guest, Host, HostFile, HostManagers, Listener, MetadataElement,
+    Process, Tcp, Udp, UdpSocket, Version, Vm, VmComponent, VmMarks, machine_version,
 };
 
 use super::report::{CaseReport, RuleReport};
 use crate::{
     Catalogues,
-    catalogue::{ComponentCatalogue, KnownFailureCatalogue, MemorySyncEntry, UdpCatalogue, UdpEntry},
+    catalogue::{
+        ComponentCatalogue, KnownFailureCatalogue, ManagerCatalogue, MemorySyncEntry, UdpCatalogue, UdpEntry,
+    },
     files::{FileRole, RuleFile},
 };
 
@@ -41,8 +43,8 @@ pub(crate) enum CatalogueTestSchema {
     V1,
 }
 
-/// One case: a process, listener or UDP socket of a guest, a component of a VM, or a move, and the entries that match. A case has
-/// exactly one of process, listener, udp, component and move.
+/// One case: a process, listener or UDP socket of a guest, a component of a VM, a VM, or a move, and the entries that match. A
+/// case has exactly one of process, listener, udp, component, vm and move.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CatalogueCase {
@@ -61,6 +63,8 @@ pub(crate) struct CatalogueCase {
     /// A component of a VM: its kind and its model.
     #[schemars(example = &"sound ich9")]
     component: Option<String>,
+    /// A VM with the marks of its manager.
+    vm: Option<VmCase>,
     /// A move between two hosts.
     #[serde(rename = "move")]
     move_: Option<MoveCase>,
@@ -76,6 +80,47 @@ pub(crate) struct CatalogueCase {
     /// The time-out that the command line sets, in seconds.
     #[schemars(example = 5.0)]
     seconds: Option<f64>,
+}
+
+/// A VM of a catalogue's test, with what its configuration and its host say of a manager.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct VmCase {
+    /// Name of the domain.
+    #[schemars(example = &"one-12")]
+    name: String,
+    /// Namespace of its metadata.
+    namespace: Option<String>,
+    /// Product in its firmware's tables.
+    product: Option<String>,
+    /// Programs that run on its host.
+    programs: Vec<String>,
+    /// Names of the domains that the cluster of its host has.
+    cluster_vms: Vec<String>,
+}
+
+impl VmCase {
+    /// Entry of the manager to which the VM belongs.
+    fn manager(&self, catalogues: &Catalogues) -> FoundEntries {
+        let element = |namespace: &String| MetadataElement {
+            namespace: namespace.clone(),
+            path: "vm".to_owned(),
+            text: String::new(),
+        };
+        let marks =
+            VmMarks { metadata: self.namespace.iter().map(element).collect(), product: self.product.clone() };
+        let cluster_vm =
+            |domain: &String| ClusterVm { resource: format!("vm-{domain}"), domain: domain.clone() };
+        let managers = HostManagers {
+            programs: Fact::Known(self.programs.clone()),
+            settings: Fact::Known(Vec::new()),
+            cluster_vms: Fact::Known(self.cluster_vms.iter().map(cluster_vm).collect()),
+        };
+        let vm = Vm { name: Fact::Known(self.name.clone()), marks: Fact::Known(marks), ..Vm::default() };
+        let host = Host { managers: Fact::Known(managers), ..Host::default() };
+        let found = catalogues.manager_of(&vm, &Fact::Known(host));
+        found.known().into_iter().flatten().map(|manager| (manager.kind.clone(), None)).collect()
+    }
 }
 
 /// A move of a catalogue's test: what is left out is known not to matter.
@@ -170,6 +215,9 @@ impl CatalogueCase {
         if let Some(component) = &self.component {
             return format!("component {component}");
         }
+        if let Some(case) = &self.vm {
+            return format!("VM {}", case.name);
+        }
         if let Some(case) = &self.move_ {
             let [here, there] = case.qemu;
             return format!("move of {} from QEMU {here} to {there}", case.machine_type);
@@ -240,6 +288,9 @@ impl CatalogueCase {
             CatalogueKind::KnownFailures => {
                 self.move_.as_ref().map(|case| case.failures(catalogues)).unwrap_or_default()
             }
+            CatalogueKind::Managers => {
+                self.vm.as_ref().map(|case| case.manager(catalogues)).unwrap_or_default()
+            }
             CatalogueKind::Software => self.software(catalogues),
             CatalogueKind::Services => self.service(catalogues),
         }
@@ -253,13 +304,14 @@ impl CatalogueCase {
 }
 
 /// Keys of a case, one of which it must have.
-const OBJECTS: [&str; 5] = ["process", "listener", "udp", "component", "move"];
+const OBJECTS: [&str; 6] = ["process", "listener", "udp", "component", "vm", "move"];
 
 /// Kind of a catalogue.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum CatalogueKind {
     Components,
     KnownFailures,
+    Managers,
     Software,
     Services,
 }
@@ -362,6 +414,7 @@ impl CatalogueRun<'_> {
             Some(UdpCatalogue::SCHEMA) => CatalogueKind::Services,
             Some(ComponentCatalogue::SCHEMA) => CatalogueKind::Components,
             Some(KnownFailureCatalogue::SCHEMA) => CatalogueKind::KnownFailures,
+            Some(ManagerCatalogue::SCHEMA) => CatalogueKind::Managers,
             _ => CatalogueKind::Software,
         };
         for (case, node) in self.cases.iter().zip(self.nodes) {
@@ -403,7 +456,9 @@ impl CatalogueRun<'_> {
         let services = self.catalogues.udp_services().iter().map(|entry| entry.id.as_str());
         let components = self.catalogues.components().iter().map(|entry| entry.id.as_str());
         let failures = self.catalogues.known_failures().iter().map(|entry| entry.id.as_str());
-        if software.chain(services).chain(components).chain(failures).any(|known| known == id) {
+        let managers = self.catalogues.managers().iter().map(|entry| entry.id.as_str());
+        if software.chain(services).chain(components).chain(failures).chain(managers).any(|known| known == id)
+        {
             return None;
         }
         let node = node.get("finds").unwrap_or(node);
@@ -456,7 +511,7 @@ enum Mutant {
 /// Mutants of an entry: one for every part that matches more than one text.
 fn mutants(entry: &Node, kind: CatalogueKind) -> Vec<Mutant> {
     let positions = |key: &str| 0..entry.get(key).map_or(0, |list| list.items().len());
-    if matches!(kind, CatalogueKind::Components | CatalogueKind::KnownFailures) {
+    if matches!(kind, CatalogueKind::Components | CatalogueKind::KnownFailures | CatalogueKind::Managers) {
         return Vec::new();
     }
     if kind == CatalogueKind::Services {
