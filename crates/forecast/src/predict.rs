@@ -10,8 +10,8 @@ use vmgate_facts::{
 use super::{
     history, precopy,
     replay::{
-        Advice, AutoConverge, Conditions, Goal, MigrationParameters, PredictedMigration, Replayer, WhatIf,
-        synthetic_trace,
+        Advice, AutoConverge, Conditions, Goal, MigrationParameters, PredictedMigration, Replayer, Schedule,
+        WhatIf, synthetic_trace,
     },
 };
 
@@ -153,6 +153,7 @@ fn migration_parameters(facts: &Facts) -> MigrationParameters {
         xbzrle_cache_bytes: change.settings.xbzrle_cache_bytes,
         multifd_channels: change.settings.multifd_channels,
         post_copy: change.settings.post_copy,
+        schedule: Schedule::default(),
     }
 }
 

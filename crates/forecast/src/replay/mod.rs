@@ -18,6 +18,7 @@ mod guest;
 mod prediction;
 mod random;
 mod run;
+mod schedule;
 mod send_queue;
 mod settings;
 pub mod synthetic_trace;
@@ -30,7 +31,8 @@ pub use prediction::{LimitingFactor, PredictedMigration};
 use random::Random;
 use rayon::prelude::*;
 use run::{ReplayResult, Run, UncertainInputs};
-pub use settings::{AutoConverge, Conditions, Goal, Interval, MigrationParameters};
+pub use schedule::{Schedule, ScheduledAction, ScheduledStep};
+pub use settings::{AutoConverge, Conditions, Goal, Interval, LoadEnd, MigrationParameters};
 use timeline::RunTimeline;
 use vmgate_facts::trace::{DirtyTrace, PAGE_BYTES, TraceError};
 
@@ -114,7 +116,10 @@ impl<'t> Replayer<'t> {
     fn patience(&self, settings: &MigrationParameters, conditions: &Conditions) -> f64 {
         let limit = settings.bandwidth_limit_bytes_per_second.unwrap_or(f64::INFINITY);
         let bandwidth = conditions.goodput_bytes_per_second.min(limit).max(1.0);
-        PATIENCE * self.trace.ram_bytes as f64 / bandwidth + PATIENCE_SECONDS
+        let ends = conditions.load_end.map_or(0.0, |end| end.at_seconds.high);
+        PATIENCE * self.trace.ram_bytes as f64 / bandwidth
+            + PATIENCE_SECONDS
+            + ends.max(settings.schedule.ends_seconds())
     }
 
     /// Draws the inputs of one run. `expected` is the approximate duration of the migration: where the trace is longer,
@@ -149,6 +154,10 @@ impl<'t> Replayer<'t> {
             delta_bytes: deltas.map_or(PAGE_BYTES as f64, |deltas| deltas.mean_bytes)
                 * random.between(0.8, 1.25),
             delta_overflow: deltas.map_or(1.0, |deltas| deltas.overflow_ratio),
+            resident_zero_ratio: random.between(conditions.resident_zero_ratio.low, conditions.resident_zero_ratio.high),
+            load_ends_seconds: conditions
+                .load_end
+                .map_or(f64::INFINITY, |end| random.between(end.at_seconds.low, end.at_seconds.high)),
             seed: random.next(),
             moment_seconds: f64::INFINITY,
         }
