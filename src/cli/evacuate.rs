@@ -85,7 +85,7 @@ impl Evacuate {
         let site = self.site(&inventory, &session)?;
         let overhead = overhead_bytes(&policy.pack);
         let (fleet, notes) = fleet::build(&inventory, &*site, overhead).map_err(Failure::usage)?;
-        let asked = self.goals.over(Change::default());
+        let asked = self.goals.checked(&policy.catalogues)?.over(Change::default());
         let mut judge = PolicyOracle::new(&policy, &*site, &fleet, &asked, self.time.now());
         if self.rolling.is_some() {
             judge = judge.with_way_back(inventory.after_maintenance);
@@ -174,6 +174,7 @@ impl Evacuate {
             network_dark_seconds: self.goals.network_dark,
             deadline_seconds: self.goals.deadline,
             trial: self.trial,
+            run_by: self.goals.run_by.clone(),
         }
     }
 }

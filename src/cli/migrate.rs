@@ -44,7 +44,7 @@ pub(super) struct Migrate {
     goals: Goals,
     /// Execute every move of this change, one after the other
     #[arg(long, value_name = "FILE", conflicts_with_all = ["vm", "from", "to", "migrate_address", "guest"])]
-    #[arg(conflicts_with_all = ["change_id", "longest_blackout", "network_dark", "deadline", "bandwidth_limit", "rehearsal"])]
+    #[arg(conflicts_with_all = ["change_id", "longest_blackout", "network_dark", "deadline", "bandwidth_limit", "run_by", "rehearsal"])]
     change: Option<PathBuf>,
     /// Saved verdict, signed by `vmgate verdict sign`, that replaces the first check; may be repeated. The
     /// facts are still collected again just before the start, and the verdict on them must be GO
@@ -94,6 +94,7 @@ impl Migrate {
     pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
         let policy = session.policy()?;
+        self.goals.checked(&policy.catalogues)?;
         let context = self.context(&session)?;
         let reports = self.reports.open()?;
         match &self.change {

@@ -31,7 +31,6 @@ pub struct Change {
     /// Manager that runs the migration, by its id in the catalogue (`--as`); absent where vmgate asks libvirt.
     #[schemars(example = &"nova")]
     #[schemars(extend("x-names" = Names::CATALOGUE))]
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub run_by: Option<String>,
     /// True if this move rehearses a pair of hypervisor versions with a VM that may be lost.
     #[schemars(example = false)]

@@ -42,6 +42,7 @@ mod host_uri;
 mod known_failure;
 mod link;
 mod machine_type;
+mod managed_migration;
 mod manager;
 mod names;
 mod path;
@@ -93,6 +94,7 @@ use jiff::Timestamp;
 pub use known_failure::{KnownFailure, VirtioQueues};
 pub use link::{Bond, BondPort, Duplex, Shaper, ShaperKind};
 pub use machine_type::machine_version;
+pub use managed_migration::{DowntimeStep, ManagedEnd, ManagedEndAction, ManagedMigration, OriginOfSetting};
 pub use manager::{
     ClusterVm, HostManagers, ManagerConfidence, ManagerSetting, MetadataElement, VmManager, VmMarks,
 };

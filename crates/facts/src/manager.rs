@@ -16,6 +16,10 @@ pub struct VmMarks {
     #[schemars(example = &"OpenStack Nova")]
     #[schemars(extend("x-names" = Names::FREE))]
     pub product: Option<String>,
+    /// Socket of QEMU's monitor (QMP), for a VM that was reached by it; absent for one that libvirt has.
+    #[schemars(example = &"/run/qemu-server/100.qmp")]
+    #[schemars(extend("x-names" = Names::FREE))]
+    pub monitor: Option<String>,
 }
 
 /// Element in the metadata of a domain.

@@ -22,6 +22,7 @@ pub mod budget;
 pub mod conformal;
 mod dark;
 mod history;
+mod managed;
 mod migratable;
 mod precopy;
 mod predict;
@@ -51,7 +52,16 @@ pub fn derive(mut facts: Facts, catalogues: &Catalogues) -> (Facts, Forecast) {
         fill_dirtying(vm);
         migratable::fill(vm, (&facts.source, &facts.destination), &facts.trial, catalogues);
     }
-    let mut forecast = predict::forecast(&mut facts);
+    let migration = managed::migration(&facts, catalogues);
+    let mut forecast = match &migration {
+        Fact::Known(Some(of_manager)) => {
+            managed::apply(of_manager, &mut facts.change);
+            predict::forecast(&mut facts, managed::Managed::of(of_manager, catalogues))
+        }
+        Fact::Known(None) => predict::forecast(&mut facts, None),
+        Fact::Unknown(why) => predict::unknown(why),
+    };
+    forecast.managed = migration;
     dark::derive(&mut facts, &mut forecast);
     (facts, forecast)
 }

@@ -19,7 +19,7 @@ pub(super) fn of(domain: Node) -> VmMarks {
         .find(|entry| entry.attribute("name") == Some("product"))
         .and_then(|entry| entry.text())
         .map(|text| cut(text.trim()));
-    VmMarks { metadata, product }
+    VmMarks { metadata, product, monitor: None }
 }
 
 /// Elements with a namespace, depth first; those below an element of the domain's own kind belong to the metadata, too.

@@ -58,6 +58,10 @@ pub struct ManagerEntry {
     #[serde(default)]
     #[schemars(example = vec!["OpenStack Nova"])]
     pub products: Vec<String>,
+    /// Sockets of QEMU's monitor, where the manager starts QEMU without libvirt. A group `vm` is the VM's name in the manager.
+    #[serde(default)]
+    #[schemars(example = vec!["/run/qemu-server/(?<vm>[0-9]+)[.]qmp"])]
+    pub monitors: Vec<NamePattern>,
     /// Programs of the manager on a host.
     #[serde(default)]
     #[schemars(example = vec!["nova-compute"])]
@@ -157,6 +161,6 @@ pub enum MigrationKnob {
 pub(super) fn check(check: &mut EntryCheck<'_>) {
     check.referenced();
     if check.entry.get("namespace").is_none() && check.entry.get("cluster").is_none() {
-        check.recognisable(&["names", "products", "programs"]);
+        check.recognisable(&["names", "products", "monitors"]);
     }
 }

@@ -11,6 +11,7 @@ mod components;
 mod detectors;
 mod known_failures;
 mod lint;
+mod managed;
 mod managers;
 mod memory_sync;
 mod name_pattern;

@@ -7,7 +7,7 @@ use vmgate_facts::{
     Fact, Host, HostManagers, ManagerConfidence, Unknown, Uuid, Vm, VmManager, VmMarks, text::ShellWord,
 };
 
-use super::{Catalogues, ManagerEntry};
+use super::{Catalogues, ManagerEntry, NamePattern};
 
 /// Evidence for one manager.
 struct Evidence {
@@ -62,6 +62,11 @@ impl ManagerEntry {
         if let Some(found) = self.in_metadata(marks) {
             return Ok(Some(found));
         }
+        let monitor = marks.monitor.as_ref().and_then(|path| Some((path, captured(&self.monitors, path)?)));
+        if let Some((path, (vm, project))) = monitor {
+            let words = format!("its monitor's socket is {path}");
+            return Ok(Some(Evidence { confidence: ManagerConfidence::Likely, vm, project, words }));
+        }
         if self.cluster {
             let vms = known(&host.as_ref().map_err(Clone::clone)?.cluster_vms)?;
             let resource = vms.iter().find(|vm| vm.domain == name);
@@ -81,7 +86,7 @@ impl ManagerEntry {
         if let Some(product) = marks.product.as_ref().filter(|product| self.products.contains(product)) {
             return likely(format!("its firmware's tables name the product {product}"));
         }
-        if self.of_name(name).is_none() {
+        if captured(&self.names, name).is_none() {
             return Ok(None);
         }
         let running = known(&host.as_ref().map_err(Clone::clone)?.programs)?;
@@ -110,16 +115,8 @@ impl ManagerEntry {
         })
     }
 
-    /// The VM's name and its project in the manager, from the name of its domain; none if the manager gives no such names.
-    fn of_name(&self, domain: &str) -> Option<(Option<String>, Option<String>)> {
-        self.names.iter().find_map(|pattern| {
-            let part = pattern.parts(domain)?;
-            Some((part("vm").map(str::to_owned), part("project").map(str::to_owned)))
-        })
-    }
-
     fn manager(&self, found: Evidence, domain: &str, uuid: Option<&Uuid>) -> VmManager {
-        let (of_name, project_of_name) = self.of_name(domain).unwrap_or_default();
+        let (of_name, project_of_name) = captured(&self.names, domain).unwrap_or_default();
         let vm = found.vm.or(of_name).unwrap_or_else(|| domain.to_owned());
         let project = found.project.or(project_of_name);
         // Guests' owners choose these names, and people copy the command.
@@ -139,6 +136,14 @@ impl ManagerEntry {
             way_out,
         }
     }
+}
+
+/// The VM's name and its project in the manager, from a text that one of the patterns matches as a whole.
+fn captured(patterns: &[NamePattern], text: &str) -> Option<(Option<String>, Option<String>)> {
+    patterns.iter().find_map(|pattern| {
+        let part = pattern.parts(text)?;
+        Some((part("vm").map(str::to_owned), part("project").map(str::to_owned)))
+    })
 }
 
 fn known<T>(fact: &Fact<T>) -> Result<&T, Unknown> {

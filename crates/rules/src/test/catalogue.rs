@@ -93,6 +93,8 @@ pub(crate) struct VmCase {
     namespace: Option<String>,
     /// Product in its firmware's tables.
     product: Option<String>,
+    /// Socket of QEMU's monitor.
+    monitor: Option<String>,
     /// Programs that run on its host.
     programs: Vec<String>,
     /// Names of the domains that the cluster of its host has.
