@@ -109,8 +109,11 @@ impl VmCase {
             path: "vm".to_owned(),
             text: String::new(),
         };
-        let marks =
-            VmMarks { metadata: self.namespace.iter().map(element).collect(), product: self.product.clone() };
+        let marks = VmMarks {
+            metadata: self.namespace.iter().map(element).collect(),
+            product: self.product.clone(),
+            monitor: self.monitor.clone(),
+        };
         let cluster_vm =
             |domain: &String| ClusterVm { resource: format!("vm-{domain}"), domain: domain.clone() };
         let managers = HostManagers {
