@@ -319,6 +319,7 @@ impl<'a> MoveContext<'a> {
     ) -> Result<Result<CompletedMove, MoveFailure>, Failure> {
         let destination = &order.judge.request.to;
         let permits = self.permits(order)?;
+        let door = self.session.door(order.plan.settings.run_by.as_deref())?;
         let assignment = Assignment {
             pass,
             verdict_facts,
@@ -327,6 +328,7 @@ impl<'a> MoveContext<'a> {
             migrate_address: order.address,
             limits: order.limits,
             permits: &permits,
+            door: door.as_ref(),
             evidence_options: EvidenceOptions {
                 by: hook::operator(),
                 shell: self.session.shell(destination)?,

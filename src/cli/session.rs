@@ -10,6 +10,8 @@ use vmgate_attest::{PrivateKey, PublicKey};
 #[cfg(feature = "libvirt")]
 use vmgate_collect::{guest_probe::GuestAccess, transport::Transport};
 #[cfg(feature = "libvirt")]
+use vmgate_execute::Door;
+#[cfg(feature = "libvirt")]
 use vmgate_facts::Facts;
 #[cfg(feature = "libvirt")]
 use vmgate_facts::HostUri;
@@ -236,6 +238,22 @@ impl<'a> Session<'a> {
     pub(super) fn rules(&self) -> Result<Policy, InvalidPolicy> {
         let profile = self.shared.profile.as_deref().or(self.config.profile.as_deref());
         Policy::load(&self.rule_sources(), profile, &self.config.parameters)
+    }
+
+    /// Door to the manager that runs a migration; none where libvirt does.
+    #[cfg(feature = "libvirt")]
+    pub(super) fn door(&self, run_by: Option<&str>) -> Result<Option<Door>, Failure> {
+        let Some(manager) = run_by else { return Ok(None) };
+        let config = self.config.managers.get(manager).ok_or_else(|| {
+            Failure::usage(format!(
+                "{manager} would run the migration, and vmgate.yaml names no program that orders it: add `managers: {{{manager}: {{program: \
+                 [PROGRAM]}}}}`, as docs/managers.md explains, or order the migration from {manager} yourself"
+            ))
+        })?;
+        let time_limit = Duration::try_from_secs_f64(config.time_limit_seconds).map_err(|error| {
+            Failure::usage(format!("vmgate.yaml: managers.{manager}.time_limit_seconds: {error}"))
+        })?;
+        Ok(Some(Door { manager: manager.to_owned(), program: config.program.clone(), time_limit }))
     }
 
     /// Questions about managers of VMs, by which hosts' probes look for those of the catalogues.

@@ -30,17 +30,6 @@ pub enum GateRefusal {
         /// Exit code of the process.
         exit: ExitCode,
     },
-    /// The verdict is on a migration that a manager of VMs runs.
-    #[error(
-        "not migrated: the verdict on {vm} is for a migration that {manager} runs, and vmgate would ask libvirt: order it there, or \
-         check the move again without --as"
-    )]
-    OfManager {
-        /// The VM's name.
-        vm: String,
-        /// Id of the manager.
-        manager: String,
-    },
     /// The verdict lacks the UUID of the VM or of a host.
     #[error("not migrated: the verdict does not contain {0}, so vmgate cannot compare it with the hosts")]
     Unnamed(&'static str),
@@ -98,7 +87,7 @@ impl GateRefusal {
         match self {
             Self::NotGo { exit, .. } => *exit,
             Self::Unnamed(_) | Self::Expired { .. } | Self::NoAuthority { .. } => ExitCode::EvidenceMissing,
-            Self::OfManager { .. } | Self::NotTrusted(_) | Self::Mismatch { .. } => ExitCode::Invalid,
+            Self::NotTrusted(_) | Self::Mismatch { .. } => ExitCode::Invalid,
         }
     }
 }
@@ -127,9 +116,6 @@ impl Pass {
         if !verdict.permits_migration(now) {
             let (vm, expired) = (label(&verdict.moved.vm), verdict.expires_at);
             return Err(GateRefusal::Expired { vm, expired, now });
-        }
-        if let Some(manager) = verdict.change.run_by.clone() {
-            return Err(GateRefusal::OfManager { vm: label(&verdict.moved.vm), manager });
         }
         let moved = &verdict.moved;
         let known = |named: &NameAndUuid, whose| named.uuid.clone().ok_or(GateRefusal::Unnamed(whose));
@@ -313,15 +299,6 @@ mod tests {
         {
             assert!(matches!(refused, Err(GateRefusal::NoAuthority { .. })), "{refused:?}");
         }
-    }
-
-    #[test]
-    fn a_go_for_a_manager_lets_nobody_else_move_the_vm() {
-        let mut of_nova = go();
-        of_nova.change.run_by = Some("nova".to_owned());
-        let refused = open(&of_nova, &asked(), 0).unwrap_err();
-        assert!(matches!(refused, GateRefusal::OfManager { .. }), "{refused}");
-        assert!(refused.to_string().contains("nova runs"), "{refused}");
     }
 
     #[test]

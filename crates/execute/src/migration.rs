@@ -36,8 +36,8 @@ pub struct Progress {
 /// A migration that has ended, successful or not.
 #[derive(Debug)]
 pub(super) struct EndedMigration {
-    /// Result of libvirt's call.
-    pub(super) result: Result<(), LibvirtError>,
+    /// Result of libvirt's call, or of the manager's migration.
+    pub(super) result: Result<(), String>,
     /// Reason why vmgate aborted the migration; `None` if it did not.
     pub(super) abort_reason: Option<String>,
     /// Last job statistics.
@@ -84,6 +84,7 @@ pub(super) fn migrate(
             watch(&progress);
             last = Some(progress.job);
         };
+        let result = result.map_err(|error| error.to_string());
         Ok(EndedMigration { result, abort_reason: stopped, last_stats: last, downtime_limit: guard.limit() })
     })
 }
