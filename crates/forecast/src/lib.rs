@@ -22,6 +22,7 @@ pub mod budget;
 pub mod conformal;
 mod dark;
 mod history;
+mod memory;
 mod migratable;
 mod precopy;
 mod predict;
