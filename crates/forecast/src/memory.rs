@@ -3,9 +3,12 @@
 //! A page that the guest never touched is zero and costs nine bytes. QEMU's resident set bounds those pages from above;
 //! of the resident ones some are zero too (the kernel hands out memory in larger pieces than the guest writes).
 
-use vmgate_facts::{Accelerator, Fact, Vm};
+use vmgate_facts::{Accelerator, Fact, Vm, trace::PAGE_BYTES};
 
-use super::{precopy::as_f64, replay::Interval};
+use super::{
+    precopy::as_f64,
+    replay::{Interval, synthetic_trace::PageGroup},
+};
 
 /// Resident memory of QEMU that is not the guest's: at least this much was measured for a small VM.
 const OWN_BYTES: f64 = 40.0e6;
@@ -42,6 +45,19 @@ impl TouchedMemory {
         };
         let untouched_ratio = 1.0 - touched / as_f64(ram_bytes.max(1));
         Some(Self { ram_bytes, untouched_ratio, resident_zero_ratio })
+    }
+
+    /// Share of the untouched memory in what these groups of written pages leave.
+    pub(super) fn untouched_ratio_beside(&self, groups: &[PageGroup]) -> f64 {
+        let written = groups.iter().map(|group| group.pages).sum::<f64>() * as_f64(PAGE_BYTES);
+        let others = (1.0 - written / as_f64(self.ram_bytes.max(1))).max(1e-9);
+        (self.untouched_ratio / others).min(1.0)
+    }
+
+    /// Memory that the guest can have touched.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of the RAM")]
+    pub(super) fn touched_bytes(&self) -> u64 {
+        self.most_bytes() as u64
     }
 
     /// Most bytes that a pass over the memory sends.

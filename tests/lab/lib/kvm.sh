@@ -2,7 +2,7 @@
 # Guests of kind kvm: a bare-metal program (guest-kvm/) under hardware virtualisation, where /dev/kvm works. The platform may
 # run no stock kernel: this guest needs neither long mode nor interrupts.
 
-KVM_HEARTBEAT_PORT=9777 # at the operator's, a byte every 5 ms
+KVM_HEARTBEAT_PORT=9911 # at the operator's, a byte every 5 ms
 
 kvm_guest_path() { echo "$LAB_CACHE/guest-kvm-$(cat "$LAB_DIR"/guest-kvm/* | hash_of)"; }
 
