@@ -68,7 +68,9 @@ pub use connection::{DecidedBy, KeepAlive, Sctp, SctpAssociation, TcpEvidence, T
 pub use day::{Day, InvalidDay};
 pub use detector::{Detector, DetectorBasis};
 pub use flow::{CaptureMethod, FlowDirection, MulticastGroup, UdpCapture, UdpFlow};
-pub use forecast::{Alternative, Forecast, ForecastMethod, Quantiles, RemainingMemory};
+pub use forecast::{
+    Alternative, Forecast, ForecastMethod, HourChance, LoadDependence, Quantiles, RemainingMemory,
+};
 pub use guest::{
     DirtyWriter, Guest, Listener, LiveMoveSupport, LossTolerance, MemorySync, Neighbour, Process, Sysctl,
     Tcp, TcpConnection, TcpPeer, TcpState, Udp, UdpService, UdpSocket,

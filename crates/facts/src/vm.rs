@@ -35,6 +35,11 @@ pub struct Vm {
     /// Maximum memory of the VM, without what may be plugged in later; the destination must be able to provide this much.
     #[schemars(example = 4_294_967_296_u64)]
     pub memory_max_bytes: Fact<u64>,
+    /// Memory that the host holds for the VM: the resident set of its QEMU, from libvirt's balloon statistics. Absent where
+    /// that does not tell what the guest has touched: huge pages are not counted, and memory that is allocated at the start or
+    /// locked is all counted.
+    #[schemars(example = 2_147_483_648_u64)]
+    pub resident_bytes: Fact<Option<u64>>,
     /// Size of the huge pages that back the VM's memory; absent where ordinary pages back the memory.
     #[schemars(example = 2_097_152_u64)]
     pub huge_page_bytes: Fact<Option<u64>>,

@@ -270,6 +270,9 @@ pub struct Migration {
     pub replayed_total_seconds: Option<Quantiles>,
     /// Forecast of the blackout, seconds.
     pub forecast_blackout_seconds: Option<Quantiles>,
+    /// Forecast of its blackout before the correction by earlier migrations; absent where none was made or kept.
+    #[serde(default)]
+    pub replayed_blackout_seconds: Option<Quantiles>,
     /// Duration as libvirt reports it, seconds.
     pub total_seconds: Option<f64>,
     /// Downtime as QEMU reports it, seconds.

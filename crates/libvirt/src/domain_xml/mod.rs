@@ -45,6 +45,8 @@ pub struct DomainConfig {
     pub memory_max_bytes: Option<u64>,
     /// Pages that back the VM's memory.
     pub backing: Backing,
+    /// True if all memory is there from the start: allocated at once, or locked.
+    pub populated: bool,
     /// Virtual CPUs online.
     pub vcpus: Option<u32>,
     /// Maximum number of virtual CPUs; QEMU starts with room for all of them.
@@ -147,6 +149,7 @@ pub fn parse(xml: &str) -> Result<DomainConfig, roxmltree::Error> {
         memory_bytes: child(domain, "currentMemory").and_then(bytes).or(memory),
         memory_max_bytes: memory,
         backing: memory::backing(domain),
+        populated: memory::is_populated(domain),
         vcpus: child(domain, "vcpu")
             .and_then(|vcpu| vcpus(vcpu.attribute("current").or_else(|| vcpu.text()))),
         most_vcpus: child(domain, "vcpu").and_then(|vcpu| vcpus(vcpu.text())),
