@@ -26,15 +26,16 @@ pub(super) fn nic(interface: Node) -> VmNic {
     let source =
         network.or_else(|| ["bridge", "dev", "path"].iter().find_map(|name| attribute("source", name)));
     let tags = child(interface, "vlan").into_iter().flat_map(|vlan| children(vlan, "tag"));
+    let makes_device = matches!(kind.as_str(), "bridge" | "network" | "ethernet" | "direct")
+        && attribute("target", "managed").as_deref() != Some("no");
     VmNic {
         mac: attribute("mac", "address").unwrap_or_default(),
         source,
         kind,
         tap: attribute("target", "dev"),
-        tap_named: attribute("target", "dev").is_some_and(|name| {
-            attribute("target", "managed").as_deref() != Some("no")
-                && !NAMED_BY_LIBVIRT.iter().any(|prefix| name.starts_with(prefix))
-        }),
+        tap_named: makes_device
+            && attribute("target", "dev")
+                .is_some_and(|name| !NAMED_BY_LIBVIRT.iter().any(|prefix| name.starts_with(prefix))),
         tap_must_exist: attribute("target", "managed").as_deref() == Some("no"),
         model: attribute("model", "type"),
         link_up: attribute("link", "state").as_deref() != Some("down"),
