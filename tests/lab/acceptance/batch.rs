@@ -236,7 +236,13 @@ fn judge(cases: &[&Case], options: &[&str]) -> BTreeMap<String, (Said, Vec<Block
     let one = |verdict: &Value| {
         (verdict["move"]["vm"]["name"].as_str().unwrap_or_default().to_owned(), answer(verdict))
     };
-    report["verdicts"].as_array().unwrap().iter().map(one).collect()
+    // Of one move the report is its verdict alone.
+    report["verdicts"]
+        .as_array()
+        .map_or_else(|| vec![&report], |all| all.iter().collect())
+        .into_iter()
+        .map(one)
+        .collect()
 }
 
 fn answer(verdict: &Value) -> (Said, Vec<Block>) {

@@ -80,7 +80,8 @@ pub(super) fn configurations() -> Vec<Configuration> {
 }
 
 fn entry_of(entry: &Mapping) -> Configuration {
-    serde_yaml::from_value(entry.clone().into()).unwrap()
+    // As text, in which a number is a text too.
+    serde_yaml::from_str(&serde_yaml::to_string(entry).unwrap()).unwrap()
 }
 
 /// So many pairs of deviations that can be had together and change nothing on the hosts.

@@ -77,7 +77,7 @@ fn a_live_configuration_is_read_whole() {
 #[test]
 fn an_empty_domain_is_mostly_unknown_and_no_crash() {
     let config = parse("<domain/>").unwrap();
-    assert_eq!(config, DomainConfig { threads_per_socket: 1, ..DomainConfig::default() });
+    assert_eq!(config, DomainConfig { threads_per_socket: 1, cpu_checked: true, ..DomainConfig::default() });
     assert!(parse("").is_err());
     assert!(parse("<domain><memory unit='EiB'>99999999999999999999</memory></domain>").is_ok());
 }
