@@ -87,7 +87,7 @@ pub use host_guests::{HostJob, HostVm, MachineType, Tsc};
 pub use host_hooks::{HOOK_MARK, HostHook};
 pub use host_memory::{HostMemory, HugePageClaim, HugePages, MemoryClaims, NumaNode};
 pub use host_network::VirtualNetwork;
-pub use host_sockets::{BoundPort, DisplayPorts, PortProtocol, VmPort};
+pub use host_sockets::{BoundPort, DisplayPorts, PortProtocol, VmPort, VmServer};
 pub use host_storage::{FileKind, HostFile};
 pub use host_uri::{GuestAddress, HostUri};
 use jiff::Timestamp;

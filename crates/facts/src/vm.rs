@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Absence, BootFile, Fact, Firmware, HostDevice, KnownFailure, Names, OpenedFile, Placement, Tpm, Uuid,
-    Version, VirtioQueues, VmComponent, VmListener, VmPort, trace::DirtyTrace,
+    Version, VirtioQueues, VmComponent, VmListener, VmPort, VmServer, trace::DirtyTrace,
 };
 
 /// The VM that is to move: its configuration and what it does now.
@@ -71,6 +71,10 @@ pub struct Vm {
     /// topology.
     #[schemars(example = 2)]
     pub threads_per_socket: Fact<u32>,
+    /// True if libvirt starts the VM only where it gets every feature of its CPU (`<cpu check='full'>`, as libvirt notes it
+    /// when a VM starts); false for `check='none'`, with which QEMU leaves out what a host lacks.
+    #[schemars(example = true)]
+    pub cpu_checked: Fact<bool>,
     /// CPU features that the configuration demands by name.
     #[schemars(example = vec!["invtsc"])]
     pub cpu_features: Fact<Vec<String>>,
@@ -100,6 +104,8 @@ pub struct Vm {
     pub listeners: Fact<Vec<VmListener>>,
     /// Ports of the host that QEMU binds for the VM by fixed numbers.
     pub fixed_ports: Fact<Vec<VmPort>>,
+    /// Servers that QEMU connects to for a device when it starts, and without which it does not start.
+    pub servers: Fact<Vec<VmServer>>,
     /// Number of displays for which libvirt chooses a port on every host.
     #[schemars(example = 1)]
     pub automatic_displays: Fact<u32>,
@@ -255,6 +261,11 @@ pub struct VmNic {
     #[schemars(example = false)]
     #[serde(default)]
     pub tap_must_exist: bool,
+    /// True if the configuration fixes the device's name, and every host must make one of that name; false where libvirt
+    /// chooses it.
+    #[schemars(example = false)]
+    #[serde(default)]
+    pub tap_named: bool,
     /// Device model that the guest sees.
     #[schemars(example = &"virtio")]
     pub model: Option<String>,
