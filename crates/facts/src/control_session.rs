@@ -102,3 +102,31 @@ pub enum ControlBasis {
 fn not_derived() -> Fact<f64> {
     Fact::unknown(Cause::NotCollected, "the catalogue of control protocols was not consulted")
 }
+
+impl Default for ControlSession {
+    /// A session of which nothing is known.
+    fn default() -> Self {
+        Self {
+            protocol: String::new(),
+            title: String::new(),
+            role: None,
+            local: String::new(),
+            remote: String::new(),
+            identity: String::new(),
+            vlan: None,
+            direction: FlowDirection::ToGuest,
+            packets_from_guest: 0,
+            packets_to_guest: 0,
+            active: false,
+            interval_seconds: Fact::default(),
+            longest_gap_seconds: 0.0,
+            multiplier: None,
+            timeout_seconds: Fact::default(),
+            basis: ControlBasis::None,
+            source: String::new(),
+            tolerated_seconds: not_derived(),
+            why: String::new(),
+            way_out: String::new(),
+        }
+    }
+}

@@ -10,6 +10,11 @@
 
 mod batch;
 mod bpf;
+#[cfg_attr(
+    not(any(test, feature = "fuzzing")),
+    allow(dead_code, reason = "the capture calls it once it lets these packets up")
+)]
+mod control;
 mod directed_flow;
 mod facts;
 mod filter;
