@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     CollectionMethod, DecidedBy, Detector, Fact, GuestClock, GuestMemory, KeepAlive, KernelBypass,
-    MulticastGroup, Names, Sctp, TcpEvidence, TcpTimer, UdpCapture, Unknown,
+    MulticastGroup, Names, Sctp, TcpEvidence, TcpTimer, UdpCapture, Unknown, Wire,
 };
 
 /// The guest as seen from inside.
@@ -70,6 +70,9 @@ pub struct Guest {
     /// Clock source and time synchronisation of the guest.
     #[schemars(extend("x-learnt-by" = CollectionMethod::GUEST))]
     pub clock: Fact<GuestClock>,
+    /// Evidence from the packets at the host's side of the VM's interfaces, independent of the guest.
+    #[schemars(extend("x-learnt-by" = [CollectionMethod::HostProbe]))]
+    pub wire: Fact<Wire>,
 }
 
 impl Guest {
@@ -93,6 +96,7 @@ impl Guest {
             memory: Fact::Unknown(why.clone()),
             kernel_bypass: Fact::Unknown(why.clone()),
             clock: Fact::Unknown(why.clone()),
+            wire: Fact::Unknown(why.clone()),
         }
     }
 }

@@ -57,6 +57,7 @@ mod value;
 mod version;
 mod vm;
 mod vm_hardware;
+mod wire;
 pub mod xml;
 
 use std::collections::BTreeMap;
@@ -108,6 +109,10 @@ pub use value::{Cause, Fact, Unknown};
 pub use version::{InvalidVersion, Version};
 pub use vm::{Accelerator, CpuMode, DirtyRate, DirtyRateMethod, DirtyWindow, Vm, VmDisk, VmNic, VmState};
 pub use vm_hardware::{BootFile, Firmware, Placement, Tpm, VmComponent, VmListener};
+pub use wire::{
+    Denied, DeniedKind, Opener, SystemFamily, Wire, WireConnection, WireGroup, WireLease, WireNeighbours,
+    WireProtocol, WireSystem,
+};
 
 /// All facts of one move. The document that `vmgate collect` writes and `vmgate check --facts` reads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -50,13 +50,16 @@ mod tests {
 
     use crate::flows::{
         directed_flow::{Count, DirectedFlow, Totals},
+        evidence::Evidence,
         facts::*,
+        parse::UDP,
         raw_capture::RawCapture,
     };
 
     fn capture(interface: &str, drops: u64) -> FlowCapture {
         let directed = |from_guest, source: &str, destination: &str| DirectedFlow {
             from_guest,
+            protocol: UDP,
             source: source.parse().unwrap(),
             destination: destination.parse().unwrap(),
             vlan: 7,
@@ -69,8 +72,17 @@ mod tests {
             (directed(false, "10.0.0.9:4000", "239.1.2.3:514"), count(90)),
         ];
         let totals = Totals { frames: Some(200), ..Totals::default() };
-        let raw =
-            RawCapture { directed_flows, totals, drops, interrupted: false, begin: 0, end: 2_000_000_000 };
+        let raw = RawCapture {
+            directed_flows,
+            streams: Vec::new(),
+            evidence: Evidence::new(),
+            totals,
+            drops,
+            unseen: 0,
+            interrupted: false,
+            begin: 0,
+            end: 2_000_000_000,
+        };
         FlowCapture::new(interface.into(), CaptureMethod::KernelCounted, None, raw)
     }
 
