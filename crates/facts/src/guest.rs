@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     CollectionMethod, DecidedBy, Detector, Fact, GuestClock, GuestMemory, KeepAlive, KernelBypass,
-    MulticastGroup, Names, Sctp, TcpEvidence, TcpTimer, UdpCapture, Unknown,
+    MulticastGroup, Names, Sctp, TcpEvidence, TcpTimer, UdpCapture, Unknown, Wire,
 };
 
 /// The guest as seen from inside.
@@ -70,6 +70,9 @@ pub struct Guest {
     /// Clock source and time synchronisation of the guest.
     #[schemars(extend("x-learnt-by" = CollectionMethod::GUEST))]
     pub clock: Fact<GuestClock>,
+    /// Evidence from the packets at the host's side of the VM's interfaces, independent of the guest.
+    #[schemars(extend("x-learnt-by" = [CollectionMethod::HostProbe]))]
+    pub wire: Fact<Wire>,
 }
 
 impl Guest {
@@ -93,6 +96,7 @@ impl Guest {
             memory: Fact::Unknown(why.clone()),
             kernel_bypass: Fact::Unknown(why.clone()),
             clock: Fact::Unknown(why.clone()),
+            wire: Fact::Unknown(why.clone()),
         }
     }
 }
@@ -250,6 +254,10 @@ pub struct TcpConnection {
     #[schemars(example = &"inet-diag")]
     #[serde(default)]
     pub evidence: TcpEvidence,
+    /// Settings that the budget assumes because nobody could read them; absent where they were read.
+    #[schemars(example = &"the defaults of Windows: 5 retransmissions, the first after 0.3 s")]
+    #[serde(default)]
+    pub assumed: Option<String>,
     /// Name of the process that owns the socket; absent where the kernel holds it.
     #[schemars(example = &"postgres", extend("x-learnt-by" = CollectionMethod::GUEST_PROGRAMS))]
     pub owner: Fact<Option<String>>,
@@ -276,6 +284,7 @@ impl TcpConnection {
             keepalive: Fact::default(),
             peer_budget_seconds: Fact::default(),
             evidence: TcpEvidence::default(),
+            assumed: None,
             owner: Fact::default(),
         }
     }
@@ -337,7 +346,7 @@ pub struct UdpSocket {
     pub remote: Option<String>,
     /// Datagrams that the kernel dropped because the socket's buffer was full.
     #[schemars(example = 0)]
-    pub drops: i64,
+    pub drops: Fact<i64>,
     /// Name of the process that owns the socket; absent where the kernel holds it.
     #[schemars(example = &"corosync", extend("x-learnt-by" = CollectionMethod::GUEST_PROGRAMS))]
     pub owner: Fact<Option<String>>,

@@ -21,6 +21,7 @@ mod certificate;
 mod change;
 mod collection_method;
 mod connection;
+mod control_session;
 mod day;
 mod detector;
 mod flow;
@@ -56,6 +57,7 @@ mod value;
 mod version;
 mod vm;
 mod vm_hardware;
+mod wire;
 pub mod xml;
 
 use std::collections::BTreeMap;
@@ -65,6 +67,7 @@ pub use certificate::{Certificate, CertificateUse};
 pub use change::{Change, MigrationSettings};
 pub use collection_method::CollectionMethod;
 pub use connection::{DecidedBy, KeepAlive, Sctp, SctpAssociation, TcpEvidence, TcpTimer};
+pub use control_session::{ControlBasis, ControlSession};
 pub use day::{Day, InvalidDay};
 pub use detector::{Detector, DetectorBasis};
 pub use flow::{CaptureMethod, FlowDirection, MulticastGroup, UdpCapture, UdpFlow};
@@ -108,6 +111,10 @@ pub use value::{Cause, Fact, Unknown};
 pub use version::{InvalidVersion, Version};
 pub use vm::{Accelerator, CpuMode, DirtyRate, DirtyRateMethod, DirtyWindow, Vm, VmDisk, VmNic, VmState};
 pub use vm_hardware::{BootFile, Firmware, Placement, Tpm, VmComponent, VmListener};
+pub use wire::{
+    Denied, DeniedKind, Opener, SystemFamily, Wire, WireConnection, WireGroup, WireLease, WireNeighbours,
+    WireProtocol, WireSystem,
+};
 
 /// All facts of one move. The document that `vmgate collect` writes and `vmgate check --facts` reads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
