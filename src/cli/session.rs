@@ -184,6 +184,7 @@ impl<'a> Session<'a> {
         let option = match way {
             None => None,
             Some(GuestWay::Agent) => Some("agent"),
+            Some(GuestWay::Wire) => Some("wire"),
             Some(GuestWay::None) => Some("none"),
             Some(GuestWay::Exec) => Some("exec"),
             Some(GuestWay::Ssh) => Some("ssh"),
@@ -209,6 +210,7 @@ impl<'a> Session<'a> {
         match option {
             None => Ok(exec.map_or_else(ssh, |exec| Ok(Some(exec)))?.unwrap_or_default()),
             Some("agent") => Ok(GuestAccess::Agent),
+            Some("wire") => Ok(GuestAccess::Wire),
             Some("none") => Ok(GuestAccess::None("the guest was not asked, as --guest none says".to_owned())),
             Some("exec") => exec.ok_or_else(|| not_named("exec")),
             Some("ssh") => ssh()?.ok_or_else(|| not_named("ssh")),
@@ -216,7 +218,7 @@ impl<'a> Session<'a> {
                 ssh_target(target, "--guest").map(GuestAccess::Ssh)
             }
             Some(other) => Err(Failure::usage(format!(
-                "--guest {other}: give agent, none, exec, ssh or ssh://USER@HOST[:PORT]"
+                "--guest {other}: give agent, wire, none, exec, ssh or ssh://USER@HOST[:PORT]"
             ))),
         }
     }

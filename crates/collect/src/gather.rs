@@ -11,7 +11,7 @@ use std::{
 use jiff::Timestamp;
 use thiserror::Error;
 use vmgate_facts::{
-    Cause, Change, Fact, Facts, Guest, Host, QemuUser, UdpCapture, Unknown, Uri, Uuid, text::plain,
+    Cause, Change, Fact, Facts, Guest, Host, QemuUser, Unknown, Uri, Uuid, text::plain,
 };
 use vmgate_libvirt::{Domain, Hypervisor, LibvirtError, domain_xml::DomainConfig};
 use vmgate_probe::{
@@ -21,8 +21,10 @@ use vmgate_probe::{
 
 use super::{
     claims::{self, PlannedMove},
+    denied,
     dirty_measurement::{DirtyMeasurement, MeasuredVm, MeasurementPlan},
-    flows, guest, host,
+    flows::{self, WatchedTraffic},
+    guest, host,
     host_probes::{self, ProbeAnswers, ProbeInputs, ProbeTransports, SourceDetails, TryPath},
     needed_files,
     offer::{self, Offer, OfferRequest},
@@ -151,7 +153,7 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
         guest: parallel.guest.value.as_ref().map_or("none", |(_, method)| method),
         guest_at: parallel.guest.at,
         flows_at: parallel.flows.at,
-        flows_window_seconds: parallel.flows.value.as_ref().ok().map(|capture| capture.window_seconds),
+        flows_window_seconds: parallel.flows.value.as_ref().ok().map(|traffic| traffic.udp.window_seconds),
         source: provenance::HostSource {
             libvirt_at: source_at,
             probe_at: probes.source.at,
@@ -181,6 +183,7 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
     facts.vm =
         Fact::Known(dirtying.into_vm(vm::complete(&vm, &source_host, source_probe, emulator.as_deref())));
     facts.guest = flows::into_guest(parallel.guest.value.map(|(guest, _)| guest), parallel.flows.value);
+    compare_with_the_wire(&mut facts.guest, request, &domain, &vm);
     if request.ask_peers
         && let Fact::Known(guest) = &mut facts.guest
     {
@@ -194,6 +197,21 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
     facts.source = Fact::Known(source_host);
     facts.destination = Fact::Known(destination_host);
     Ok(facts)
+}
+
+/// Compares the guest's account with the wire; where it lacks something, the guest is asked once more.
+fn compare_with_the_wire(guest: &mut Fact<Guest>, request: &CollectRequest, domain: &Domain, vm: &FoundVm) {
+    let Fact::Known(guest) = guest else { return };
+    let Fact::Known(wire) = &guest.wire else { return };
+    let again = || {
+        let has_channel = vm.config.as_ref().is_none_or(|config| config.has_agent_channel);
+        guest::look(&request.guest_access, domain.clone(), vm.state, has_channel, None, request.timeout)
+            .map(|(guest, _)| guest)
+    };
+    let denied = denied::compared(guest, wire, again);
+    if let Fact::Known(wire) = &mut guest.wire {
+        wire.denied = denied;
+    }
 }
 
 /// The destination with what the operator plans for it: moves that come first, and maintenance.
@@ -324,7 +342,7 @@ struct ParallelWork<G, F, D> {
 /// Facts of the guest, and the method for provenance.
 type GuestAndMethod = (Guest, String);
 
-impl ParallelWork<Worker<GuestAndMethod>, Worker<UdpCapture>, Worker<DirtyMeasurement>> {
+impl ParallelWork<Worker<GuestAndMethod>, Worker<WatchedTraffic>, Worker<DirtyMeasurement>> {
     fn start(request: &CollectRequest, way: &Transport, domain: &Domain, vm: &FoundVm, clock: Clock) -> Self {
         let timeout = request.timeout;
         let has_channel = vm.config.as_ref().is_none_or(|config| config.has_agent_channel);
@@ -352,7 +370,7 @@ impl ParallelWork<Worker<GuestAndMethod>, Worker<UdpCapture>, Worker<DirtyMeasur
 
     fn join(
         self,
-    ) -> ParallelWork<TimedResult<GuestAndMethod>, TimedResult<UdpCapture>, TimedResult<DirtyMeasurement>>
+    ) -> ParallelWork<TimedResult<GuestAndMethod>, TimedResult<WatchedTraffic>, TimedResult<DirtyMeasurement>>
     {
         ParallelWork { guest: self.guest.join(), flows: self.flows.join(), dirtying: self.dirtying.join() }
     }

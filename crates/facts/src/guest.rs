@@ -259,6 +259,10 @@ pub struct TcpConnection {
     #[schemars(example = &"inet-diag")]
     #[serde(default)]
     pub evidence: TcpEvidence,
+    /// Settings that the budget assumes because nobody could read them; absent where they were read.
+    #[schemars(example = &"the defaults of Windows: 5 retransmissions, the first after 0.3 s")]
+    #[serde(default)]
+    pub assumed: Option<String>,
     /// Name of the process that owns the socket; absent where the kernel holds it.
     #[schemars(example = &"postgres", extend("x-learnt-by" = CollectionMethod::GUEST_PROGRAMS))]
     pub owner: Fact<Option<String>>,
@@ -285,6 +289,7 @@ impl TcpConnection {
             keepalive: Fact::default(),
             peer_budget_seconds: Fact::default(),
             evidence: TcpEvidence::default(),
+            assumed: None,
             owner: Fact::default(),
         }
     }
@@ -346,7 +351,7 @@ pub struct UdpSocket {
     pub remote: Option<String>,
     /// Datagrams that the kernel dropped because the socket's buffer was full.
     #[schemars(example = 0)]
-    pub drops: i64,
+    pub drops: Fact<i64>,
     /// Name of the process that owns the socket; absent where the kernel holds it.
     #[schemars(example = &"corosync", extend("x-learnt-by" = CollectionMethod::GUEST_PROGRAMS))]
     pub owner: Fact<Option<String>>,

@@ -71,6 +71,8 @@ pub enum Cause {
     TooOld,
     /// Only a move shows it, and none was made or rehearsed.
     NotRehearsed,
+    /// Nobody looked into the guest, and its packets do not show it.
+    NotOnTheWire,
 }
 
 impl Cause {
@@ -112,6 +114,9 @@ impl Cause {
             Self::NotAllowed => "allow the measurement with the option that the reason names",
             Self::NotListed => {
                 "rehearse the move with a VM that has the same and may be lost; if that went well, add the name to a catalogue of your own (components), or waive the rule"
+            }
+            Self::NotOnTheWire => {
+                "let vmgate look into the guest, with `--guest agent` or `--guest ssh://root@GUEST`; of a guest that lets nobody in, find it out by hand and write it into a facts file, or waive the rule"
             }
             Self::TooOld => "collect again, closer to the time of the move",
             Self::NotRehearsed => {

@@ -55,7 +55,7 @@ pub fn fuzz_frames(bytes: &[u8]) {
 use std::{io, time::Duration};
 
 pub use bpf::BrokenJump;
-pub use facts::udp_capture;
+pub use facts::{udp_capture, wire};
 pub use flow::{Family, Flow, FlowCapture, Protocol, Traffic};
 pub use interface::GuestEnd;
 pub use limits::{LONGEST_WINDOW, Limits};

@@ -224,7 +224,7 @@ impl CatalogueCase {
             local: format!("0.0.0.0:{port}"),
             port,
             remote: self.peer.clone(),
-            drops: 0,
+            drops: Fact::default(),
             owner: self.owner.clone(),
             service: Fact::default(),
         }
