@@ -3,10 +3,11 @@
 # disk image that all such guests share read-only; what one writes stays in its memory. Built when it is first wanted.
 
 SOFTWARE_PACKAGES=(busybox-static qemu-guest-agent iproute2 procps kmod hostname
-  corosync pacemaker etcd-server redis-server redis-sentinel keepalived mariadb-server galera-4 chrony
+  corosync pacemaker pacemaker-cli-utils pacemaker-resource-agents etcd-server etcd-client redis-server redis-sentinel
+  keepalived mariadb-server galera-4 rabbitmq-server postgresql-15 patroni python3-etcd python3-dnspython chrony
   redis-tools sqlite3 stress-ng tcc libc6-dev)
 SOFTWARE_MODULES=(ext4 overlay)
-SOFTWARE_DISK_MIB=1536 # sparse
+SOFTWARE_DISK_MIB=2560 # sparse
 
 software_parts_path() { echo "$LAB_CACHE/software-parts-$(software_recipe_parts | hash_of)"; }
 software_path() { echo "$LAB_CACHE/guest-software-$(software_recipe | hash_of)"; }
@@ -52,6 +53,8 @@ software_fill_parts() {
 innodb_buffer_pool_size=24M
 innodb_data_file_path=ibdata1:3M:autoextend
 performance_schema=OFF' >"$work/etc/mysql/mariadb.conf.d/90-lab.cnf"
+  mkdir -p "$work/etc/postgresql-common"
+  echo 'create_main_cluster = false' >"$work/etc/postgresql-common/createcluster.conf"
   root_apt "$work" install "${SOFTWARE_PACKAGES[@]}"
   image_take_kernel "$work" "$parts" "$parts/tree"
   cp "$work/bin/busybox" "$parts/tree/bin/busybox"
