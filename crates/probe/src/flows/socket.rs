@@ -68,6 +68,17 @@ impl PacketSocket {
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
+    /// Sends one frame, with its Ethernet header.
+    pub(crate) fn send(&self, frame: &[u8]) -> io::Result<()> {
+        Ok(rustix::net::send(&self.0, frame, rustix::net::SendFlags::DONTWAIT).map(drop)?)
+    }
+
+    /// Receives one frame, cut to the buffer, and its length there.
+    pub(crate) fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (length, _) = rustix::net::recv(&self.0, buffer, rustix::net::RecvFlags::DONTWAIT)?;
+        Ok(length)
+    }
+
     /// Packets that passed the filter but did not fit into the buffer since the last call.
     pub(crate) fn drops(&self) -> io::Result<u64> {
         const PACKET_STATISTICS: c_int = 6;
