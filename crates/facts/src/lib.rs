@@ -44,6 +44,8 @@ mod known_failure;
 mod link;
 mod machine_type;
 mod names;
+mod network_order;
+mod network_rehearsal;
 mod path;
 mod path_probe;
 mod rehearsal;
@@ -62,7 +64,7 @@ pub mod xml;
 
 use std::collections::BTreeMap;
 
-pub use bridge::{Bridge, BridgeController, BridgeKind, SpanningTree, StatefulFilter};
+pub use bridge::{Bridge, BridgeController, BridgeKind, SpanningTree, StatefulFilter, Uplink};
 pub use certificate::{Certificate, CertificateUse};
 pub use change::{Change, MigrationSettings};
 pub use collection_method::CollectionMethod;
@@ -81,7 +83,7 @@ pub use guest::{
 pub use guest_memory::{
     Allocation, GuestClock, GuestMemory, HugePageProcess, KernelBypass, MemoryPressure, UserSpaceDevice,
 };
-pub use guest_network::{DarkInterface, GuestNetwork};
+pub use guest_network::{DarkBasis, DarkInterface, GuestNetwork};
 pub use history::{History, ObservedHour, PastMigration, VersionPair};
 pub use host::{DeviceModels, Host, Nic, NicKind, Route};
 pub use host_access::{FileOpening, OpenedFile, QemuUser};
@@ -98,6 +100,8 @@ pub use known_failure::{KnownFailure, VirtioQueues};
 pub use link::{Bond, BondPort, Duplex, Shaper, ShaperKind};
 pub use machine_type::machine_version;
 pub use names::{Absence, Names};
+pub use network_order::{BridgePort, HeardGuest, NetworkOrder, SwitchoverSeen};
+pub use network_rehearsal::{NetworkRehearsal, PastSilence};
 pub use path::{HostRole, MigrationPath, MigrationTransport, PathNic, PathRoute};
 pub use path_probe::{Goodput, MigrationPorts, PortsBasis};
 pub use rehearsal::Rehearsal;

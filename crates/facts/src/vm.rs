@@ -289,10 +289,26 @@ pub struct VmNic {
     #[schemars(extend("x-names" = Names::VIRTUAL_PORTS))]
     #[serde(default)]
     pub virtual_port: Option<String>,
+    /// Mode of a direct attachment to an interface of the host (macvtap): vepa, bridge, private or passthrough; absent for
+    /// other kinds.
+    #[schemars(example = &"bridge")]
+    #[serde(default)]
+    pub direct_mode: Option<String>,
     /// Network filter that libvirt applies to the interface; absent where there is none.
     #[schemars(example = &"clean-traffic")]
     #[serde(default)]
     pub filter: Option<String>,
+}
+
+impl VmNic {
+    /// Network of the interface in words, the same for all interfaces with the same attachment.
+    pub fn network(&self) -> String {
+        let source = self.source.as_deref().map(|source| format!(" {source}")).unwrap_or_default();
+        let group =
+            self.port_group.as_deref().map(|group| format!(", port group {group}")).unwrap_or_default();
+        let vlans: String = self.vlan_tags.iter().map(|tag| format!(", VLAN {tag}")).collect();
+        format!("{}{source}{group}{vlans}", self.kind)
+    }
 }
 
 /// A disk of the VM.
