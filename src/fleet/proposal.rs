@@ -28,6 +28,8 @@ pub struct ChangeHeader {
     pub trial: bool,
     /// Manager that runs the moves; none for libvirt.
     pub run_by: Option<String>,
+    /// True if the switchover is rehearsed on the networks before the moves are judged.
+    pub probe_network: bool,
 }
 
 /// A plan with all its inputs.
@@ -82,6 +84,7 @@ impl Proposal<'_> {
             at_once: (limits.total != usize::MAX).then(|| number(limits.total)),
             trial: self.header.trial,
             run_by: self.header.run_by.clone(),
+            probe_network: self.header.probe_network,
             waves: waves.collect(),
             moves,
             stays: self.stays(),

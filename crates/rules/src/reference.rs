@@ -13,7 +13,8 @@ use vmgate_facts::{CollectionMethod, Facts, Unit};
 
 use super::{
     catalogue::{
-        ComponentCatalogue, KnownFailureCatalogue, ManagerCatalogue, MemorySyncCatalogue, UdpCatalogue,
+        ComponentCatalogue, ControlCatalogue, KnownFailureCatalogue, ManagerCatalogue, MemorySyncCatalogue,
+        UdpCatalogue,
     },
     document::{ProfileDocument, RuleDocument},
     root::ROOT,
@@ -279,6 +280,7 @@ pub fn schemas() -> Vec<(&'static str, Json)> {
         ("components.v1", schema_for!(ComponentCatalogue).to_value()),
         ("known-failures.v1", schema_for!(KnownFailureCatalogue).to_value()),
         ("managers.v1", schema_for!(ManagerCatalogue).to_value()),
+        ("control-protocols.v1", schema_for!(ControlCatalogue).to_value()),
         ("catalogue-test.v1", catalogue_test),
     ]
 }
@@ -334,6 +336,7 @@ mod tests {
                 "components.v1",
                 "known-failures.v1",
                 "managers.v1",
+                "control-protocols.v1",
                 "catalogue-test.v1"
             ]
         );

@@ -60,12 +60,19 @@ pub struct Replayer<'t> {
     trace: &'t DirtyTrace,
     guest: TracedGuest,
     effort: Effort,
+    /// True for a trace whose pages are a sample of the guest's; false for one made of groups, which have no error of a sample.
+    sampled: bool,
 }
 
 impl<'t> Replayer<'t> {
     /// Prepares a trace; refuses one that is empty or contradicts itself.
     pub fn new(trace: &'t DirtyTrace) -> Result<Self, TraceError> {
-        Ok(Self { trace, guest: TracedGuest::new(trace)?, effort: EFFORT })
+        Ok(Self { trace, guest: TracedGuest::new(trace)?, effort: EFFORT, sampled: true })
+    }
+
+    /// Prepares a trace that was made of page groups ([`synthetic_trace`]).
+    pub fn of_groups(trace: &'t DirtyTrace) -> Result<Self, TraceError> {
+        Ok(Self { sampled: false, ..Self::new(trace)? })
     }
 
     /// Predicts a migration. `seed` is a hash of the facts, so that the same facts give the same forecast.
@@ -140,7 +147,7 @@ impl<'t> Replayer<'t> {
         let busy = random.between(0.2, 1.0);
         let deltas = self.trace.deltas;
         UncertainInputs {
-            weights: self.resampled(random),
+            weights: if self.sampled { self.resampled(random) } else { self.guest.weights.clone() },
             offset_seconds,
             goodput,
             queue_bytes,

@@ -228,8 +228,8 @@ impl<'a> Run<'a> {
         let over = self.now + self.inputs.setup_seconds >= self.inputs.load_ends_seconds;
         match (self.paused_at, self.conditions.load_end) {
             (Some(_), _) => 0.0,
-            (None, Some(end)) if over => end.remaining_ratio,
-            _ => 1.0,
+            (None, Some(end)) if over => end.remaining_ratio * self.conditions.load_ratio,
+            _ => self.conditions.load_ratio,
         }
     }
 

@@ -128,6 +128,8 @@ pub struct Conditions {
     /// that nothing was ever written to.
     #[serde(default = "Interval::none")]
     pub resident_zero_ratio: Interval,
+    /// Load of the guest relative to that of the evidence.
+    pub load_ratio: f64,
     /// End of the guest's load; none for a load that lasts.
     #[serde(default)]
     pub load_end: Option<LoadEnd>,
@@ -159,6 +161,7 @@ impl Default for Conditions {
             start_seconds: Interval { low: 0.03, high: 0.08 },
             finish_seconds: Interval { low: 0.02, high: 0.1 },
             resident_zero_ratio: Interval::none(),
+            load_ratio: 1.0,
             load_end: None,
         }
     }

@@ -33,6 +33,8 @@ pub struct ChangeDraft {
     pub trial: bool,
     /// Manager that runs the moves, by its id in the catalogue; libvirt if none.
     pub run_by: Option<String>,
+    /// True if the switchover is rehearsed on the networks before the moves are judged.
+    pub probe_network: bool,
     /// Waves; empty if there is only one.
     pub waves: Vec<DraftWave>,
     /// Moves, in their order.
@@ -136,9 +138,10 @@ impl ChangeDraft {
             "per_link": self.per_source.min(self.per_destination),
         });
         fields.insert("limits".into(), limits);
-        let trial = self.trial.then(|| ("trial", json!(true)));
+        let asked = [("trial", self.trial), ("probe_network", self.probe_network)];
+        let asked = asked.into_iter().filter(|(_, asked)| *asked).map(|(name, _)| (name, json!(true)));
         let run_by = self.run_by.as_ref().map(|manager| ("run_by", json!(manager)));
-        for (name, value) in trial.into_iter().chain(run_by) {
+        for (name, value) in asked.chain(run_by) {
             let settings = fields.entry("settings").or_insert_with(|| json!({}));
             if let Some(settings) = settings.as_object_mut() {
                 settings.insert(name.into(), value);

@@ -9,15 +9,17 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use vmgate_documents::{Node, Problem, Shape, SourceFile, closest};
 use vmgate_facts::{
-    BootFile, ClusterVm, Fact, FileKind, Guest, Host, HostFile, HostManagers, Listener, MetadataElement,
-    Process, Tcp, Udp, UdpSocket, Version, Vm, VmComponent, VmMarks, machine_version,
+    BootFile, ClusterVm, ControlSession, Fact, FileKind, FlowDirection, Guest, Host, HostFile, HostManagers,
+    Listener, MetadataElement, Process, Tcp, Udp, UdpSocket, Version, Vm, VmComponent, VmMarks,
+    machine_version,
 };
 
 use super::report::{CaseReport, RuleReport};
 use crate::{
     Catalogues,
     catalogue::{
-        ComponentCatalogue, KnownFailureCatalogue, ManagerCatalogue, MemorySyncEntry, UdpCatalogue, UdpEntry,
+        ComponentCatalogue, ControlCatalogue, KnownFailureCatalogue, ManagerCatalogue, MemorySyncEntry,
+        UdpCatalogue, UdpEntry,
     },
     files::{FileRole, RuleFile},
 };
@@ -43,8 +45,8 @@ pub(crate) enum CatalogueTestSchema {
     V1,
 }
 
-/// One case: a process, listener or UDP socket of a guest, a component of a VM, a VM, or a move, and the entries that match. A
-/// case has exactly one of process, listener, udp, component, vm and move.
+/// One case: a process, listener or UDP socket of a guest, a component of a VM, a VM, a move, or a session, and the entries that
+/// match. A case has exactly one of process, listener, udp, component, vm, move and control.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CatalogueCase {
@@ -68,6 +70,8 @@ pub(crate) struct CatalogueCase {
     /// A move between two hosts.
     #[serde(rename = "move")]
     move_: Option<MoveCase>,
+    /// A session of a control protocol, as the capture names it.
+    control: Option<ControlCase>,
     /// Address and port of the peer of a connected UDP socket.
     #[schemars(example = &"10.0.0.9:514")]
     peer: Option<String>,
@@ -77,7 +81,7 @@ pub(crate) struct CatalogueCase {
     /// Ids of the entries that it is taken for; an empty list where it is nothing special.
     #[schemars(example = vec!["corosync"])]
     finds: Vec<String>,
-    /// The time-out that the command line sets, in seconds.
+    /// The time-out that the command line sets, or that the session's packets and the catalogue give, in seconds.
     #[schemars(example = 5.0)]
     seconds: Option<f64>,
 }
@@ -125,6 +129,33 @@ impl VmCase {
         let host = Host { managers: Fact::Known(managers), ..Host::default() };
         let found = catalogues.manager_of(&vm, &Fact::Known(host));
         found.known().into_iter().flatten().map(|manager| (manager.kind.clone(), None)).collect()
+    }
+}
+
+/// A session of a control protocol whose packets state no time-out.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ControlCase {
+    /// Id of the protocol.
+    #[schemars(example = &"bgp")]
+    protocol: String,
+    /// Longest time between two of the guest's packets; 0 where only one was seen.
+    #[serde(default)]
+    #[schemars(example = 3.0)]
+    gap_seconds: f64,
+}
+
+impl ControlCase {
+    fn completed(&self, catalogues: &Catalogues) -> FoundEntries {
+        let mut session = ControlSession {
+            protocol: self.protocol.clone(),
+            direction: FlowDirection::Both,
+            longest_gap_seconds: self.gap_seconds,
+            ..ControlSession::default()
+        };
+        catalogues.complete_control(&mut session);
+        let known = catalogues.control_protocols().iter().any(|entry| entry.id == self.protocol);
+        known.then(|| (self.protocol.clone(), session.timeout_seconds.known().copied())).into_iter().collect()
     }
 }
 
@@ -223,6 +254,9 @@ impl CatalogueCase {
         if let Some(case) = &self.vm {
             return format!("VM {}", case.name);
         }
+        if let Some(ControlCase { protocol, gap_seconds }) = &self.control {
+            return format!("control {protocol} with {gap_seconds} s between its packets");
+        }
         if let Some(case) = &self.move_ {
             let [here, there] = case.qemu;
             return format!("move of {} from QEMU {here} to {there}", case.machine_type);
@@ -243,7 +277,7 @@ impl CatalogueCase {
             local: format!("0.0.0.0:{port}"),
             port,
             remote: self.peer.clone(),
-            drops: 0,
+            drops: Fact::default(),
             owner: self.owner.clone(),
             service: Fact::default(),
         }
@@ -298,6 +332,9 @@ impl CatalogueCase {
             }
             CatalogueKind::Software => self.software(catalogues),
             CatalogueKind::Services => self.service(catalogues),
+            CatalogueKind::Control => {
+                self.control.as_ref().map(|case| case.completed(catalogues)).unwrap_or_default()
+            }
         }
     }
 
@@ -309,7 +346,7 @@ impl CatalogueCase {
 }
 
 /// Keys of a case, one of which it must have.
-const OBJECTS: [&str; 6] = ["process", "listener", "udp", "component", "vm", "move"];
+const OBJECTS: [&str; 7] = ["process", "listener", "udp", "component", "vm", "move", "control"];
 
 /// Kind of a catalogue.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -319,6 +356,7 @@ enum CatalogueKind {
     Managers,
     Software,
     Services,
+    Control,
 }
 
 /// Tests every catalogue of the files, or only those whose name contains `filter`.
@@ -420,6 +458,7 @@ impl CatalogueRun<'_> {
             Some(ComponentCatalogue::SCHEMA) => CatalogueKind::Components,
             Some(KnownFailureCatalogue::SCHEMA) => CatalogueKind::KnownFailures,
             Some(ManagerCatalogue::SCHEMA) => CatalogueKind::Managers,
+            Some(ControlCatalogue::SCHEMA) => CatalogueKind::Control,
             _ => CatalogueKind::Software,
         };
         for (case, node) in self.cases.iter().zip(self.nodes) {
@@ -461,9 +500,11 @@ impl CatalogueRun<'_> {
         let services = self.catalogues.udp_services().iter().map(|entry| entry.id.as_str());
         let components = self.catalogues.components().iter().map(|entry| entry.id.as_str());
         let failures = self.catalogues.known_failures().iter().map(|entry| entry.id.as_str());
+        let control = self.catalogues.control_protocols().iter().map(|entry| entry.id.as_str());
         let managers = self.catalogues.managers().iter().map(|entry| entry.id.as_str());
-        if software.chain(services).chain(components).chain(failures).chain(managers).any(|known| known == id)
-        {
+        let mut found =
+            software.chain(services).chain(components).chain(failures).chain(control).chain(managers);
+        if found.any(|known| known == id) {
             return None;
         }
         let node = node.get("finds").unwrap_or(node);
@@ -516,7 +557,13 @@ enum Mutant {
 /// Mutants of an entry: one for every part that matches more than one text.
 fn mutants(entry: &Node, kind: CatalogueKind) -> Vec<Mutant> {
     let positions = |key: &str| 0..entry.get(key).map_or(0, |list| list.items().len());
-    if matches!(kind, CatalogueKind::Components | CatalogueKind::KnownFailures | CatalogueKind::Managers) {
+    if matches!(
+        kind,
+        CatalogueKind::Components
+            | CatalogueKind::KnownFailures
+            | CatalogueKind::Control
+            | CatalogueKind::Managers
+    ) {
         return Vec::new();
     }
     if kind == CatalogueKind::Services {
