@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CollectionMethod, DecidedBy, Detector, Fact, GuestClock, GuestMemory, KeepAlive, KernelBypass,
-    MulticastGroup, Names, Sctp, TcpEvidence, TcpTimer, UdpCapture, Unknown, Wire,
+    CollectionMethod, ControlSession, DecidedBy, Detector, Fact, GuestClock, GuestMemory, KeepAlive,
+    KernelBypass, MulticastGroup, Names, Sctp, TcpEvidence, TcpTimer, UdpCapture, Unknown, Wire,
 };
 
 /// The guest as seen from inside.
@@ -73,6 +73,10 @@ pub struct Guest {
     /// Evidence from the packets at the host's side of the VM's interfaces, independent of the guest.
     #[schemars(extend("x-learnt-by" = [CollectionMethod::HostProbe]))]
     pub wire: Fact<Wire>,
+    /// Sessions by which other machines watch the guest, with the silence that they tolerate. Derived from the packets; none
+    /// where no packets could be watched but the guest's own account is known, since its software is judged by that.
+    #[schemars(extend("x-learnt-by" = [CollectionMethod::HostProbe]))]
+    pub control_sessions: Fact<Vec<ControlSession>>,
 }
 
 impl Guest {
@@ -97,6 +101,7 @@ impl Guest {
             kernel_bypass: Fact::Unknown(why.clone()),
             clock: Fact::Unknown(why.clone()),
             wire: Fact::Unknown(why.clone()),
+            control_sessions: Fact::Unknown(why.clone()),
         }
     }
 }

@@ -104,7 +104,7 @@ pub struct Vm {
     /// Number of snapshots of the VM in libvirt.
     #[schemars(example = 0)]
     pub snapshots: Fact<u32>,
-    /// Why QEMU would refuse to migrate the VM now, in its own words (query-migrate, blocked-reasons); absent where
+    /// Reasons why QEMU would refuse to migrate the VM now, in its own words (query-migrate, blocked-reasons); absent where
     /// its monitor was not to be asked: libvirt marks the domain as tainted (custom-monitor), so that takes --allow-monitor.
     #[schemars(example = vec!["The vdagent chardev doesn't yet support migration"])]
     #[schemars(extend("x-absent" = Absence::monitor_not_asked()))]

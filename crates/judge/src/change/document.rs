@@ -122,7 +122,7 @@ pub(super) struct UnplacedVmDocument {
     /// Libvirt URI of the host that the VM stays on.
     #[schemars(example = &"qemu+ssh://root@hv1/system")]
     pub(super) on: String,
-    /// Why, the most hopeful reason first.
+    /// Reasons, the most hopeful first.
     #[schemars(example = vec!["devices-migratable: 0000:3b:00.1 is given to the VM"])]
     pub(super) because: Vec<String>,
     /// The cheapest way out.

@@ -1,7 +1,7 @@
 //! Files that the destination's QEMU opens as its own user, and those of them that libvirt gives to that user before.
 //!
 //! Only what QEMU opens by its path: libvirt itself opens logs, sockets that it binds, taps and vhost devices, as root.
-//! Which files libvirt gives away is in virSecurityDACSetAllLabel (libvirt 11.3).
+//! The files that libvirt gives away are those of virSecurityDACSetAllLabel (libvirt 11.3).
 
 use std::collections::BTreeSet;
 

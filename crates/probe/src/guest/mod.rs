@@ -176,6 +176,7 @@ pub fn look(reader: &dyn GuestReader) -> Guest {
         ),
         processes,
         wire: Fact::unknown(Cause::NotCollected, "the wire is read on the host"),
+        control_sessions: Fact::unknown(Cause::NotCollected, "the wire is read on the host"),
         // Last, so that all other reads fill the time between its two samples.
         memory: Fact::Known(memory.take_second(reader, units.page_bytes)),
     }

@@ -49,9 +49,3 @@ fn by_port(table: &[(u16, u16, &'static str)], ports: Ports) -> Option<Statement
         Some(Statement { port: Some(port), ..Statement::of(protocol, "") })
     })
 }
-
-/// Ids of the protocols that only a port gives away.
-#[cfg(any(test, feature = "fuzzing"))]
-pub(super) fn protocols() -> impl Iterator<Item = &'static str> {
-    UDP.iter().chain(&TCP).map(|(.., protocol)| *protocol)
-}
