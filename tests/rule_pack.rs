@@ -2,8 +2,8 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 use vmgate_facts::{
-    CaptureMethod, Cause, ControlBasis, ControlSession, Fact, Facts, Guest, MachineType, SystemFamily, Udp,
-    UdpCapture, Unknown, Wire,
+    CaptureMethod, Cause, ControlBasis, ControlSession, Fact, Facts, FlowDirection, Guest, MachineType,
+    SystemFamily, Udp, UdpCapture, Unknown, Wire,
 };
 use vmgate_forecast::derive;
 use vmgate_rules::{Pack, ParamOverrides, RuleSource, catalogue::Catalogues};
@@ -182,7 +182,8 @@ fn software_that_the_probe_recognises_is_in_the_catalogue() {
 fn by_its_packets(change: impl FnOnce(&mut Wire)) -> Facts {
     let mut facts = fixture("idle-vm");
     let guest = known(&mut facts.guest);
-    let why = Unknown::new(Cause::NotOnTheWire, "nobody looked into the guest, and its packets do not show it");
+    let why =
+        Unknown::new(Cause::NotOnTheWire, "nobody looked into the guest, and its packets do not show it");
     let mut wire = known(&mut guest.wire).clone();
     wire.window_seconds = 10.0;
     change(&mut wire);
@@ -210,7 +211,8 @@ fn a_guest_that_lets_nobody_in_gets_a_verdict_from_its_packets() {
         let outcomes = judge(by_its_packets(|wire| wire.system.family = family), "standard");
         assert_eq!(blocking(&outcomes), Vec::<&str>::new());
         let undecided = outcomes.iter().filter(|outcome| outcome.status == Status::Unknown);
-        let causes: Vec<_> = undecided.flat_map(|outcome| &outcome.missing).map(|missing| missing.cause).collect();
+        let causes: Vec<_> =
+            undecided.flat_map(|outcome| &outcome.missing).map(|missing| missing.cause).collect();
         assert!(!causes.is_empty() && causes.iter().all(|cause| *cause == Cause::NotOnTheWire), "{causes:?}");
     }
 }
@@ -223,6 +225,7 @@ fn a_session_on_the_wire_that_is_less_patient_than_the_silence_blocks() {
         local: "10.0.0.5".into(),
         remote: "224.0.0.18".into(),
         identity: "VRID 51".into(),
+        direction: FlowDirection::FromGuest,
         packets_from_guest: 40,
         active: true,
         interval_seconds: Fact::Known(timeout / 3.0),

@@ -32,3 +32,4 @@ mod rehearse;
 mod silence;
 mod software;
 mod trial;
+mod wire;
