@@ -39,7 +39,9 @@ fn a_guest_that_lets_nobody_in_gets_a_verdict_from_its_packets() {
     let verdict = by_its_packets(&guest, &[]);
     assert_eq!(verdict["decision"]["answer"], "GO", "{verdict:#}");
     assert_eq!(statuses(&verdict, "tcp-retransmission-budget"), ["pass"]);
-    for rule in ["memory-sync-survives-blackout", "sctp-paths-survive-blackout", "control-sessions-survive-silence"] {
+    for rule in
+        ["memory-sync-survives-blackout", "sctp-paths-survive-blackout", "control-sessions-survive-silence"]
+    {
         assert_eq!(statuses(&verdict, rule), ["not-applicable"], "{rule}");
     }
     // What packets do not show has one way out.
@@ -68,8 +70,7 @@ fn an_agent_that_does_not_know_of_a_connection_is_found_out() {
     let load = "tcp to=10.77.2.254:9101 every=50";
     let guest = Guest::start("wire-stale", &["--on", "a", "--workload", load]);
     let verdict = |more: &[&str]| {
-        let first =
-            [&["check", guest.name, "--dirty-window", "4", "--output", "json"][..], more].concat();
+        let first = [&["check", guest.name, "--dirty-window", "4", "--output", "json"][..], more].concat();
         statuses(&vmgate(&words(&first, &a_to_b())).json(), "guest-tells-what-the-wire-shows")
     };
     assert_eq!(verdict(&[]), ["pass"], "the real agent tells all");
@@ -78,7 +79,8 @@ fn an_agent_that_does_not_know_of_a_connection_is_found_out() {
     let stale = folder.path().join("guest.json");
     std::fs::write(&stale, r#"{"hostname": "x", "tcp": {"connections": [], "listeners": []}}"#).unwrap();
     let config = folder.path().join("vmgate.yaml");
-    let exec = format!("schema: vmgate/config/v1\nguests: {{wire-stale: {{exec: [cat, {}]}}}}\n", stale.display());
+    let exec =
+        format!("schema: vmgate/config/v1\nguests: {{wire-stale: {{exec: [cat, {}]}}}}\n", stale.display());
     std::fs::write(&config, exec).unwrap();
     let config = config.display().to_string();
     assert_eq!(verdict(&["--config", &config, "--guest", "exec"]), ["fail"]);
