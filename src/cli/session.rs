@@ -10,6 +10,8 @@ use vmgate_attest::{PrivateKey, PublicKey};
 #[cfg(feature = "libvirt")]
 use vmgate_collect::{guest_probe::GuestAccess, transport::Transport};
 #[cfg(feature = "libvirt")]
+use vmgate_execute::{HostConnection, Hosts};
+#[cfg(feature = "libvirt")]
 use vmgate_facts::Facts;
 #[cfg(feature = "libvirt")]
 use vmgate_facts::HostUri;
@@ -156,6 +158,20 @@ impl<'a> Session<'a> {
         }
         let Some(target) = &config.ssh else { return Ok(HostShell::for_uri(uri)) };
         ssh_target(target, &format!("hosts.{host}.ssh")).map(HostShell::Ssh)
+    }
+
+    /// Connections to both hosts of a move, each with its shell.
+    #[cfg(feature = "libvirt")]
+    pub(super) fn hosts(&self, from: &Uri, to: &Uri) -> Hosts {
+        let connect = |uri: &Uri| {
+            let connection = HostConnection::new(uri.clone(), self.timeout());
+            match self.shell(uri) {
+                Ok(shell) => connection.with_shell(shell),
+                // What is wrong with it is said where it is needed.
+                Err(_) => connection,
+            }
+        };
+        Hosts { source: connect(from), destination: connect(to) }
     }
 
     /// Private key that signs verdicts and records: from the environment, else from the file in the configuration.

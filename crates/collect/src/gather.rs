@@ -137,7 +137,10 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
     let arch = vm.config.as_ref().and_then(|config| config.arch.as_deref());
     let emulator = source_answers.offer(arch).known().and_then(|offer| offer.emulator.clone());
     let source_probe = &probes.source.value;
-    let source_host = source_answers.with_probe(arch, source_probe);
+    let mut source_host = source_answers.with_probe(arch, source_probe);
+    if let Some(unchecked) = vm.config.as_ref().filter(|config| !config.cpu_checked) {
+        source_host.missing_cpu_features = offer::missing_cpu_features(&source, &OfferRequest::of(unchecked));
+    }
     let destination_host = offer.apply_to(destination.answers.with_probe(arch, &probes.destination.value));
     let mut destination_host = with_the_plan(destination_host, request);
     destination_host.configuration_refused = refusal_of(&destination.hypervisor, &vm);
@@ -303,7 +306,7 @@ fn details_of(vm: &FoundVm, source_name: Option<String>) -> SourceDetails {
         vms: vm.uuid.clone().into_iter().collect(),
         files: needed_files::of(&vm.config),
         opened: vm.config.as_ref().map(DomainConfig::opened_files).unwrap_or_default(),
-        ports: vm.config.iter().flat_map(|config| &config.fixed_ports).map(|port| port.port).collect(),
+        ports: vm.config.iter().flat_map(needed_files::ports).collect(),
         qemu_user: vm.config.as_ref().and_then(|config| config.user_label.user.clone()),
         programs: needed_files::programs(&vm.config),
         devices: needed_files::devices(&vm.config),

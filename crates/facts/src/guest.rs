@@ -466,6 +466,12 @@ pub struct MemorySync {
     #[schemars(example = &"systemctl start corosync")]
     #[serde(default)]
     pub start: String,
+    /// Word of a change file (`prepare: [{take_out: …}]`) by which vmgate itself takes the software out for the time of a move and brings
+    /// it back; absent where only people can.
+    #[schemars(example = &"corosync")]
+    #[schemars(extend("x-names" = Names::OWN))]
+    #[serde(default)]
+    pub take_out: Option<String>,
 }
 
 /// Word of a vendor on moving an active member of its cluster live.
@@ -474,6 +480,8 @@ pub struct MemorySync {
 pub enum LiveMoveSupport {
     /// The vendor supports it.
     Supported,
+    /// The vendor supports it under conditions that it names.
+    Conditional,
     /// The vendor supports it not, or advises against it.
     Unsupported,
     /// The vendor says nothing about it.

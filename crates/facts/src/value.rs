@@ -142,6 +142,14 @@ impl<T> Fact<T> {
         Self::Unknown(Unknown::new(cause, reason))
     }
 
+    /// The value, or why it is unknown.
+    pub fn into_result(self) -> Result<T, Unknown> {
+        match self {
+            Self::Known(value) => Ok(value),
+            Self::Unknown(why) => Err(why),
+        }
+    }
+
     /// Returns the value if the fact is known.
     pub fn known(&self) -> Option<&T> {
         match self {

@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 pub mod budget;
+mod conditions;
 #[expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
@@ -22,6 +23,8 @@ pub mod budget;
 pub mod conformal;
 mod dark;
 mod history;
+mod load;
+mod memory;
 mod migratable;
 mod precopy;
 mod predict;

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use roxmltree::Node;
 use vmgate_facts::{BootFile, Fact, OpenedFile, QemuUser, VmDisk, text::plain};
 
-use super::{DomainConfig, child, children};
+use super::{DomainConfig, child, children, sockets::connects_again};
 use crate::capabilities::ownership;
 
 /// Label of the domain for libvirt's DAC driver, which decides under which user QEMU runs.
@@ -78,7 +78,8 @@ pub(super) fn device_files(devices: Node) -> Vec<OpenedFile> {
         match purpose {
             "serial" | "console" | "parallel" | "channel" | "redirdev" | "smartcard" => {
                 let path = source().and_then(|source| source.attribute("path"));
-                let connects = source().and_then(|source| source.attribute("mode")) == Some("connect");
+                let connects =
+                    source().is_some_and(|of| of.attribute("mode") == Some("connect") && !connects_again(of));
                 match device.attribute("type") {
                     Some("dev") => found.extend(path.map(|path| file(path, true, true))),
                     Some("unix") if connects => found.extend(path.map(|path| file(path, true, true))),

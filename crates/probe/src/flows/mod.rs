@@ -60,6 +60,7 @@ pub use flow::{Family, Flow, FlowCapture, Protocol, Traffic};
 pub use interface::GuestEnd;
 pub use limits::{LONGEST_WINDOW, Limits};
 use serde::{Deserialize, Serialize};
+pub(crate) use socket::{PacketSocket, WaitResult};
 pub use vmgate_facts::CaptureMethod as Method;
 use vmgate_facts::{Cause, Unknown};
 

@@ -76,6 +76,17 @@ impl PacketSocket {
         self.set(libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, &1_i32)
     }
 
+    /// Sends one frame, with its Ethernet header.
+    pub(crate) fn send(&self, frame: &[u8]) -> io::Result<()> {
+        Ok(rustix::net::send(&self.0, frame, rustix::net::SendFlags::DONTWAIT).map(drop)?)
+    }
+
+    /// Receives one frame, cut to the buffer, and its length there.
+    pub(crate) fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (length, _) = rustix::net::recv(&self.0, buffer, rustix::net::RecvFlags::DONTWAIT)?;
+        Ok(length)
+    }
+
     /// Packets that passed the filter but did not fit into the buffer since the last call.
     pub(crate) fn drops(&self) -> io::Result<u64> {
         const PACKET_STATISTICS: c_int = 6;

@@ -25,7 +25,8 @@ pub use components::{ComponentCatalogue, ComponentEntry, ShownBy, Since};
 pub use control::{ControlCatalogue, ControlEntry};
 pub use known_failures::{KnownFailureCatalogue, KnownFailureEntry, Versions};
 pub use memory_sync::{
-    CommandLineSetting, FileSetting, ListenerPort, MemorySyncCatalogue, MemorySyncEntry, Protocol,
+    CommandLineSetting, FileSetting, ListenerPort, MemorySyncCatalogue, MemorySyncEntry, Protocol, TakeOut,
+    is_process_name,
 };
 pub use pattern::{InvalidPattern, Pattern};
 pub use ports::{InvalidPorts, PortRange};
@@ -150,6 +151,19 @@ impl Catalogues {
     /// Software that monitors its peers.
     pub fn memory_sync(&self) -> &[MemorySyncEntry] {
         &self.memory_sync
+    }
+
+    /// Software that vmgate itself takes out of its cluster, by id: that of an entry, or of one that is taken out with another.
+    pub fn take_out(&self, id: &str) -> Option<(&MemorySyncEntry, &TakeOut)> {
+        let entry = self.memory_sync.iter().find(|entry| entry.id == id)?;
+        match (&entry.take_out, &entry.taken_out_with) {
+            (Some(take_out), _) => Some((entry, take_out)),
+            (None, Some(other)) if other != id => {
+                let entry = self.memory_sync.iter().find(|entry| entry.id == *other)?;
+                Some((entry, entry.take_out.as_ref()?))
+            }
+            _ => None,
+        }
     }
 
     /// UDP services.

@@ -55,6 +55,23 @@ fn the_shipped_catalogues_are_sound_and_hold_what_was_promised() {
 }
 
 #[test]
+fn each_script_that_takes_a_member_out_is_one_of_a_shell_and_each_reference_to_one_leads_there() {
+    let all = shipped();
+    for entry in all.memory_sync() {
+        if let Some(take_out) = &entry.take_out {
+            for script in [&take_out.proof, &take_out.stop, &take_out.start] {
+                let status = std::process::Command::new("sh").args(["-n", "-c", script]).status().unwrap();
+                assert!(status.success(), "{}: {script}", entry.id);
+            }
+        }
+        if let Some(other) = &entry.taken_out_with {
+            assert_eq!(all.take_out(&entry.id).map(|(entry, _)| &entry.id), Some(other));
+        }
+    }
+    assert!(all.take_out("kafka").is_none() && all.take_out("nothing").is_none());
+}
+
+#[test]
 fn one_entry_is_reported_once_with_the_default_and_its_source() {
     let workers = vec![process(812, "etcd", "/usr/bin/etcd"), process(813, "etcd", "/usr/bin/etcd")];
     let found = shipped().recognise(&guest_with(workers));
