@@ -77,6 +77,7 @@ fn parse_guest_answer(output: &Output) -> Result<Guest, Unknown> {
     if let Some(guest) = document.as_object_mut() {
         guest.remove("memory_sync");
         guest.remove("wire");
+        guest.remove("control_sessions");
     }
     serde_json::from_value(document).map_err(|error| {
         let why = plain(&error.to_string());

@@ -7,9 +7,9 @@
 //! dead survives a silence of that length. So no other member exists if the window was as long as the silence to come.
 
 use vmgate_facts::{
-    Cause, Fact, Facts, FlowDirection, Forecast, Guest, MemorySync, MulticastGroup, Opener, Sctp,
-    SctpAssociation, SystemFamily, Sysctl, Tcp, TcpConnection, TcpEvidence, TcpState, Udp, UdpCapture, UdpFlow,
-    UdpSocket, Unknown, Wire, WireConnection,
+    Cause, Fact, Facts, FlowDirection, Forecast, Guest, MemorySync, MulticastGroup, Sctp, SctpAssociation,
+    Sysctl, SystemFamily, Tcp, TcpConnection, TcpEvidence, TcpState, Udp, UdpCapture, UdpFlow, UdpSocket,
+    Unknown, Wire, WireConnection,
 };
 use vmgate_rules::catalogue::Catalogues;
 
@@ -88,25 +88,20 @@ fn fill_connections(guest: &mut Guest, wire: &Wire) {
 }
 
 fn connection(seen: &WireConnection, family: &Fact<SystemFamily>, why: &Unknown) -> TcpConnection {
-    let unknown = || Fact::Unknown(why.clone());
     let mut connection = TcpConnection {
         user_timeout_seconds: Fact::Unknown(why.clone()),
         keepalive: Fact::Unknown(why.clone()),
         peer_budget_seconds: Fact::Known(None),
         owner: Fact::Unknown(why.clone()),
-        unacknowledged: unknown_bool(why),
+        unacknowledged: Fact::Unknown(why.clone()),
+        timer: Fact::Unknown(why.clone()),
         evidence: TcpEvidence::Wire,
         ..TcpConnection::new(&*seen.local, &*seen.remote, TcpState::Established)
     };
-    connection.timer = unknown();
     let (budget, assumed) = assumed_budget(&connection, family);
     connection.budget_seconds = budget;
     connection.assumed = Some(assumed);
     connection
-}
-
-fn unknown_bool(why: &Unknown) -> Fact<bool> {
-    Fact::Unknown(why.clone())
 }
 
 /// Silence that a connection survives with the settings of its system's vendor, and these in words. Of an unknown system
@@ -203,7 +198,9 @@ fn sockets(capture: &UdpCapture, wire: &Wire, why: &Unknown) -> Vec<UdpSocket> {
         let Some((address, port)) = end(&flow.local) else { continue };
         let sent = flow.direction != FlowDirection::ToGuest;
         let multicast = flow.multicast_group.is_some();
-        if (!sent && !wire.addresses.contains(&address)) || found.iter().any(|socket| socket.local == flow.local) {
+        if (!sent && !wire.addresses.contains(&address))
+            || found.iter().any(|socket| socket.local == flow.local)
+        {
             continue;
         }
         found.push(UdpSocket {
@@ -261,10 +258,8 @@ fn members(wire: &Wire, catalogues: &Catalogues) -> Vec<MemorySync> {
     let mut found: Vec<MemorySync> = Vec::new();
     for session in wire.control.iter().filter(|session| session.packets_from_guest > 0 && session.active) {
         if found.iter().all(|member| member.id != session.protocol)
-            && let Some(member) = catalogues.member(
-                &session.protocol,
-                format!("its packets {} -> {}", session.local, session.remote),
-            )
+            && let Some(member) = catalogues
+                .member(&session.protocol, format!("its packets {} -> {}", session.local, session.remote))
         {
             found.push(member);
         }

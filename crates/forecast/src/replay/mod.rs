@@ -161,7 +161,8 @@ impl<'t> Replayer<'t> {
             delta_bytes: deltas.map_or(PAGE_BYTES as f64, |deltas| deltas.mean_bytes)
                 * random.between(0.8, 1.25),
             delta_overflow: deltas.map_or(1.0, |deltas| deltas.overflow_ratio),
-            resident_zero_ratio: random.between(conditions.resident_zero_ratio.low, conditions.resident_zero_ratio.high),
+            resident_zero_ratio: random
+                .between(conditions.resident_zero_ratio.low, conditions.resident_zero_ratio.high),
             load_ends_seconds: conditions
                 .load_end
                 .map_or(f64::INFINITY, |end| random.between(end.at_seconds.low, end.at_seconds.high)),

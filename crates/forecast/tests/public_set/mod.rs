@@ -5,10 +5,13 @@
 //! derives and scores any other part of it.
 
 use serde::{Deserialize, Serialize};
-use vmgate_facts::{Accelerator, Quantiles, Version, trace::{DirtyTrace, PAGE_BYTES}};
+use vmgate_facts::{
+    Accelerator, Quantiles, Version,
+    trace::{DirtyTrace, PAGE_BYTES},
+};
 use vmgate_forecast::replay::{
     AutoConverge, Conditions, Goal, Interval, LoadEnd, MigrationParameters, PredictedMigration, Replayer,
-    ScheduledAction, Schedule,
+    Schedule, ScheduledAction,
     synthetic_trace::{PageGroup, fit, from_page_groups},
 };
 
@@ -234,8 +237,10 @@ impl Guest {
         let (pages, ticks) = (trace.pages.as_slice().len(), trace.tick_microseconds.len());
         let written = |page: usize| (0..ticks).any(|tick| trace.changes.get(page * ticks + tick));
         let weights = trace.weights();
-        let unwritten: f64 =
-            (0..pages).filter(|page| !trace.zero.get(*page) && !written(*page)).map(|page| weights[page]).sum();
+        let unwritten: f64 = (0..pages)
+            .filter(|page| !trace.zero.get(*page) && !written(*page))
+            .map(|page| weights[page])
+            .sum();
         let too_many = (self.content.high - self.content.low) / unwritten.max(1.0);
         Interval { low: 0.0, high: too_many.min(1.0) }
     }
@@ -281,9 +286,8 @@ pub(crate) fn middle(figures: impl Iterator<Item = f64>) -> Option<f64> {
 
 /// Range of these figures, wider at both ends by a part of it; never below zero.
 fn widened(figures: impl Iterator<Item = f64>) -> Interval {
-    let (low, high) = figures.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), figure| {
-        (low.min(figure), high.max(figure))
-    });
+    let (low, high) = figures
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), figure| (low.min(figure), high.max(figure)));
     if low > high {
         return Interval::none();
     }
