@@ -15,8 +15,12 @@ impl Run<'_> {
     /// Records forecast and measured result. `job_stats` are those of libvirt, where the migration completed.
     pub(super) fn record_migration(&self, job_stats: Option<&JobStats>, outcome: MigrationOutcome) {
         let verdict = self.assignment.pass.verdict();
-        let [forecast_total_seconds, replayed_total_seconds, forecast_blackout_seconds, replayed_blackout_seconds] =
-            verdict.forecast.as_ref().map(forecast_quantiles).unwrap_or_default();
+        let [
+            forecast_total_seconds,
+            replayed_total_seconds,
+            forecast_blackout_seconds,
+            replayed_blackout_seconds,
+        ] = verdict.forecast.as_ref().map(forecast_quantiles).unwrap_or_default();
         let last = self.ended.as_ref().and_then(|ended| ended.last_stats.as_ref());
         let stats = job_stats.or(last);
         let seconds = |time: Duration| time.as_secs_f64();
@@ -103,8 +107,12 @@ mod tests {
         let hosts =
             ["6f0d3c4e-1111-4222-8333-000000000001", "6f0d3c4e-1111-4222-8333-000000000002"].map(uuid);
         let named = |uuid: &vmgate_facts::Uuid| NameAndUuid { name: None, uuid: Some(uuid.clone()) };
-        let [forecast_total_seconds, replayed_total_seconds, forecast_blackout_seconds, replayed_blackout_seconds] =
-            forecast_quantiles(forecast);
+        let [
+            forecast_total_seconds,
+            replayed_total_seconds,
+            forecast_blackout_seconds,
+            replayed_blackout_seconds,
+        ] = forecast_quantiles(forecast);
         let migration = Migration {
             run: "r1".to_owned(),
             vm: named(&vm),

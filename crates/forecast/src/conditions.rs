@@ -38,8 +38,7 @@ pub(super) fn of(facts: &Facts, path: &MigrationPath) -> Option<KnownConditions>
     let accepted = trial.filter(|trial| trial.answer == TrialAnswer::Accepted);
     let setup = accepted.and_then(|trial| trial.until_sent_seconds).filter(|setup| *setup > 0.0);
     if let Some(setup) = setup {
-        conditions.setup_seconds =
-            Interval { low: setup * AS_IN_TRIAL.low, high: setup * AS_IN_TRIAL.high };
+        conditions.setup_seconds = Interval { low: setup * AS_IN_TRIAL.low, high: setup * AS_IN_TRIAL.high };
     }
     Some(KnownConditions { conditions, tried: setup.is_some() })
 }

@@ -1,7 +1,8 @@
 //! Use of the ledger's history in a forecast: interval correction by earlier migrations, and quieter hours of the day.
 
 use vmgate_facts::{
-    Alternative, Fact, Facts, Forecast, ForecastMethod, History, ObservedHour, PastMigration, Quantiles, Version,
+    Alternative, Fact, Facts, Forecast, ForecastMethod, History, ObservedHour, PastMigration, Quantiles,
+    Version,
 };
 
 use super::{
@@ -19,10 +20,9 @@ pub(super) fn correct(forecast: &mut Forecast, facts: &Facts) {
     forecast.replayed_total_seconds = forecast.total_seconds.clone();
     forecast.replayed_blackout_seconds = forecast.blackout_seconds.clone();
     let past: Vec<&PastMigration> = past_of_the_pair(facts).collect();
-    let totals = past.iter().map(|past| PastForecast {
-        predicted: past.forecast_total_seconds,
-        actual: past.total_seconds,
-    });
+    let totals = past
+        .iter()
+        .map(|past| PastForecast { predicted: past.forecast_total_seconds, actual: past.total_seconds });
     let totals: Vec<PastForecast> = totals.collect();
     if corrected(&mut forecast.total_seconds, &totals) {
         forecast.corrected_by_migrations = u32::try_from(totals.len()).unwrap_or(u32::MAX);

@@ -139,12 +139,10 @@ pub(super) fn total(
     ratio: &Fact<f64>,
 ) -> Fact<Quantiles> {
     let known = memory_bytes.as_ref().and_then(|memory| {
-        bandwidth
-            .as_ref()
-            .and_then(|bandwidth| {
-                let sent = touched_bytes.unwrap_or(*memory as f64);
-                ratio.as_ref().map(|ratio| (sent / bandwidth, *ratio))
-            })
+        bandwidth.as_ref().and_then(|bandwidth| {
+            let sent = touched_bytes.unwrap_or(*memory as f64);
+            ratio.as_ref().map(|ratio| (sent / bandwidth, *ratio))
+        })
     });
     known.and_then(|(once_seconds, ratio)| {
         let worst_ratio = ratio * DIRTY_RATE_ERROR_RATIO;

@@ -4,8 +4,7 @@
 use sha2::{Digest as _, Sha256};
 use vmgate_facts::{
     Accelerator, Alternative, Cause, Fact, Facts, Forecast, ForecastMethod, LoadDependence, Provenance,
-    Quantiles, Vm,
-    trace::DirtyTrace,
+    Quantiles, Vm, trace::DirtyTrace,
 };
 
 use super::{
@@ -15,8 +14,8 @@ use super::{
     memory::TouchedMemory,
     precopy,
     replay::{
-        Advice, AutoConverge, Conditions, Goal, Interval, MigrationParameters, PredictedMigration, Replayer, Schedule,
-        WhatIf, synthetic_trace,
+        Advice, AutoConverge, Conditions, Goal, Interval, MigrationParameters, PredictedMigration, Replayer,
+        Schedule, WhatIf, synthetic_trace,
     },
 };
 
@@ -58,7 +57,13 @@ fn evidence(facts: &Facts) -> Option<Evidence> {
     if let Some(trace) = vm.dirty_trace.known().filter(|trace| trace.check().is_ok()) {
         let (method, path) = (ForecastMethod::Replay, "vm.dirty_trace");
         let seconds = trace.seconds();
-        return Some(Evidence { trace: trace.clone(), method, path, seconds, resident_zero_ratio: Interval::none() });
+        return Some(Evidence {
+            trace: trace.clone(),
+            method,
+            path,
+            seconds,
+            resident_zero_ratio: Interval::none(),
+        });
     }
     let windows = vm.dirty_windows.known().filter(|windows| windows.len() >= FEWEST_WINDOWS)?;
     // Page sampling does not count zero pages: what the guest has touched is told by the host.
