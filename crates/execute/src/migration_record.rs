@@ -44,6 +44,7 @@ impl Run<'_> {
             rounds: stats.and_then(|stats| stats.iteration),
             downtime_limit_seconds: self.ended.as_ref().map(|ended| seconds(ended.downtime_limit)),
             throttle_percent: last.and_then(|last| last.throttle_percent),
+            silences: self.silences.clone(),
         });
         self.append(&entry);
         if let Some(pair) = pair.filter(|_| rehearsal) {
@@ -131,6 +132,7 @@ mod tests {
             rounds: None,
             downtime_limit_seconds: None,
             throttle_percent: None,
+            silences: Vec::new(),
         };
         ledger.append(&Entry::Migration(migration)).unwrap();
         ledger.past(&vm, &hosts[0], &hosts[1]).unwrap().past_migrations.known().unwrap()[0]

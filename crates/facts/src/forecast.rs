@@ -41,7 +41,7 @@ pub struct Forecast {
     /// Silence that the guest's peers see: the blackout, and the dark time of the guest's network after it.
     pub silence_seconds: Fact<Quantiles>,
     /// Parts of that silence in words, at the median.
-    #[schemars(example = &"0.2 s (QEMU) + 28 s (bridge br0 of hv2 listens and learns for 2 × 15 s before a new port forwards (STP))")]
+    #[schemars(example = &"0.2 s (QEMU) + 28 s (bridge br0 of hv2 learns for 2 × 15 s, STP); at most 0.3 s + 29 s (p95)")]
     pub silence_parts: Fact<String>,
     /// Downtime limit to set in QEMU so that the blackout stays within the change's limit. Less than that limit,
     /// because QEMU does not count every part of the blackout.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{DirtyWindow, Fact, Quantiles, Version};
+use super::{DirtyWindow, Fact, PastSilence, Quantiles, Version};
 
 /// Earlier migrations and observations. From the ledger; unknown where no ledger is configured.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -13,6 +13,8 @@ use super::{DirtyWindow, Fact, Quantiles, Version};
 pub struct History {
     /// Completed migrations from this source to this destination, each with its forecast and its actual duration.
     pub past_migrations: Fact<Vec<PastMigration>>,
+    /// Silence that was heard in moves from this source to this destination, each with its network.
+    pub past_silences: Fact<Vec<PastSilence>>,
     /// Memory that this VM dirtied at hours of the day, as `vmgate observe` recorded it; hours without observations are
     /// left out.
     pub observed_hours: Fact<Vec<ObservedHour>>,

@@ -246,6 +246,7 @@ fn a_pair_of_versions_is_known_by_what_went_well_and_rehearsals_are_told_apart()
             rounds: None,
             downtime_limit_seconds: None,
             throttle_percent: None,
+            silences: Vec::new(),
         })
     };
     let at = |entry: &Entry, time: &str| ledger.append_at(entry, time.parse().unwrap()).unwrap();

@@ -16,7 +16,7 @@ guest_command() {
 
 guest_start() {
   need_root
-  local name=${1:-} on='' image=small memory='' vcpus=1 machine=pc-q35-7.2 workload=idle agent=on nic=1 backing=ram wait=120
+  local name=${1:-} on='' image=small memory='' vcpus=1 machine=pc-q35-7.2 workload=idle agent=on nic=1 attach=bridge:br0 backing=ram wait=120
   [[ $name =~ ^[a-z][a-z0-9-]*$ ]] || die "usage: lab guest start NAME --on HOST ...; a name is a-z, 0-9 and -, '$name' is not"
   shift
   while (($# > 0)); do
@@ -30,6 +30,7 @@ guest_start() {
       --workload) workload=$2 ;;
       --agent) agent=$2 ;;
       --nic) nic=$2 ;;
+      --attach) attach=$2 ;;
       --backing) backing=$2 ;;
       --wait) wait=$2 ;;
       *) die "guest start: there is no option '$1'; see lab help" ;;
@@ -52,6 +53,8 @@ guest_start() {
   esac
   [[ $agent =~ ^(on|none|hang|nofile|garbage|flood|mute|late|other)$ ]] ||
     die "--agent is on, none, hang, nofile, garbage, flood, mute, late or other, not '$agent'"
+  [[ $attach =~ ^(bridge|direct|network|ovs):[a-z0-9.-]+$ ]] ||
+    die "--attach is bridge:NAME, direct:DEVICE, network:NAME or ovs:BRIDGE, not '$attach'"
   [[ $nic =~ ^[01]$ ]] || die "--nic is 0 or 1, not '$nic'"
   [[ $backing =~ ^(ram|memfd|hugepages)$ ]] || die "--backing is ram, memfd or hugepages, not '$backing'"
   [[ $memory =~ ^[0-9]+$ && $memory -ge 128 ]] || die "--memory is in MiB and at least 128, not '$memory'"
@@ -70,7 +73,7 @@ guest_start() {
   : >"$dir/console.log"
   local define=guest_xml
   [[ $image != kvm ]] || define=kvm_guest_xml
-  "$define" "$name" "$memory" "$vcpus" "$machine" "$agent" "$nic" "$boot" \
+  "$define" "$name" "$memory" "$vcpus" "$machine" "$agent" "${nic/1/$attach}" "$boot" \
     "vmgate.name=$name vmgate.address=$address/24 vmgate.gateway=$BUSINESS_GATEWAY vmgate.agent=$agent vmgate.workload=$(guest_words "$workload")" \
     "$backing" >"$dir/domain.xml"
   host_exec "$on" virsh -q define "/lab/guests/$name/domain.xml" >/dev/null || {
@@ -218,6 +221,17 @@ guest_backing_xml() {
   esac
 }
 
+# guest_source_xml KIND:NAME
+guest_source_xml() {
+  local name=${1#*:}
+  case $1 in
+    bridge:*) echo "<source bridge='$name'/>" ;;
+    direct:*) echo "<source dev='$name' mode='bridge'/>" ;;
+    network:*) echo "<source network='$name'/>" ;;
+    ovs:*) echo "<source bridge='$name'/><virtualport type='openvswitch'/>" ;;
+  esac
+}
+
 # guest_xml NAME MEMORY VCPUS MACHINE AGENT NIC IMAGE CMDLINE BACKING
 guest_xml() {
   local boot=$7
@@ -256,9 +270,9 @@ XML
     </disk>
 XML
   [[ $6 == 0 ]] || cat <<XML
-    <interface type='bridge'>
+    <interface type='$(sed 's/:.*//; s/ovs/bridge/' <<<"$6")'>
       <mac address='$(guest_mac "$1")'/>
-      <source bridge='br0'/>
+      $(guest_source_xml "$6")
       <model type='virtio'/>
     </interface>
 XML

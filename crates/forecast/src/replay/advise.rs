@@ -1,4 +1,4 @@
-//! What-if forecasts: the migration with each single change of settings, and the mildest change that meets the goal.
+//! Forecasts under other settings: the migration with each single change of settings, and the mildest change that meets the goal.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
