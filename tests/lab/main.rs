@@ -35,3 +35,4 @@ mod rehearse;
 mod silence;
 mod software;
 mod trial;
+mod wire;
