@@ -10,7 +10,7 @@ use crate::flows::control::{ControlTable, MOST_SESSIONS};
 fn datagram(from: u32, port: u16, payload: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
     let packet =
-        PacketBuilder::ethernet2(GUEST, PEER).ipv4(from.to_be_bytes(), [10, 0, 0, 9], 64).udp(9, port);
+        PacketBuilder::ethernet2(GUEST, PEER).ipv4(from.to_be_bytes(), [10, 0, 0, 9], 64).udp(40_009, port);
     packet.write(&mut frame, payload).unwrap();
     frame
 }
