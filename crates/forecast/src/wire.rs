@@ -1,7 +1,7 @@
 //! Facts of a guest that tells nothing, from the packets of its interfaces (`guest.wire`).
 //!
-//! Only what is unknown is filled in, only from a capture that missed nothing, and what the packets do not show stays unknown
-//! for that reason. A connection's budget is that of a system with its vendor's settings, and says so.
+//! Only what is unknown is filled in, only from a capture that missed nothing and was long enough to hear what is said every few
+//! seconds, and what the packets do not show stays unknown for that reason. A connection's budget is that of a system with its vendor's settings, and says so.
 //!
 //! Members of clusters are recognised by their silence, too: whoever sent nothing for the whole window and was not declared
 //! dead survives a silence of that length. So no other member exists if the window was as long as the silence to come.
@@ -18,6 +18,8 @@ use crate::budget::fill_tcp;
 const SCTP: u8 = 132;
 /// First ephemeral port of Linux; those of Windows and FreeBSD begin higher.
 const FIRST_EPHEMERAL: u16 = 32_768;
+/// Shortest window from which the absence of traffic is concluded: SCTP and many services speak every few seconds when idle.
+const LEAST_WINDOW_SECONDS: f64 = 5.0;
 /// Factor by which a failure detector's time-out must exceed the blackout (rule memory-sync-survives-blackout).
 const DETECTOR_MARGIN: f64 = 2.0;
 
@@ -32,8 +34,8 @@ pub(super) fn fill(guest: &mut Guest) {
     if guest.multicast_groups.known().is_none() && (wire.groups_complete || !wire.groups.is_empty()) {
         guest.multicast_groups = Fact::Known(groups(&wire));
     }
-    if let Some(hole) = wire.holes.first() {
-        return note_hole(guest, hole);
+    if let Some(why_not) = cannot_decide(&wire) {
+        return note(guest, &why_not);
     }
     fill_connections(guest, &wire);
     fill_associations(guest, &wire);
@@ -45,13 +47,22 @@ pub(super) fn fill(guest: &mut Guest) {
     }
 }
 
+/// Reason why nothing is concluded from what the capture does not show.
+fn cannot_decide(wire: &Wire) -> Option<String> {
+    if let Some(hole) = wire.holes.first() {
+        return Some(format!("its packets do not decide, as the capture has a hole: {hole}"));
+    }
+    (wire.window_seconds < LEAST_WINDOW_SECONDS).then(|| {
+        format!(
+            "its packets do not decide, as vmgate watched them for {:.1} s only: check with --guest wire, or with --dirty-window 10",
+            wire.window_seconds
+        )
+    })
+}
+
 /// Adds to the reasons of unknown facts why the wire does not decide them.
-fn note_hole(guest: &mut Guest, hole: &str) {
-    let note = |why: &mut Unknown| {
-        if why.cause == Cause::NotOnTheWire {
-            why.reason = format!("{}; the capture has a hole: {hole}", why.reason);
-        }
-    };
+fn note(guest: &mut Guest, why_not: &str) {
+    let note = |why: &mut Unknown| why.reason = format!("{}; {why_not}", why.reason);
     if let Fact::Unknown(why) = &mut guest.tcp {
         note(why);
     }
@@ -235,7 +246,7 @@ pub(super) fn fill_members(facts: &mut Facts, forecast: &Forecast, catalogues: &
     let Fact::Known(guest) = &mut facts.guest else { return };
     let (Fact::Known(wire), Fact::Unknown(why)) = (&guest.wire, &guest.memory_sync) else { return };
     let (Fact::Known(blackout), Fact::Known(dark)) = (blackout, dark) else { return };
-    if !wire.complete {
+    if cannot_decide(wire).is_some() {
         return;
     }
     let needed = DETECTOR_MARGIN * blackout + dark;

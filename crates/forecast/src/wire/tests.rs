@@ -86,15 +86,23 @@ fn a_capture_with_a_hole_decides_nothing() {
 }
 
 #[test]
+fn a_glimpse_decides_nothing_and_says_how_to_look() {
+    let guest = derived(silent_guest(|wire| wire.window_seconds = 1.0));
+    let Fact::Unknown(why) = &guest.tcp else { panic!("{:?}", guest.tcp) };
+    assert!(why.reason.contains("--guest wire") && why.cause == Cause::NotOnTheWire, "{}", why.reason);
+    assert!(guest.memory_sync.known().is_none() && guest.sctp.known().is_none());
+}
+
+#[test]
 fn a_window_shorter_than_the_silence_to_come_says_how_long_to_look() {
-    let mut facts = silent_guest(|wire| wire.window_seconds = 1.0);
+    let mut facts = silent_guest(|wire| wire.window_seconds = 6.0);
     let Fact::Known(path) = &mut facts.path else { panic!("no path") };
     let Fact::Known(network) = &mut path.guest_network else { panic!("no network") };
-    network.dark_seconds = Fact::Known(Quantiles { p5: 4.0, p50: 4.0, p95: 4.0 });
+    network.dark_seconds = Fact::Known(Quantiles { p5: 8.0, p50: 8.0, p95: 8.0 });
     let Fact::Unknown(why) = derived(facts).memory_sync else { panic!("known") };
     assert_eq!(why.cause, Cause::NotAllowed);
     assert!(
-        why.reason.contains("--dirty-window 5") || why.reason.contains("--dirty-window 6"),
+        why.reason.contains("--dirty-window 9") || why.reason.contains("--dirty-window 10"),
         "{}",
         why.reason
     );
