@@ -90,7 +90,7 @@ fn sessions_on_the_wire_are_completed_by_what_their_standards_say() {
         direction: FlowDirection::Both,
         active: true,
         interval_seconds: Fact::Known(0.25),
-        longest_gap_seconds: gap,
+        keepalive_gap_seconds: gap,
         timeout_seconds: timeout.map_or_else(Fact::default, Fact::Known),
         basis: if timeout.is_some() { ControlBasis::Packet } else { ControlBasis::None },
         ..ControlSession::default()

@@ -92,7 +92,7 @@ proptest! {
             table.observe(frame, !*from_guest, *now);
         }
         for session in table.finish() {
-            for time in [session.interval_seconds.known(), session.timeout_seconds.known(), Some(&session.longest_gap_seconds)] {
+            for time in [session.interval_seconds.known(), session.timeout_seconds.known(), Some(&session.keepalive_gap_seconds)] {
                 prop_assert!(time.is_none_or(|seconds| seconds.is_finite() && *seconds >= 0.0), "{session:?}");
             }
         }
