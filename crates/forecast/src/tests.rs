@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use vmgate_facts::{
-    DirtyWindow, ForecastMethod, History, LossTolerance, MemorySync, ObservedHour, PastMigration, Quantiles,
-    TcpConnection, Udp,
+    ControlBasis, DirtyWindow, FlowDirection, ForecastMethod, History, LossTolerance, MemorySync,
+    ObservedHour, PastMigration, Quantiles, TcpConnection, Udp,
 };
 
 use super::{
@@ -25,6 +25,7 @@ fn derived(facts: Facts) -> (Facts, Forecast) {
 fn forget_what_is_derived(facts: &mut Facts) {
     let Fact::Known(guest) = &mut facts.guest else { panic!("no guest") };
     guest.memory_sync = Fact::default();
+    guest.control_sessions = Fact::default();
     let Fact::Known(tcp) = &mut guest.tcp else { panic!("no tcp") };
     let Fact::Known(connections) = &mut tcp.connections else { panic!("no connections") };
     for connection in connections {
@@ -77,6 +78,60 @@ fn cluster_software_and_services_are_recognised() {
     let (repeats, lost, detector) =
         (Some(LossTolerance::Repeats), Some(LossTolerance::Lost), Some(LossTolerance::Detector));
     assert_eq!(services, [repeats, detector, lost, lost, detector, None]);
+}
+
+#[test]
+fn sessions_on_the_wire_are_completed_by_what_their_standards_say() {
+    let mut facts = fixture("idle-vm");
+    let Fact::Known(guest) = &mut facts.guest else { panic!("no guest") };
+    guest.control_sessions = Fact::default();
+    let session = |protocol: &str, timeout: Option<f64>, gap| ControlSession {
+        protocol: protocol.into(),
+        direction: FlowDirection::Both,
+        active: true,
+        interval_seconds: Fact::Known(0.25),
+        keepalive_gap_seconds: gap,
+        timeout_seconds: timeout.map_or_else(Fact::default, Fact::Known),
+        basis: if timeout.is_some() { ControlBasis::Packet } else { ControlBasis::None },
+        ..ControlSession::default()
+    };
+    let Fact::Known(wire) = &mut guest.wire else { panic!("no wire") };
+    wire.control = vec![
+        session("bfd", Some(0.75), 0.25),
+        session("bgp", None, 3.0),
+        session("corosync", None, 0.1),
+        session("gtp-c", None, 5.0),
+        ControlSession { direction: FlowDirection::ToGuest, ..session("vrrp", None, 0.0) },
+    ];
+    let sessions_of = |facts: &Facts| {
+        let (facts, _) = derived(facts.clone());
+        let sessions = facts.guest.as_ref().and_then(|guest| guest.control_sessions.as_ref());
+        sessions.map(|all| {
+            all.iter()
+                .map(|one| (one.title.clone(), one.basis, one.tolerated_seconds.known().copied()))
+                .collect()
+        })
+    };
+    let found: Fact<Vec<(String, ControlBasis, Option<f64>)>> = sessions_of(&facts);
+    let expected = [
+        ("BFD", ControlBasis::Packet, Some(0.5)),
+        ("BGP", ControlBasis::Spacing, Some(6.0)),
+        ("Corosync", ControlBasis::Default, Some(1.0)),
+        ("GTP-C", ControlBasis::None, None),
+        ("VRRP", ControlBasis::None, None),
+    ];
+    assert_eq!(
+        found,
+        Fact::Known(expected.map(|(title, basis, time)| (title.to_owned(), basis, time)).into())
+    );
+
+    // Without the wire the guest's own account counts, and without both nothing is known.
+    let Fact::Known(guest) = &mut facts.guest else { panic!("no guest") };
+    guest.wire = Fact::unknown(Cause::PermissionDenied, "no CAP_NET_RAW");
+    assert_eq!(sessions_of(&facts), Fact::Known(Vec::new()));
+    let Fact::Known(guest) = &mut facts.guest else { panic!("no guest") };
+    guest.processes = Fact::default();
+    assert_eq!(sessions_of(&facts), Fact::unknown(Cause::PermissionDenied, "no CAP_NET_RAW"));
 }
 
 #[test]

@@ -150,7 +150,7 @@ impl ControlCase {
         let mut session = ControlSession {
             protocol: self.protocol.clone(),
             direction: FlowDirection::Both,
-            longest_gap_seconds: self.gap_seconds,
+            keepalive_gap_seconds: self.gap_seconds,
             ..ControlSession::default()
         };
         catalogues.complete_control(&mut session);
