@@ -167,7 +167,10 @@ mod tests {
             .iter()
             .map(|(local, remote)| TcpConnection::new(*local, *remote, TcpState::Established))
             .collect();
-        Guest { tcp: Fact::Known(Tcp { connections: Fact::Known(connections), ..Tcp::default() }), ..Guest::default() }
+        Guest {
+            tcp: Fact::Known(Tcp { connections: Fact::Known(connections), ..Tcp::default() }),
+            ..Guest::default()
+        }
     }
 
     const ENDS: (&str, &str) = ("10.0.0.5:179", "10.0.0.7:40000");

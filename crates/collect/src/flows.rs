@@ -121,7 +121,8 @@ impl WatchedInterfaces {
         });
         capture.holes.extend(holes);
         capture.complete &= capture.holes.is_empty();
-        let too_old = || Fact::unknown(Cause::NotSupported, "the host's probe is older and tells UDP flows only");
+        let too_old =
+            || Fact::unknown(Cause::NotSupported, "the host's probe is older and tells UDP flows only");
         Ok(WatchedTraffic { udp: capture, wire: wire.map_or_else(too_old, Fact::Known) })
     }
 }

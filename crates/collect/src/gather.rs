@@ -10,9 +10,7 @@ use std::{
 
 use jiff::Timestamp;
 use thiserror::Error;
-use vmgate_facts::{
-    Cause, Change, Fact, Facts, Guest, Host, QemuUser, Unknown, Uri, Uuid, text::plain,
-};
+use vmgate_facts::{Cause, Change, Fact, Facts, Guest, Host, QemuUser, Unknown, Uri, Uuid, text::plain};
 use vmgate_libvirt::{Domain, Hypervisor, LibvirtError, domain_xml::DomainConfig};
 use vmgate_probe::{
     host::PeerProbe,

@@ -55,7 +55,9 @@ pub fn wire(captures: &[FlowCapture]) -> Option<Wire> {
         whole.neighbours.announcements =
             whole.neighbours.announcements.saturating_add(wire.neighbours.announcements);
     }
-    whole.tcp.sort_by_key(|one| std::cmp::Reverse(one.packets_from_guest.saturating_add(one.packets_to_guest)));
+    whole
+        .tcp
+        .sort_by_key(|one| std::cmp::Reverse(one.packets_from_guest.saturating_add(one.packets_to_guest)));
     Some(whole)
 }
 

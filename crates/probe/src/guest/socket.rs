@@ -218,7 +218,10 @@ mod tests {
     fn udp_sockets_carry_their_drops() {
         let sockets = udp(&[table("/proc/net/udp", UDP)], &Ok(nobody())).unwrap();
         assert_eq!(sockets.len(), 2);
-        assert_eq!((sockets[0].port, &sockets[0].drops, sockets[0].remote.as_deref()), (5405, &Fact::Known(17), None));
+        assert_eq!(
+            (sockets[0].port, &sockets[0].drops, sockets[0].remote.as_deref()),
+            (5405, &Fact::Known(17), None)
+        );
         assert_eq!(sockets[1].remote.as_deref(), Some("10.0.0.9:514"));
     }
 
