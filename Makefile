@@ -6,7 +6,7 @@ CARGO ?= cargo
 LAB := tests/lab/lab
 DEMO_BIN := target/debug/vmgate
 
-.PHONY: acceptance corpus versions-test postgresql lab-selftest lab-core faults fleet-faults help deps build probe release demo test lint unit rules readers test-browser examples-test package-test lab-test truth-tcp lab-up lab-down bench bench-dark bench-forecast generate drift recording book install deb static reproducible sbom fuzz deny clean
+.PHONY: acceptance corpus versions-test postgresql lab-selftest lab-core faults fleet-faults help deps build probe release demo test lint unit rules readers test-browser examples-test package-test lab-test truth-tcp lab-up lab-down wire-truth bench bench-dark bench-forecast generate drift recording book install deb static reproducible sbom fuzz deny clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -112,6 +112,10 @@ lab-up: deps ## Bring the lab's two hosts up
 
 lab-down: ## Take the lab down and leave nothing behind
 	@$(LAB) down
+
+wire-truth: ## Captures control protocols of the real daemons (root; packages in tests/wire/capture), and reads them
+	@tests/wire/capture target/wire
+	@WIRE_CAPTURES=$(CURDIR)/target/wire $(CARGO) test -p vmgate-probe control::tests::daemons
 
 bench: release ## Speed and memory: rules, start-up, a whole check
 	@$(LAB) up

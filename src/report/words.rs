@@ -27,6 +27,7 @@ pub(super) fn cause(cause: Option<Cause>) -> &'static str {
         Some(Cause::ForeignGuest) => "no Linux guest",
         Some(Cause::TooOld) => "too old",
         Some(Cause::NotRehearsed) => "not rehearsed",
+        Some(Cause::NotOnTheWire) => "not on the wire",
         Some(Cause::Malformed) => "malformed answer",
     }
 }

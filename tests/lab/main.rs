@@ -34,3 +34,4 @@ mod rehearse;
 mod silence;
 mod software;
 mod trial;
+mod wire;

@@ -34,7 +34,7 @@ pub(super) fn by(guest: &Guest, wire: &Wire) -> Vec<Denied> {
     all.map(|(kind, what)| Denied { kind, what }).collect()
 }
 
-/// What both lists have.
+/// Things that both lists have.
 pub(super) fn by_both(first: &[Denied], second: &[Denied]) -> Vec<Denied> {
     first.iter().filter(|denied| second.contains(denied)).cloned().collect()
 }

@@ -183,7 +183,8 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
     ));
     facts.vm =
         Fact::Known(dirtying.into_vm(vm::complete(&vm, &source_host, source_probe, emulator.as_deref())));
-    facts.guest = flows::into_guest(parallel.guest.value.map(|(guest, _)| guest), parallel.flows.value);
+    let guest = parallel.guest.value.map(|(guest, _)| guest);
+    facts.guest = flows::into_guest(guest, parallel.flows.value, &request.guest_access);
     compare_with_the_wire(&mut facts.guest, request, &domain, &vm);
     if request.ask_peers
         && let Fact::Known(guest) = &mut facts.guest

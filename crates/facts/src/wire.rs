@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Cause, ControlSession, Fact};
 
-/// What passed the VM's interfaces on the source host during one observation window.
+/// Traffic of the VM's interfaces on the source host during one observation window.
 ///
 /// A machine that sent nothing in the window for which others wait was not declared dead for it: whoever would notice a
 /// shorter silence than the window had to hear from the guest, and is listed.

@@ -29,6 +29,7 @@ mod migratable;
 mod precopy;
 mod predict;
 pub mod replay;
+mod wire;
 
 pub use budget::{established_timeout_seconds, handshake_timeout_seconds, survived_silence_seconds};
 use vmgate_facts::{Cause, ControlSession, Fact, Facts, Forecast, Guest, UdpService, UdpSocket, Vm};
@@ -37,6 +38,7 @@ use vmgate_rules::catalogue::Catalogues;
 /// Fills in all derived facts and predicts the migration.
 pub fn derive(mut facts: Facts, catalogues: &Catalogues) -> (Facts, Forecast) {
     if let Fact::Known(guest) = &mut facts.guest {
+        wire::fill(guest);
         fill_budgets(guest);
         fill_services(guest, catalogues);
         if guest.control_sessions.known().is_none() {
@@ -56,6 +58,7 @@ pub fn derive(mut facts: Facts, catalogues: &Catalogues) -> (Facts, Forecast) {
     }
     let mut forecast = predict::forecast(&mut facts);
     dark::derive(&mut facts, &mut forecast);
+    wire::fill_members(&mut facts, &forecast, catalogues);
     (facts, forecast)
 }
 

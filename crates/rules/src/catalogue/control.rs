@@ -127,7 +127,10 @@ impl ControlEntry {
             }
             (None, _) => Fact::unknown(
                 Cause::NotSupported,
-                format!("no time-out stands in the packets of {}, and no standard sets one", self.title),
+                format!(
+                    "no time-out stands in the packets of {}, and no standard sets one: {}",
+                    self.title, self.way_out
+                ),
             ),
         }
     }

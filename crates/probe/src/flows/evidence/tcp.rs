@@ -31,7 +31,7 @@ pub(super) struct Ends {
     inner_vlan: u16,
 }
 
-/// What the sampled packets of one direction say.
+/// State of one direction by its sampled packets.
 #[derive(Debug, Clone, Copy, Default)]
 struct Direction {
     /// Sequence number that this end expects next (its last acknowledgement).
@@ -39,7 +39,7 @@ struct Direction {
     keepalives: u64,
 }
 
-/// What the sampled packets of a connection say.
+/// State of a connection by its sampled packets.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sample {
     from_guest: Direction,

@@ -16,21 +16,21 @@ fn datagram(from: u32, port: u16, payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_million_sessions_take_the_room_of_a_thousand() {
+fn a_hundred_thousand_sessions_take_the_room_of_a_thousand() {
     let mut table = ControlTable::new();
     let media: Vec<u8> = [&[0x80, 8, 0, 1], &[0; 20][..]].concat();
-    for from in 0..500_000 {
-        table.observe(&datagram(from, 5405, &[1; 20]), true, 0.0);
+    for from in 0..100_000 {
+        table.observe(&datagram(from, 694, &[1; 20]), true, 0.0);
         table.observe(&datagram(from, 40_000, &media), true, 0.0);
     }
-    assert_eq!(table.no_room(), 500_000 - MOST_SESSIONS as u64);
+    assert_eq!(table.no_room(), 100_000 - MOST_SESSIONS as u64);
     assert_eq!(table.finish().len(), MOST_SESSIONS);
 }
 
 #[test]
 fn one_session_of_many_packets_keeps_few_times() {
     let mut table = ControlTable::new();
-    let frame = datagram(1, 5405, &[1; 20]);
+    let frame = datagram(1, 694, &[1; 20]);
     for at in 0..100_000_u32 {
         table.observe(&frame, true, f64::from(at) * 0.25);
     }

@@ -171,3 +171,24 @@ fn the_same_service_of_two_vlans_is_two_sessions() {
     let found = sessions([(0.0, &tagged[..]), (1.0, &untagged[..])]);
     assert_eq!(found.iter().map(|session| session.vlan).collect::<Vec<_>>(), [None, Some(7)]);
 }
+
+#[test]
+fn a_port_alone_proves_no_cluster() {
+    let pair = |source: u16, destination: u16| {
+        let mut frame = Vec::new();
+        let packet = PacketBuilder::ethernet2(GUEST, PEER).ipv4(HERE, THERE, 64).udp(source, destination);
+        packet.write(&mut frame, &[7; 40]).unwrap();
+        let found = sessions([(0.0, &frame[..])]);
+        found.into_iter().next().map(|session| session.protocol)
+    };
+    assert_eq!(pair(5405, 5405).as_deref(), Some("corosync"));
+    assert_eq!(pair(5404, 5405).as_deref(), Some("corosync"));
+    assert_eq!(pair(40_000, 694).as_deref(), Some("heartbeat"));
+    // A resolver takes any port for a question.
+    for (source, destination) in [(5405, 53), (53, 7946), (3343, 123), (42424, 443), (7500, 53)] {
+        assert_eq!(pair(source, destination), None, "{source} -> {destination}");
+    }
+    assert_eq!(session(&[tcp(true, 7789, &[0x86, 0x20, 0xec, 0x20, 0, 0])]).protocol, "drbd");
+    assert_eq!(sessions([(0.0, &tcp(true, 7789, b"GET / HTTP/1.1")[..])]), []);
+    assert_eq!(session(&[tcp(true, 2380, &[0x17, 3, 3])]).protocol, "etcd");
+}
