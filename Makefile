@@ -132,6 +132,7 @@ bench-forecast: deps ## Foretell 144 real migrations in the lab, then do them; g
 	@$(LAB) up
 	@eval "$$($(LAB) env)" && $(CARGO) bench --no-default-features --bench forecast -- run $(RESULTS) $(FORECAST)
 	@$(CARGO) bench --no-default-features --bench forecast -- score $(RESULTS)
+	@$(CARGO) test -p vmgate-forecast --test kvm_public -- --nocapture
 	@$(CARGO) bench --no-default-features --bench forecast -- docs $(RESULTS) docs
 
 generate: build ## Write the generated files again: schemas, rule reference, samples

@@ -12,8 +12,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use vmgate_attest::PublicKey;
 use vmgate_collect::guest_probe::GuestAccess;
 use vmgate_execute::{
-    Assignment, CompletedMove, Event, EvidenceOptions, Hosts, Judge, MoveFailure, Pass, Progress,
-    cancel_after,
+    Assignment, CompletedMove, Event, EvidenceOptions, ForecastLeft, Hosts, Judge, MoveFailure, Pass,
+    Progress, cancel_after,
 };
 use vmgate_facts::{Change, Facts, text::ShownCommand};
 use vmgate_judge::{
@@ -437,6 +437,15 @@ fn step_text(state: RunStep) -> &'static str {
     }
 }
 
+/// The forecast made before the migration, beside what its statistics say now.
+fn forecast_text(forecast: &ForecastLeft) -> String {
+    let left = forecast.remaining_seconds;
+    let blackout = forecast
+        .blackout_seconds
+        .map(|blackout| format!(", blackout {:.0} to {:.0} ms", blackout.p5 * 1e3, blackout.p95 * 1e3));
+    format!("; foretold {:.0} to {:.0} s left{}", left.p5, left.p95, blackout.unwrap_or_default())
+}
+
 fn advance(bar: &ProgressBar, progress: &Progress) {
     let job = &progress.job;
     let (Some(done), Some(rest)) = (job.data_processed_bytes, job.data_remaining_bytes) else { return };
@@ -450,8 +459,12 @@ fn advance(bar: &ProgressBar, progress: &Progress) {
     };
     let blackout = progress.estimate.blackout_seconds.map(|seconds| format!(", blackout {seconds:.1} s"));
     bar.set_message(format!(
-        "{rate} MiB/s{}; {remaining}{}",
+        "{rate} MiB/s{}; {remaining}{}{}{}",
         dirty.unwrap_or_default(),
-        blackout.unwrap_or_default()
+        blackout.unwrap_or_default(),
+        progress.forecast.as_ref().map(forecast_text).unwrap_or_default(),
+        job.downtime
+            .map(|expected| format!("; QEMU expects {} ms", expected.as_millis()))
+            .unwrap_or_default()
     ));
 }

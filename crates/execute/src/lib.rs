@@ -64,7 +64,7 @@ pub use gate::{GateRefusal, GateRequest, Pass};
 pub use guard::ConvergenceEstimate;
 pub use hosts::{HostConnection, Hosts};
 pub use judge::Judge;
-pub use migration::Progress;
+pub use migration::{ForecastLeft, Progress};
 pub use network_rehearsal::NetworkRehearsalOrder;
 pub use permits::{PermitDesk, cancel_after};
 pub use post_migration_failure::{EvidenceOptions, IsolationResult};
