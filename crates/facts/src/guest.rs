@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CollectionMethod, DecidedBy, Detector, Fact, GuestClock, GuestMemory, KeepAlive, KernelBypass,
-    MulticastGroup, Names, Sctp, TcpEvidence, TcpTimer, UdpCapture, Unknown,
+    CollectionMethod, DecidedBy, Detector, Fact, GuestClock, GuestMachine, GuestMemory, KeepAlive,
+    KernelBypass, MulticastGroup, Names, Sctp, TcpEvidence, TcpTimer, UdpCapture, Unknown,
 };
 
 /// The guest as seen from inside.
@@ -70,6 +70,9 @@ pub struct Guest {
     /// Clock source and time synchronisation of the guest.
     #[schemars(extend("x-learnt-by" = CollectionMethod::GUEST))]
     pub clock: Fact<GuestClock>,
+    /// What the guest has of its machine: VMs of its own, watchdogs, hardware clocks.
+    #[schemars(extend("x-learnt-by" = CollectionMethod::GUEST))]
+    pub machine: Fact<GuestMachine>,
 }
 
 impl Guest {
@@ -93,6 +96,7 @@ impl Guest {
             memory: Fact::Unknown(why.clone()),
             kernel_bypass: Fact::Unknown(why.clone()),
             clock: Fact::Unknown(why.clone()),
+            machine: Fact::Unknown(why.clone()),
         }
     }
 }
