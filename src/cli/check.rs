@@ -57,6 +57,12 @@ pub(super) struct Check {
     #[cfg(feature = "libvirt")]
     #[arg(long, conflicts_with_all = ["facts", "at"])]
     trial: bool,
+    /// Also rehearse the switchover on the VM's networks: an interface without an address appears at the source's bridge, in the VM's
+    /// VLAN, moves to the destination's bridge, and the time until it is reached there is measured. Both interfaces end with
+    /// this command, whatever becomes of it
+    #[cfg(feature = "libvirt")]
+    #[arg(long, conflicts_with_all = ["facts", "at"])]
+    probe_network: bool,
     #[command(flatten)]
     time: options::EvaluationTime,
     #[command(flatten)]
@@ -150,6 +156,11 @@ impl Check {
         let mut facts = session.with_history(super::collect::facts(request, self.time.now())?)?;
         if self.rehearse {
             super::rehearse::add(request, session, &mut facts)?;
+        }
+        if self.probe_network {
+            let hosts = session.hosts(&request.from, &request.to);
+            let (ledger, stop) = (session.ledger()?, super::trial::aborted_by_signals()?);
+            super::network::rehearse(&hosts, session, (ledger.as_ref(), &*stop), &mut facts)?;
         }
         Ok(facts)
     }

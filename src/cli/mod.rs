@@ -21,6 +21,8 @@ mod ledger_survey;
 #[cfg(feature = "libvirt")]
 mod migrate;
 #[cfg(feature = "libvirt")]
+mod network;
+#[cfg(feature = "libvirt")]
 mod observe;
 mod options;
 #[cfg(feature = "libvirt")]

@@ -127,7 +127,7 @@ pub enum Decision {
     NoGo(NoGoReason),
 }
 
-/// Why it is GO.
+/// Reason for a GO.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum GoReason {
@@ -137,7 +137,7 @@ pub enum GoReason {
     WithWarnings,
 }
 
-/// Why it is NO-GO.
+/// Reason for a NO-GO.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum NoGoReason {

@@ -23,6 +23,8 @@ pub enum GuestAccess {
     Ssh(SshTarget),
     /// A command that runs `vmgate probe ask` in that guest: the question comes on its standard input.
     Exec(Vec<String>),
+    /// The packets at the host's side of its interfaces alone.
+    Wire,
     /// No access to the guest, for this reason.
     None(String),
 }
@@ -33,6 +35,7 @@ impl GuestAccess {
         match self {
             Self::Agent => "guest agent",
             Self::Ssh(_) | Self::Exec(_) => "guest probe",
+            Self::Wire => "host probe",
             Self::None(_) => "nobody",
         }
     }
@@ -73,6 +76,7 @@ fn parse_guest_answer(output: &Output) -> Result<Guest, Unknown> {
     }
     if let Some(guest) = document.as_object_mut() {
         guest.remove("memory_sync");
+        guest.remove("wire");
     }
     serde_json::from_value(document).map_err(|error| {
         let why = plain(&error.to_string());

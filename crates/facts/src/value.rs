@@ -71,6 +71,8 @@ pub enum Cause {
     TooOld,
     /// Only a move shows it, and none was made or rehearsed.
     NotRehearsed,
+    /// Nobody looked into the guest, and its packets do not show it.
+    NotOnTheWire,
 }
 
 impl Cause {
@@ -113,6 +115,9 @@ impl Cause {
             Self::NotListed => {
                 "rehearse the move with a VM that has the same and may be lost; if that went well, add the name to a catalogue of your own (components), or waive the rule"
             }
+            Self::NotOnTheWire => {
+                "let vmgate look into the guest, with `--guest agent` or `--guest ssh://root@GUEST`; of a guest that lets nobody in, find it out by hand and write it into a facts file, or waive the rule"
+            }
             Self::TooOld => "collect again, closer to the time of the move",
             Self::NotRehearsed => {
                 "rehearse the move with an empty twin of the VM, which touches nothing of the VM: `vmgate rehearse VM --from URI --to URI`"
@@ -135,6 +140,14 @@ impl<T> Fact<T> {
     /// An unknown fact with its cause and reason.
     pub fn unknown(cause: Cause, reason: impl Into<String>) -> Self {
         Self::Unknown(Unknown::new(cause, reason))
+    }
+
+    /// The value, or why it is unknown.
+    pub fn into_result(self) -> Result<T, Unknown> {
+        match self {
+            Self::Known(value) => Ok(value),
+            Self::Unknown(why) => Err(why),
+        }
     }
 
     /// Returns the value if the fact is known.

@@ -122,7 +122,7 @@ pub(super) struct UnplacedVmDocument {
     /// Libvirt URI of the host that the VM stays on.
     #[schemars(example = &"qemu+ssh://root@hv1/system")]
     pub(super) on: String,
-    /// Why, the most hopeful reason first.
+    /// Reasons, the most hopeful first.
     #[schemars(example = vec!["devices-migratable: 0000:3b:00.1 is given to the VM"])]
     pub(super) because: Vec<String>,
     /// The cheapest way out.
@@ -197,6 +197,10 @@ pub struct MoveSettings {
     /// both hosts say to it counts for the verdict. False if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trial: Option<bool>,
+    /// True for a rehearsal of the switchover on the VMs' networks before the moves, once a day for each network between two
+    /// hosts; the time until a network followed counts for the verdict. False if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probe_network: Option<bool>,
 }
 
 impl MoveSettings {
@@ -215,6 +219,7 @@ impl MoveSettings {
             multifd_channels: self.multifd_channels.or(others.multifd_channels),
             tls: self.tls.or(others.tls),
             trial: self.trial.or(others.trial),
+            probe_network: self.probe_network.or(others.probe_network),
         }
     }
 }

@@ -100,7 +100,7 @@ pub struct TakeOut {
 pub struct LiveMove {
     /// The vendor's answer.
     pub support: LiveMoveSupport,
-    /// Who says so, and in which words, in one sentence.
+    /// Source of the statement and its words, in one sentence.
     pub why: String,
     /// Document of the vendor.
     pub reference: Reference,

@@ -35,7 +35,7 @@ fn socket(port: u16, remote: Option<&str>, owner: Fact<Option<String>>) -> UdpSo
         local: format!("0.0.0.0:{port}"),
         port,
         remote: remote.map(Into::into),
-        drops: 0,
+        drops: Fact::default(),
         owner,
         service: Fact::default(),
     }
