@@ -27,6 +27,7 @@ mod detector;
 mod flow;
 mod forecast;
 mod guest;
+mod guest_machine;
 mod guest_memory;
 mod guest_network;
 mod history;
@@ -82,6 +83,7 @@ pub use guest::{
     DirtyWriter, Guest, Listener, LiveMoveSupport, LossTolerance, MemorySync, Neighbour, Process, Sysctl,
     Tcp, TcpConnection, TcpPeer, TcpState, Udp, UdpService, UdpSocket,
 };
+pub use guest_machine::{GuestMachine, GuestWatchdog};
 pub use guest_memory::{
     Allocation, GuestClock, GuestMemory, HugePageProcess, KernelBypass, MemoryPressure, UserSpaceDevice,
 };
