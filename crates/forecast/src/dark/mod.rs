@@ -155,7 +155,8 @@ fn with_past_moves(derived: Derived, past: &[f64]) -> Dark {
 #[cfg(test)]
 mod tests {
     use vmgate_facts::{
-        Bridge, BridgeController, History, Host, PastSilence, SpanningTree, Uplink, VirtualNetwork,
+        Bridge, BridgeController, History, Host, PastSilence, RehearsedSettings, SpanningTree, Uplink,
+        VirtualNetwork,
     };
 
     use super::*;
@@ -303,13 +304,14 @@ mod tests {
         let Fact::Known(host) = &mut facts.destination else { panic!("no destination") };
         let mut bridge = host.bridges.known().unwrap()[0].clone();
         change(&mut bridge);
-        host.bridges = Fact::Known(vec![bridge]);
+        host.bridges = Fact::Known(vec![bridge.clone()]);
         let Fact::Known(path) = &mut facts.path else { panic!("no path") };
         path.network_rehearsals = Fact::Known(vec![NetworkRehearsal {
             at: facts.collected_at,
             network: "bridge br0".to_owned(),
             source_bridge: "br0".to_owned(),
             destination_bridge: "br0".to_owned(),
+            settings: RehearsedSettings::of(&bridge),
             dark_seconds,
             waited_seconds: 75.0,
         }]);
