@@ -109,7 +109,7 @@ pub use manager::{
 };
 pub use names::{Absence, Names};
 pub use network_order::{BridgePort, HeardGuest, NetworkOrder, SwitchoverSeen};
-pub use network_rehearsal::{NetworkRehearsal, PastSilence};
+pub use network_rehearsal::{NetworkRehearsal, PastSilence, RehearsedSettings};
 pub use path::{HostRole, MigrationPath, MigrationTransport, PathNic, PathRoute};
 pub use path_probe::{Goodput, MigrationPorts, PortsBasis};
 pub use rehearsal::Rehearsal;
