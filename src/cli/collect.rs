@@ -13,7 +13,7 @@ use vmgate_verdict::ExitCode;
 
 use super::{
     Failure,
-    options::{GlobalOptions, Goals, MoveOptions},
+    options::{GlobalOptions, Goals, Measurements, MoveOptions},
     output,
     session::{KEY_VARIABLE, Session},
 };
@@ -80,13 +80,13 @@ pub(super) fn from_hosts(
 pub(super) fn request_of(
     change: &ChangeFile,
     planned: &PlannedMove,
-    looking: &MoveOptions,
+    looking: &Measurements,
     session: &Session,
 ) -> Result<CollectRequest, Failure> {
     let hosts = (session.connection(&planned.from)?, session.connection(&planned.to)?);
     let guest = session.planned_guest_access(&planned.vm, planned.guest.as_ref())?;
     let asked = change.to_fact(planned);
-    looking.request_between(hosts, &planned.vm, guest, planned.migrate_address, asked, session)
+    looking.request(hosts, &planned.vm, guest, planned.migrate_address, asked, session)
 }
 
 /// Collects what a request asks for.

@@ -1,11 +1,13 @@
 //! Options that several commands share.
 
+#[cfg(feature = "libvirt")]
+use std::net::IpAddr;
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 #[cfg(feature = "libvirt")]
-use vmgate_collect::{CollectRequest, TryPath, guest_probe::GuestAccess};
+use vmgate_collect::{CollectRequest, SharedWork, TryPath, guest_probe::GuestAccess};
 use vmgate_facts::Change;
 #[cfg(feature = "libvirt")]
 use vmgate_facts::Uri;
@@ -93,20 +95,44 @@ pub(super) enum ColourChoice {
     Never,
 }
 
-/// Options of a move: hosts, addresses, and the measurements to make.
+/// Options of a single move: its hosts, the way into its guest, and the measurements to make.
+#[cfg(feature = "libvirt")]
+#[derive(Debug, Args)]
+pub(super) struct MoveOptions {
+    #[command(flatten)]
+    pub hosts: MoveHosts,
+    #[command(flatten)]
+    pub measurements: Measurements,
+}
+
+/// Hosts of a single move, and the way into its guest.
+#[cfg(feature = "libvirt")]
+#[derive(Debug, Args)]
+pub(super) struct MoveHosts {
+    /// Source: the host that the VM runs on, by its name in vmgate.yaml or the inventory, as ssh takes it (hv1, root@hv1), or by a
+    /// libvirt URI [default: the host of the site that runs the VM, which is found out]
+    #[arg(long, value_name = "HOST")]
+    pub from: Option<String>,
+    /// Destination, in the same ways
+    #[arg(long, value_name = "HOST")]
+    pub to: Option<String>,
+    /// Address at the destination for the migration traffic [default: as vmgate.yaml or the inventory says, else
+    /// libvirt's choice]
+    #[arg(long, value_name = "ADDRESS")]
+    pub migrate_address: Option<IpAddr>,
+    /// Access to the guest: agent, ssh://USER@HOST[:PORT], exec (the command that vmgate.yaml names for this
+    /// VM), ssh (the address named there) or none [default: as vmgate.yaml says for this VM, else agent].
+    /// libvirt marks a domain as tainted (custom-ga-command) when its guest agent is asked; only none, ssh and exec
+    /// leave it unmarked, and with none every fact of the guest stays unknown
+    #[arg(long, value_name = "WAY")]
+    pub guest: Option<String>,
+}
+
+/// Measurements and questions of a check.
 #[cfg(feature = "libvirt")]
 #[derive(Debug, Args)]
 #[allow(clippy::struct_excessive_bools)] // flags of a command line
-pub(super) struct MoveOptions {
-    /// libvirt URI of the source, the host that the VM runs on, such as qemu+ssh://root@hv1/system
-    #[arg(long, value_name = "URI", requires = "to")]
-    pub from: Option<String>,
-    /// libvirt URI of the destination
-    #[arg(long, value_name = "URI", requires = "from")]
-    pub to: Option<String>,
-    /// Address at the destination for the migration traffic; libvirt's choice if not given
-    #[arg(long, value_name = "ADDRESS")]
-    pub migrate_address: Option<std::net::IpAddr>,
+pub(super) struct Measurements {
     /// Duration of the trace of the guest's dirty pages on the source host, in whole seconds; longer is better, up to the
     /// duration of the migration. It takes at most 5 % of a core there. If a trace is not possible (no root, encrypted
     /// memory), QEMU's page sampling in several windows is used instead; 0 asks for that
@@ -116,12 +142,6 @@ pub(super) struct MoveOptions {
     /// sampling if there is no trace
     #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=60))]
     pub dirty_window: u32,
-    /// Access to the guest: agent, ssh://USER@HOST[:PORT], exec (the command that vmgate.yaml names for this
-    /// VM), ssh (the address named there) or none [default: as vmgate.yaml says for this VM, else agent].
-    /// libvirt marks a domain as tainted (custom-ga-command) when its guest agent is asked; only none, ssh and exec
-    /// leave it unmarked, and with none every fact of the guest stays unknown
-    #[arg(long, value_name = "WAY")]
-    pub guest: Option<String>,
     /// Also measure which processes of the guest dirty its memory, over ssh as root. This has a cost: every page that the
     /// guest's processes write next takes one fault of about a microsecond, and a CRIU dump that runs in the guest is
     /// disturbed
@@ -150,6 +170,23 @@ pub(super) struct MoveOptions {
 }
 
 #[cfg(feature = "libvirt")]
+impl MoveHosts {
+    /// Source and destination of a move. The source is asked for where it was not given.
+    pub(super) fn uris(&self, vm: &str, session: &Session) -> Result<(Uri, Uri), Failure> {
+        let Some(to) = &self.to else {
+            return Err(Failure::usage("--to is missing: give the destination host, such as hv2"));
+        };
+        let to = session.host_named(to)?;
+        Ok((self.source(vm, session)?, to))
+    }
+
+    /// Source of a move: as given, else the host that runs the VM.
+    pub(super) fn source(&self, vm: &str, session: &Session) -> Result<Uri, Failure> {
+        self.from.as_deref().map_or_else(|| session.source_of(vm), |from| session.host_named(from))
+    }
+}
+
+#[cfg(feature = "libvirt")]
 impl MoveOptions {
     /// Request to collect the facts of this move.
     pub(super) fn request(
@@ -158,17 +195,35 @@ impl MoveOptions {
         change: Change,
         session: &Session,
     ) -> Result<CollectRequest, Failure> {
-        let guest = session.guest_access(vm, self.guest.as_deref())?;
-        self.request_between(self.uris()?, vm, guest, self.migrate_address, change, session)
+        self.request_between(self.hosts.uris(vm, session)?, vm, change, session)
     }
 
-    /// Collection request for a move between these hosts. Only the options on how to collect are used.
+    /// Request to collect the facts of a move between these hosts.
     pub(super) fn request_between(
+        &self,
+        hosts: (Uri, Uri),
+        vm: &str,
+        change: Change,
+        session: &Session,
+    ) -> Result<CollectRequest, Failure> {
+        let guest = session.guest_access(vm, self.hosts.guest.as_deref())?;
+        let address = match self.hosts.migrate_address {
+            Some(address) => Some(address),
+            None => session.migrate_address(&hosts.1)?,
+        };
+        self.measurements.request(hosts, vm, guest, address, change, session)
+    }
+}
+
+#[cfg(feature = "libvirt")]
+impl Measurements {
+    /// Collection request for a move between these hosts.
+    pub(super) fn request(
         &self,
         (from, to): (Uri, Uri),
         vm: &str,
         guest_access: GuestAccess,
-        migrate_address: Option<std::net::IpAddr>,
+        migrate_address: Option<IpAddr>,
         change: Change,
         session: &Session,
     ) -> Result<CollectRequest, Failure> {
@@ -181,7 +236,7 @@ impl MoveOptions {
             ask_peers: self.ask_peers,
             allow_monitor: self.allow_monitor,
             planned: Vec::new(),
-            maintenance: session.maintenance(&to),
+            maintenance: session.maintenance(&to)?,
             guest_access,
             from,
             to,
@@ -190,6 +245,7 @@ impl MoveOptions {
             trace_seconds: self.trace_seconds,
             dirty_window_seconds: self.dirty_window,
             change,
+            shared: SharedWork::default(),
         })
     }
 
@@ -202,18 +258,6 @@ impl MoveOptions {
             None if self.probe_path => TryPath::Connect,
             None => TryPath::No,
         }
-    }
-
-    fn uris(&self) -> Result<(Uri, Uri), Failure> {
-        let parse = |text: &Option<String>, option| match text {
-            Some(text) => {
-                Uri::from_operator(text).map_err(|error| Failure::usage(format!("{option}: {error}")))
-            }
-            None => Err(Failure::usage(format!(
-                "{option} is missing: give the libvirt URI of the host, such as qemu+ssh://root@hv1/system"
-            ))),
-        };
-        Ok((parse(&self.from, "--from")?, parse(&self.to, "--to")?))
     }
 }
 

@@ -302,7 +302,6 @@ pub(super) fn style(shared: &GlobalOptions) -> Style {
 }
 
 /// Prints a message on stderr, unless `-q` was given.
-#[cfg(feature = "libvirt")]
 pub(super) fn say(shared: &GlobalOptions, text: &str) {
     if !shared.quiet {
         to_stderr(&format!("vmgate: {text}\n"));

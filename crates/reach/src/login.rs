@@ -20,7 +20,11 @@ use tempfile::TempDir;
 use vmgate_facts::Unknown;
 use vmgate_process::{ChildFailure, ChildGuard, Output, receive, run};
 
-use super::{SshTarget, Subject, on_host::on_host_program, ssh::INSTALLED};
+use super::{
+    SshTarget, Subject,
+    on_host::{AS_ROOT, on_host_program},
+    ssh::INSTALLED,
+};
 
 /// Longest name of a control socket: ssh adds 17 characters to it, and a socket's address holds 107 (unix(7)).
 const SOCKET_NAME_LIMIT: usize = 90;
@@ -67,7 +71,7 @@ impl Login {
         let keep = format!("timeout {} cat >/dev/null", KEPT_FOR.as_secs());
         let (script, content): (_, Box<dyn Read + Send>) = match sent {
             Some(program) => {
-                let script = format!("echo \"'$d/vmgate'\" && {keep}");
+                let script = format!("{AS_ROOT}; echo \"$as '$run'\" && {keep}");
                 (program.received(&script), Box::new(program.bytes()))
             }
             None => (format!("echo {INSTALLED}; {keep}"), Box::new(io::empty())),
