@@ -156,7 +156,13 @@ impl Config {
             _ => None,
         };
         let anchors = self.anchor.as_mut().and_then(|anchor| anchor.file.as_mut());
-        let files = self.waivers.iter_mut().chain(ledger).chain(&mut self.inventory).chain(&mut self.signing_key).chain(anchors);
+        let files = self
+            .waivers
+            .iter_mut()
+            .chain(ledger)
+            .chain(&mut self.inventory)
+            .chain(&mut self.signing_key)
+            .chain(anchors);
         self.rules
             .iter_mut()
             .chain(&mut self.trusted_keys)

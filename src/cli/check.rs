@@ -7,24 +7,30 @@ use std::time::Duration;
 use clap::Args;
 #[cfg(feature = "libvirt")]
 use vmgate_collect::CollectRequest;
-#[cfg(feature = "libvirt")]
-use vmgate_facts::{Change, text::ShownCommand};
 use vmgate_facts::Facts;
 #[cfg(feature = "libvirt")]
-use vmgate_judge::{Policy, change::{Limits, MovePlan}};
-#[cfg(feature = "libvirt")]
-use vmgate_verdict::Verdict;
+use vmgate_facts::{Change, text::ShownCommand};
 use vmgate_judge::{
     EvidenceOrigin, VerdictRequest,
     change::{ChangeFile, FactsFiles, PlannedMove, ReservedMemory},
 };
-use vmgate_verdict::ExitCode;
-
 #[cfg(feature = "libvirt")]
-use super::{many_moves::ManyMoves, trial::{Trials, TriedMove}};
+use vmgate_judge::{
+    Policy,
+    change::{Limits, MovePlan},
+};
+use vmgate_verdict::ExitCode;
+#[cfg(feature = "libvirt")]
+use vmgate_verdict::Verdict;
+
 use super::{
     Failure, options, output,
     session::{self, Session},
+};
+#[cfg(feature = "libvirt")]
+use super::{
+    many_moves::ManyMoves,
+    trial::{Trials, TriedMove},
 };
 
 #[derive(Debug, Args)]
@@ -105,7 +111,8 @@ impl Check {
                 let asked = self.simulated(asked);
                 #[cfg(feature = "libvirt")]
                 if let Some(trials) = &trials {
-                    let request = super::collect::request_of(&change, planned, &self.the_move.measurements, &session)?;
+                    let request =
+                        super::collect::request_of(&change, planned, &self.the_move.measurements, &session)?;
                     let (plan, address, limits) = (&planned.plan, planned.migrate_address, change.limits);
                     let tried = TriedMove { request: &request, plan, address, limits };
                     trials.make(&tried, &policy, &asked, &mut facts)?;
@@ -202,7 +209,11 @@ impl Check {
     /// Facts of a move, with those of a rehearsal if that was asked for.
     #[cfg(feature = "libvirt")]
     fn facts_of(&self, request: &CollectRequest, session: &Session) -> Result<Facts, Failure> {
-        let mut facts = session.with_history(super::collect::facts(request, self.time.now())?)?;
+        let facts = {
+            let _waiting = super::collect::waiting(request, session);
+            super::collect::facts(request, self.time.now())?
+        };
+        let mut facts = session.with_history(facts)?;
         if self.rehearse {
             super::rehearse::add(request, session, &mut facts)?;
         }

@@ -80,7 +80,9 @@ impl Evacuate {
         let inventory = match &self.inventory {
             Some(file) => Inventory::read(file).map_err(Failure::usage)?,
             None => session.inventory()?.cloned().ok_or_else(|| {
-                Failure::usage("--inventory is missing, and vmgate.yaml names none: `vmgate init HOST…` writes one")
+                Failure::usage(
+                    "--inventory is missing, and vmgate.yaml names none: `vmgate init HOST…` writes one",
+                )
             })?,
         };
         let empty = inventory.select(&self.hosts).map_err(Failure::usage)?;

@@ -63,7 +63,10 @@ impl Init {
             output::OpenFile::open(file)?.write(|out| out.write_all(text.as_bytes()))?;
         }
         let next = ShownCommand::new("vmgate doctor");
-        output::say(shared, &format!("both files are written; next, `{next}` tries every access to these hosts"));
+        output::say(
+            shared,
+            &format!("both files are written; next, `{next}` tries every access to these hosts"),
+        );
         let silent = hosts.iter().any(|host| host.host.known().is_none());
         Ok(if silent { ExitCode::EvidenceMissing } else { ExitCode::Go })
     }
@@ -71,7 +74,8 @@ impl Init {
     /// The hosts with what they told, by libvirt and by their probes.
     fn found(&self, session: &Session) -> Result<Vec<FoundHost>, Failure> {
         let uris = self.hosts.iter().map(|host| session.host_named(host)).collect::<Result<Vec<Uri>, _>>()?;
-        let requests = uris.iter().map(|uri| request_of(uri.clone(), session)).collect::<Result<Vec<_>, _>>()?;
+        let requests =
+            uris.iter().map(|uri| request_of(uri.clone(), session)).collect::<Result<Vec<_>, _>>()?;
         let bar = output::progress(session.shared, requests.len() as u64 * survey::STEPS_PER_HOST, "hosts");
         let survey = survey::survey(requests, session.timeout(), Timestamp::now(), || bar.inc(1));
         bar.finish_and_clear();
@@ -97,13 +101,18 @@ fn name_of(uri: &Uri, host: &Fact<Host>) -> String {
 /// Addresses by which this machine reaches a host.
 fn addresses_of(uri: &Uri) -> Vec<IpAddr> {
     let Some(host) = &uri.host else { return Vec::new() };
-    (host.as_str(), 22).to_socket_addrs().map(|found| found.map(|place| place.ip()).collect()).unwrap_or_default()
+    (host.as_str(), 22)
+        .to_socket_addrs()
+        .map(|found| found.map(|place| place.ip()).collect())
+        .unwrap_or_default()
 }
 
 /// Text of vmgate.yaml. A URI that no document may hold, since it names a key or a program, stands here.
 fn config_text(hosts: &[FoundHost]) -> String {
     let mut text = format!("schema: vmgate/config/v1\ninventory: {INVENTORY}\n");
-    text.push_str("# Checks and moves are recorded here, and later forecasts learn from them.\nledger: ledger.db\n");
+    text.push_str(
+        "# Checks and moves are recorded here, and later forecasts learn from them.\nledger: ledger.db\n",
+    );
     let mut own = hosts.iter().filter(|host| host.uri.to_string().parse::<HostUri>().is_err()).peekable();
     if own.peek().is_some() {
         text.push_str("hosts:\n");

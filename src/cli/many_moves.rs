@@ -147,7 +147,8 @@ impl ManyMoves<'_> {
         let hosts = (opened.source.uri.clone(), to.uri.clone());
         let request = self.the_move.request_between(hosts, vm, self.change.clone(), self.session)?;
         let request = request.over((&opened.source, to), &opened.turns, seen);
-        vmgate_collect::collect(&request, self.time.now()).map_err(|error: CollectError| collect::failure(&error))
+        vmgate_collect::collect(&request, self.time.now())
+            .map_err(|error: CollectError| collect::failure(&error))
     }
 
     fn judge(&self, facts: Facts) -> Result<(Facts, Verdict), Failure> {
@@ -168,7 +169,8 @@ fn running(host: &OpenHost) -> Result<Vec<String>, Failure> {
     let failed = |error: &LibvirtError| Failure::failed(with_causes(error));
     let hypervisor = host.libvirt.as_ref().map_err(failed)?;
     let guests = hypervisor.guests().map_err(|error| failed(&error))?;
-    let names: Vec<String> = guests.into_iter().filter(|guest| guest.active).map(|guest| guest.name).collect();
+    let names: Vec<String> =
+        guests.into_iter().filter(|guest| guest.active).map(|guest| guest.name).collect();
     if names.is_empty() {
         return Err(Failure {
             exit: vmgate_verdict::ExitCode::NothingEvaluated,

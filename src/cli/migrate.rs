@@ -113,7 +113,8 @@ impl Migrate {
                         "the wave `{name}` waits for the maintenance of hosts: `{command}` does that"
                     )));
                 }
-                let orders = move_orders(&change, &policy, &self.the_move.measurements, self.strict, &session)?;
+                let orders =
+                    move_orders(&change, &policy, &self.the_move.measurements, self.strict, &session)?;
                 let go_on = self.go_on || change.after_no_go == AfterNoGo::Continue;
                 context.migrate_all(&orders, go_on, reports)
             }

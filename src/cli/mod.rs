@@ -42,9 +42,9 @@ mod report;
 mod rules;
 #[cfg(feature = "libvirt")]
 mod run;
+mod self_test;
 #[cfg(feature = "libvirt")]
 mod serve;
-mod self_test;
 mod session;
 mod site;
 #[cfg(feature = "libvirt")]
@@ -90,7 +90,7 @@ enum Command {
     /// Show the progress of a change that runners execute
     #[cfg(feature = "libvirt")]
     Status(campaign::Status),
-    /// Serve a read-only page and metrics of a change that runners execute
+    /// Serve a read-only page and metrics of checks and of a campaign
     #[cfg(feature = "libvirt")]
     Serve(serve::Serve),
     /// Pause, resume or stop a change that runners execute

@@ -16,7 +16,7 @@ use vmgate_ledger::LedgerUrl;
 use vmgate_probe::host::trial::{LONGEST_STREAM, Stream};
 
 #[cfg(feature = "libvirt")]
-use super::{Failure, session::Session};
+use super::{Failure, session::Session, site::ANY};
 
 /// Options that every command understands.
 #[derive(Debug, Args)]
@@ -57,6 +57,9 @@ pub(super) struct GlobalOptions {
     /// Print only the report and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
+    /// Format of the log and of messages on stderr
+    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
     /// Use of colour; NO_COLOR is obeyed too
     #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = ColourChoice::Auto)]
     pub color: ColourChoice,
@@ -82,6 +85,15 @@ impl EvaluationTime {
     pub(super) fn is_simulated(&self) -> bool {
         self.at.is_some()
     }
+}
+
+/// Format of the log and of messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    /// Lines for people
+    Text,
+    /// A JSON object a line
+    Json,
 }
 
 /// Use of colour on a terminal.
@@ -176,6 +188,11 @@ impl MoveHosts {
         let Some(to) = &self.to else {
             return Err(Failure::usage("--to is missing: give the destination host, such as hv2"));
         };
+        if to == ANY {
+            return Err(Failure::usage(
+                "--to any is for `vmgate check`, which names the best destination: give that one with --to HOST",
+            ));
+        }
         let to = session.host_named(to)?;
         Ok((self.source(vm, session)?, to))
     }

@@ -49,7 +49,9 @@ impl SelfTest {
             output::to_stdout(|out| writeln!(out, "{word:<7} {name:<15} {text} ({took})"))?;
         }
         if failed > 0 {
-            return Err(Failure::failed(format!("{failed} parts of this installation do not work: install vmgate again")));
+            return Err(Failure::failed(format!(
+                "{failed} parts of this installation do not work: install vmgate again"
+            )));
         }
         output::say(shared, "this installation works; next, `vmgate init HOST…` writes down your hosts");
         Ok(ExitCode::Go)
@@ -72,23 +74,28 @@ fn rules() -> Proof {
 }
 
 fn verdict(memory: Option<u64>) -> Result<Verdict, String> {
-    let mut facts: Facts = vmgate_documents::facts_file::parse("idle-vm.yaml", FACTS).map_err(|error| error.to_string())?;
+    let mut facts: Facts =
+        vmgate_documents::facts_file::parse("idle-vm.yaml", FACTS).map_err(|error| error.to_string())?;
     if let (vmgate_facts::Fact::Known(vm), Some(memory)) = (&mut facts.vm, memory) {
         vm.memory_max_bytes = vmgate_facts::Fact::Known(memory);
     }
     let now = facts.collected_at;
-    let asked = VerdictRequest { simulated: true, evidence: EvidenceOrigin::File(None), ..VerdictRequest::default() };
+    let asked =
+        VerdictRequest { simulated: true, evidence: EvidenceOrigin::File(None), ..VerdictRequest::default() };
     Ok(policy()?.judge(facts, now, &asked))
 }
 
 /// A quiet VM is GO, and one larger than the destination is NO-GO by the rule for it.
 fn verdicts() -> Proof {
     let (small, large) = (verdict(None)?, verdict(Some(4 << 40))?);
-    let refused = large.outcomes.iter().any(|judged| {
-        judged.effect_now.is_some() && &*judged.outcome.rule == "destination-memory-fits"
-    });
+    let refused = large
+        .outcomes
+        .iter()
+        .any(|judged| judged.effect_now.is_some() && &*judged.outcome.rule == "destination-memory-fits");
     match (small.decision, large.decision) {
-        (Decision::Go(_), Decision::NoGo(_)) if refused => Ok("a quiet VM is GO, one that does not fit is NO-GO".to_owned()),
+        (Decision::Go(_), Decision::NoGo(_)) if refused => {
+            Ok("a quiet VM is GO, one that does not fit is NO-GO".to_owned())
+        }
         (small, large) => Err(format!("expected GO and NO-GO, found {} and {}", small.word(), large.word())),
     }
 }
@@ -97,7 +104,8 @@ fn reports() -> Proof {
     let verdicts = [verdict(None)?];
     for format in Format::ALL {
         let mut written = Vec::new();
-        report::write(format, &verdicts, &mut written, &Style::default()).map_err(|error| error.to_string())?;
+        report::write(format, &verdicts, &mut written, &Style::default())
+            .map_err(|error| error.to_string())?;
         if written.is_empty() {
             return Err(format!("the format {} writes nothing", format.name()));
         }

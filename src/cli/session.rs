@@ -24,7 +24,10 @@ use vmgate_rules::RuleSource;
 use vmgate_verdict::{Verdict, Waivers};
 
 use super::{Failure, key_files, options::GlobalOptions, output};
-use crate::{config::{Config, HostConfig}, fleet::inventory::Inventory};
+use crate::{
+    config::{Config, HostConfig},
+    fleet::inventory::Inventory,
+};
 
 /// Environment variable with the private key in PEM, used if no file is named.
 pub(super) const KEY_VARIABLE: &str = "VMGATE_SIGNING_KEY";

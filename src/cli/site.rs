@@ -94,7 +94,8 @@ impl Session<'_> {
             return self.site_hosts();
         }
         let inventory = self.inventory()?;
-        let group = inventory.and_then(|inventory| Some((inventory, inventory.select(&[named.to_owned()]).ok()?)));
+        let group =
+            inventory.and_then(|inventory| Some((inventory, inventory.select(&[named.to_owned()]).ok()?)));
         match group {
             Some((inventory, places)) if self.site_uri(named)?.is_none() => {
                 let hosts = places.into_iter().filter_map(|at| inventory.hosts.get(at));
@@ -166,7 +167,8 @@ fn located(vm: &str, asked: Vec<(Uri, Result<bool, LibvirtError>)>) -> Result<Ur
             let near = (!near.is_empty()).then(|| format!("Did you mean {}?", near.join(", ")));
             let lost_hosts = lost.iter().map(|why| format!("Not asked: {why}"));
             let more: Vec<String> = off.into_iter().chain(near).chain(lost_hosts).collect();
-            let text = format!("no host of the site runs a VM `{vm}` ({}). {}", names.join(", "), more.join(" "));
+            let text =
+                format!("no host of the site runs a VM `{vm}` ({}). {}", names.join(", "), more.join(" "));
             Err(if lost.is_empty() { Failure::usage(text.trim_end()) } else { Failure::failed(text) })
         }
         several => {
@@ -195,7 +197,8 @@ mod tests {
     fn a_vm_is_where_it_runs_and_nothing_is_guessed() {
         let absent = || Err(error(LibvirtErrorKind::NoSuchVm(vec!["web2".into()])));
         let lost = || Err(error(LibvirtErrorKind::Unreachable("no route".into())));
-        let found = located("web1", vec![(uri("hv1"), absent()), (uri("hv2"), Ok(true)), (uri("hv3"), lost())]);
+        let found =
+            located("web1", vec![(uri("hv1"), absent()), (uri("hv2"), Ok(true)), (uri("hv3"), lost())]);
         assert_eq!(found.unwrap(), uri("hv2"));
         let text = |asked| located("web1", asked).unwrap_err().text;
         let twice = text(vec![(uri("hv1"), Ok(true)), (uri("hv2"), Ok(true))]);

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use vmgate_attest::{FactsBasis, FactsOrigin, RulesOrigin};
 use vmgate_facts::{Cause, Forecast};
 use vmgate_verdict::{
-    Alternative, BaselineComparison, Counts, Decision, Effect, GoReason, NoGoReason, Outcome, Status, Verdict, WaiverFault,
+    Alternative, BaselineComparison, Counts, Decision, Effect, GoReason, NoGoReason, Outcome, Status,
+    Verdict, WaiverFault,
 };
 
 /// Cause of missing evidence in words; `None` stands for a rule that cannot be evaluated although its facts are known.
@@ -54,7 +55,7 @@ pub(super) fn alternative(other: &Alternative) -> String {
 }
 
 /// `1 rule`, `2 rules`.
-pub(super) fn number(count: usize, thing: &str) -> String {
+pub(crate) fn number(count: usize, thing: &str) -> String {
     format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 

@@ -11,6 +11,8 @@ use vmgate_ledger::{
 };
 use vmgate_verdict::NameAndUuid;
 
+use super::checks::Checks;
+
 /// A campaign with the verdicts, runs and migrations of its moves, after the records that were read.
 #[derive(Debug, Clone)]
 pub struct Dashboard {
@@ -21,6 +23,8 @@ pub struct Dashboard {
     /// Indexes of the moves of each VM, by its name in the change.
     of_vm: HashMap<String, Vec<usize>>,
     runs: HashMap<String, usize>,
+    /// Checks of the whole site.
+    pub checks: Checks,
     seen: u64,
 }
 
@@ -52,6 +56,7 @@ impl Dashboard {
             moves: Vec::new(),
             of_vm: HashMap::new(),
             runs: HashMap::new(),
+            checks: Checks::default(),
             seen: 0,
         }
     }
@@ -78,6 +83,7 @@ impl Dashboard {
                 self.begin();
             }
             self.apply(&record.entry);
+            self.checks.read(record);
         }
     }
 

@@ -124,7 +124,8 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
     let hostname = Fact::from(source.hostname());
     // If the probes' worker has died, its own result says so.
     let _ = details_sender.send(details_of(&vm, hostname.known().cloned()));
-    let parallel = request.seen().is_none().then(|| ParallelWork::start(request, &ways.source, &domain, &vm, clock));
+    let parallel =
+        request.seen().is_none().then(|| ParallelWork::start(request, &ways.source, &domain, &vm, clock));
     let libvirt_limit = host_probes::libvirt_limit(&domain);
     let source_answers = host::ask(&source, &request.from, hostname);
     let source_at = clock.now();

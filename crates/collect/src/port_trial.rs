@@ -43,7 +43,9 @@ pub fn try_migration_port(
         let connecting = ask(source, to, Role::Connect(port));
         (connecting, listening.join())
     });
-    let here = here.unwrap_or_else(|_| Err(Unknown::new(Cause::Malformed, "vmgate panicked: please report this defect")));
+    let here = here.unwrap_or_else(|_| {
+        Err(Unknown::new(Cause::Malformed, "vmgate panicked: please report this defect"))
+    });
     let tried = known(&known(&there?.probe.peer)?.tried)?;
     if tried.met {
         return Ok(tried.detail);

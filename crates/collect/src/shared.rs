@@ -125,7 +125,8 @@ pub(super) fn take_over(seen: &Facts, facts: &mut Facts) {
         vm.dirty_windows = before.dirty_windows.clone();
         vm.dirty_trace = before.dirty_trace.clone();
     }
-    let is_taken = |path: &str| path == "guest" || path.starts_with("guest.") || path.starts_with("vm.dirty_");
+    let is_taken =
+        |path: &str| path == "guest" || path.starts_with("guest.") || path.starts_with("vm.dirty_");
     facts.provenance.retain(|path, _| !is_taken(path));
     let taken = seen.provenance.iter().filter(|(path, _)| is_taken(path));
     facts.provenance.extend(taken.map(|(path, note)| (path.clone(), note.clone())));

@@ -16,13 +16,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tempfile::TempDir;
 use vmgate_facts::Unknown;
 use vmgate_process::{ChildFailure, ChildGuard, Output, receive, run};
 
 use super::{
     SshTarget, Subject,
     on_host::{AS_ROOT, on_host_program},
+    socket_folder::SocketFolder,
     ssh::INSTALLED,
 };
 
@@ -44,7 +44,7 @@ pub struct Login {
     program: OnceLock<Result<String, ChildFailure>>,
     socket: PathBuf,
     /// Holds the socket.
-    _folder: TempDir,
+    _folder: SocketFolder,
 }
 
 /// The ssh process that holds the connection.
@@ -62,7 +62,7 @@ impl Login {
     /// Begins to log in and to send the probe, for at most `limit`. None where a connection cannot be shared: with another
     /// program than ssh, or without a place for the socket.
     pub fn begin(target: &SshTarget, limit: Duration) -> Option<Self> {
-        let folder = tempfile::Builder::new().prefix("vmgate-").tempdir().ok()?;
+        let folder = SocketFolder::make().ok()?;
         let socket = folder.path().join("ssh");
         if target.program != "ssh" || socket.as_os_str().len() > SOCKET_NAME_LIMIT {
             return None;

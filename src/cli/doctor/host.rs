@@ -19,27 +19,34 @@ const NAMED: usize = 5;
 pub(super) fn accesses(opened: &OpenHost, login: Option<&Login>, timeout: Duration) -> Vec<Access> {
     let mut found = vec![libvirt(&opened.libvirt, login), probe(opened, login, timeout)];
     if let Ok(hypervisor) = &opened.libvirt {
-        found.push(agents(hypervisor).unwrap_or_else(|error| Access::unknown("guest agents", &Unknown::from(error))));
+        found.push(
+            agents(hypervisor).unwrap_or_else(|error| Access::unknown("guest agents", &Unknown::from(error))),
+        );
     }
     found
 }
 
 fn libvirt(answer: &Result<Hypervisor, LibvirtError>, login: Option<&Login>) -> Access {
     const NAME: &str = "libvirt";
-    let member = |login: &Login| format!("on the host: usermod -aG libvirt {}, then log in again", login.user);
+    let member =
+        |login: &Login| format!("on the host: usermod -aG libvirt {}, then log in again", login.user);
     match answer {
         Ok(hypervisor) => {
             let version = hypervisor.libvirt_version().map(|version| version.to_string());
             let version = version.unwrap_or_else(|error| error.to_string());
             if hypervisor.is_read_only() {
-                let seen = format!("{version}, but this user may only read: VMs cannot be migrated, nor agents asked");
+                let seen = format!(
+                    "{version}, but this user may only read: VMs cannot be migrated, nor agents asked"
+                );
                 Access::partly(NAME, seen, login.map(member).into_iter().collect())
             } else {
                 Access::works(NAME, format!("{version}, to read and to migrate"))
             }
         }
         Err(error) => {
-            let has_socket = |name: &str| login.is_some_and(|login| login.sockets.iter().any(|socket| socket.ends_with(name)));
+            let has_socket = |name: &str| {
+                login.is_some_and(|login| login.sockets.iter().any(|socket| socket.ends_with(name)))
+            };
             let cure = match (&error.kind, login) {
                 (LibvirtErrorKind::PermissionDenied(_), Some(login)) if !login.is_root => vec![member(login)],
                 (_, Some(_)) if has_socket("/virtqemud-sock") && !has_socket("/libvirt-sock") => vec![
@@ -87,7 +94,9 @@ fn sudo_lines(login: &Login) -> Vec<String> {
         lines.push("apt-get install sudo  # or dnf, zypper".to_owned());
     }
     if !login.has_installed_program {
-        lines.push(format!("install -D -m 755 vmgate-probe {INSTALLED}  # vmgate's package brings it to the same path"));
+        lines.push(format!(
+            "install -D -m 755 vmgate-probe {INSTALLED}  # vmgate's package brings it to the same path"
+        ));
     }
     lines.push(format!("echo '{user} ALL=(root) NOPASSWD: {INSTALLED} \"\"' >/etc/sudoers.d/vmgate"));
     lines.push("chmod 440 /etc/sudoers.d/vmgate; visudo -c".to_owned());

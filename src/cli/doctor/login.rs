@@ -83,7 +83,9 @@ mod tests {
 
     #[test]
     fn a_login_is_read_from_the_lines_of_any_host() {
-        let login = parse("user=ops\nuid=1000\ngroups=ops libvirt\nos=Debian GNU/Linux 12\nsudo=yes\nprobe=yes\nnoise\n");
+        let login = parse(
+            "user=ops\nuid=1000\ngroups=ops libvirt\nos=Debian GNU/Linux 12\nsudo=yes\nprobe=yes\nnoise\n",
+        );
         assert_eq!((login.user.as_str(), login.is_root, login.may_probe), ("ops", false, true));
         assert!(login.has_sudo && !login.may_all && login.sockets.is_empty());
         assert_eq!(parse(""), Login::default());

@@ -69,7 +69,8 @@ impl Access {
 /// A host with its name, and every access that was tried.
 struct Examined {
     name: String,
-    opened: OpenHost,
+    /// None where the login failed.
+    opened: Option<OpenHost>,
     address: Option<IpAddr>,
     accesses: Vec<Access>,
 }
@@ -119,9 +120,17 @@ fn examine(uri: &Uri, session: &Session) -> Result<Examined, Failure> {
     let shell = session.shell(uri)?;
     let probe = session.probe(uri)?;
     let login = login::look(&shell, session.timeout());
-    let opened = OpenHost::open(uri, probe, session.timeout());
+    let by_ssh = matches!(uri.transport.as_deref(), Some("ssh" | "libssh" | "libssh2"));
+    let opened = (login.is_ok() || !by_ssh).then(|| OpenHost::open(uri, probe, session.timeout()));
     let mut accesses = vec![login::access(&login, uri)];
-    accesses.extend(host::accesses(&opened, login.as_ref().ok(), session.timeout()));
+    match &opened {
+        Some(opened) => accesses.extend(host::accesses(opened, login.as_ref().ok(), session.timeout())),
+        None => accesses.push(Access::missing(
+            "libvirt, probe",
+            "not tried: first the login must work",
+            Vec::new(),
+        )),
+    }
     let name = uri.host_for_people().to_owned();
     Ok(Examined { name, opened, address: session.migrate_address(uri)?, accesses })
 }
@@ -134,12 +143,15 @@ fn try_ports(examined: &mut [Examined], session: &Session) {
         .filter_map(|at| {
             let destination = examined.get(at)?;
             let source = examined.get((at + count - 1) % count).filter(|_| count > 1)?;
-            let result =
-                try_migration_port(&source.opened, &destination.opened, destination.address, session.timeout());
-            Some(match result {
+            let (Some(from), Some(to)) = (&source.opened, &destination.opened) else {
+                let seen = format!("not tried from {}: both hosts need a login", source.name);
+                return Some(Access::missing(NAME, seen, Vec::new()));
+            };
+            Some(match try_migration_port(from, to, destination.address, session.timeout()) {
                 Ok(seen) => Access::works(NAME, format!("{seen} from {}", source.name)),
                 Err(why) => {
-                    let open = "open TCP 49152 to 49215 for the other hosts, as in docs/install.md".to_owned();
+                    let open =
+                        "open TCP 49152 to 49215 for the other hosts, as in docs/install.md".to_owned();
                     let is_port = why.cause == Cause::HostUnreachable;
                     let cure = if is_port { vec![open] } else { vec![why.cause.way_out().to_owned()] };
                     Access::missing(NAME, format!("from {}: {}", source.name, why.reason), cure)
@@ -148,7 +160,8 @@ fn try_ports(examined: &mut [Examined], session: &Session) {
         })
         .collect();
     if tried.is_empty() {
-        let command = ShownCommand::new("vmgate doctor").value(examined.first().map_or("", |host| &host.name));
+        let command =
+            ShownCommand::new("vmgate doctor").value(examined.first().map_or("", |host| &host.name));
         let seen = format!("not tried: it takes two hosts, as in `{command} OTHER`");
         if let Some(only) = examined.first_mut() {
             only.accesses.push(Access::partly(NAME, seen, Vec::new()));

@@ -59,7 +59,11 @@ pub fn draft(hosts: &[FoundHost]) -> String {
         }
         let address = migration.first().and_then(|(network, places)| Some((network, places.get(at)?)));
         if let Some(((network, prefix), place)) = address {
-            let _ = writeln!(text, "    networks: [{network}/{prefix}]\n    migrate_address: {}", yaml(&place.address.to_string()));
+            let _ = writeln!(
+                text,
+                "    networks: [{network}/{prefix}]\n    migrate_address: {}",
+                yaml(&place.address.to_string())
+            );
         }
         if let Fact::Unknown(why) = &host.host {
             let _ = writeln!(text, "    # It did not answer: {}", vmgate_facts::text::plain(&why.reason));
@@ -76,7 +80,8 @@ fn migration_networks(hosts: &[FoundHost]) -> Vec<(Network, Vec<Place>)> {
         let places: Option<Vec<Place>> = places.map(|found| found.map(|(_, place)| place)).collect();
         places.map(|places| (network, places))
     };
-    let mut found: Vec<_> = places(first).into_iter().filter_map(|(network, _)| on_every_host(network)).collect();
+    let mut found: Vec<_> =
+        places(first).into_iter().filter_map(|(network, _)| on_every_host(network)).collect();
     found.dedup_by_key(|(network, _)| *network);
     found.sort_by_key(|(_, places)| std::cmp::Reverse(places.iter().filter_map(|place| place.speed).min()));
     if hosts.len() > 1 { found } else { Vec::new() }
@@ -87,10 +92,9 @@ fn places(found: &FoundHost) -> Vec<(Network, Place)> {
     let Some(host) = found.host.known() else { return Vec::new() };
     let nics = host.nics.known().map(Vec::as_slice).unwrap_or_default();
     let routes = host.routes.known().map(Vec::as_slice).unwrap_or_default();
-    let is_default = |nic: &&Nic| routes.iter().any(|route| route.destination.ends_with("/0") && route.nic == nic.name);
-    let is_reached = |nic: &&Nic| {
-        addresses(nic).any(|(address, _)| found.reached_at.contains(&address))
-    };
+    let is_default =
+        |nic: &&Nic| routes.iter().any(|route| route.destination.ends_with("/0") && route.nic == nic.name);
+    let is_reached = |nic: &&Nic| addresses(nic).any(|(address, _)| found.reached_at.contains(&address));
     let usable = nics.iter().filter(|nic| {
         nic.up && !matches!(nic.kind, NicKind::Loopback | NicKind::Tap) && !carries_guests(nic, nics)
     });
@@ -108,7 +112,9 @@ fn places(found: &FoundHost) -> Vec<(Network, Place)> {
 fn carries_guests(nic: &Nic, nics: &[Nic]) -> bool {
     let virtual_bridge = nic.kind == NicKind::Bridge && nic.name.starts_with("virbr");
     virtual_bridge
-        || nics.iter().any(|port| port.kind == NicKind::Tap && port.master.as_deref() == Some(nic.name.as_str()))
+        || nics
+            .iter()
+            .any(|port| port.kind == NicKind::Tap && port.master.as_deref() == Some(nic.name.as_str()))
 }
 
 /// Speed of an interface, or of the slowest below it.
@@ -222,7 +228,8 @@ mod tests {
     fn the_draft_is_an_inventory_with_the_fastest_network_that_only_hosts_use() {
         let text = draft(&[found(1), found(2)]);
         let inventory = Inventory::parse("inventory.yaml", text.as_bytes()).unwrap();
-        let addresses: Vec<_> = inventory.hosts.iter().map(|host| host.migrate_address.unwrap().to_string()).collect();
+        let addresses: Vec<_> =
+            inventory.hosts.iter().map(|host| host.migrate_address.unwrap().to_string()).collect();
         assert_eq!(addresses, ["10.77.1.1", "10.77.1.2"], "{text}");
         assert_eq!(inventory.pools[0].name, "Cascadelake-Server");
         assert!(text.contains("# Also possible for migrations: 10.77.4.0/24"), "{text}");
@@ -237,7 +244,10 @@ mod tests {
         let text = draft(&[found(1), silent]);
         let inventory = Inventory::parse("inventory.yaml", text.as_bytes()).unwrap();
         assert_eq!(inventory.hosts.len(), 2);
-        assert!(inventory.hosts.iter().all(|host| host.migrate_address.is_none() && host.pool.is_none()), "{text}");
+        assert!(
+            inventory.hosts.iter().all(|host| host.migrate_address.is_none() && host.pool.is_none()),
+            "{text}"
+        );
         assert!(text.contains("# It did not answer: no route"), "{text}");
         let odd = FoundHost { name: "hv: 1 #x".to_owned(), ..found(1) };
         assert_eq!(Inventory::parse("i", draft(&[odd]).as_bytes()).unwrap().hosts[0].name, "hv: 1 #x");

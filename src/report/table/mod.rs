@@ -159,7 +159,10 @@ fn alternatives(verdict: &Verdict, sink: &mut dyn Write, style: &Style) -> io::R
         let reasons = if style.verbose { other.reasons.len() } else { SHOWN };
         lines.extend(other.reasons.iter().take(reasons).map(|reason| Line::after("  ", visible(reason))));
         if other.reasons.len() > reasons {
-            lines.push(Line::plain(format!("… and {} more; --verbose shows all", other.reasons.len() - reasons)));
+            lines.push(Line::plain(format!(
+                "… and {} more; --verbose shows all",
+                other.reasons.len() - reasons
+            )));
         }
         grid.push(Row { key: other.decision.word().to_owned(), paint, lines });
     }
