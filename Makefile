@@ -6,7 +6,7 @@ CARGO ?= cargo
 LAB := tests/lab/lab
 DEMO_BIN := target/debug/vmgate
 
-.PHONY: acceptance corpus versions-test postgresql lab-selftest lab-core faults fleet-faults help deps build probe release demo test lint unit rules readers test-browser examples-test package-test lab-test truth-tcp lab-up lab-down bench bench-forecast generate drift recording book install deb static reproducible sbom fuzz deny clean
+.PHONY: acceptance corpus versions-test postgresql lab-selftest lab-core faults fleet-faults help deps build probe release demo test lint unit rules readers test-browser examples-test package-test lab-test truth-tcp lab-up lab-down wire-truth bench bench-dark bench-forecast generate drift recording book install deb static reproducible sbom fuzz deny clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -84,7 +84,7 @@ lab-core: lab-selftest ## The main job on two real hypervisor hosts, and bad inp
 lab-test: lab-selftest versions-test corpus ## All tests on real hypervisor hosts, most of an hour
 	@$(LAB) up
 	@tests/install faketime
-	@$(LAB_TEST) --skip libvirt_takes_what_vmgate_calls_go
+	@$(LAB_TEST) --skip libvirt_takes_what_vmgate_calls_go --skip dark_times_are_foretold
 	@eval "$$($(LAB) env)" && $(CARGO) test --test truth_tcp -- --ignored quick
 
 acceptance: build ## Does libvirt take what vmgate calls GO? 800 configurations between three hosts; goes on where it was; writes docs/acceptance.md
@@ -113,10 +113,18 @@ lab-up: deps ## Bring the lab's two hosts up
 lab-down: ## Take the lab down and leave nothing behind
 	@$(LAB) down
 
+wire-truth: ## Captures control protocols of the real daemons (root; packages in tests/wire/capture), and reads them
+	@tests/wire/capture target/wire
+	@WIRE_CAPTURES=$(CURDIR)/target/wire $(CARGO) test -p vmgate-probe control::tests::daemons
+
 bench: release ## Speed and memory: rules, start-up, a whole check
 	@$(LAB) up
 	@eval "$$($(LAB) env)" && $(CARGO) bench --bench process --bench reports --bench rules --bench flows --bench domain
 	@$(CARGO) bench -p vmgate-hook --bench hook
+
+bench-dark: build probe ## Foretell the silence of 48 real moves over seven kinds of network, then make them; writes docs/dark-measured.md
+	@$(LAB) up
+	@eval "$$($(LAB) env)" && $(CARGO) test --test lab dark_times_are_foretold -- --include-ignored --nocapture
 
 RESULTS ?= benches/forecast/results/campaign-4.jsonl
 FORECAST ?= --seed 4 --tuned-on benches/forecast/results/campaign.jsonl

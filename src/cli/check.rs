@@ -47,7 +47,7 @@ pub(super) struct Check {
     /// Check every VM that runs on the host of --from, each to the first destination that may take it: the report before a
     /// maintenance. --to names the destination, a pool or a rack; without it every other host of the site is one
     #[cfg(feature = "libvirt")]
-    #[arg(long, requires = "from", conflicts_with_all = ["vm", "facts", "change", "rehearse", "trial", "guest"])]
+    #[arg(long, requires = "from", conflicts_with_all = ["vm", "facts", "change", "rehearse", "trial", "probe_network"])]
     all: bool,
     /// Time for the measurements of --all, in seconds: VMs are measured one after the other, and those whose turn comes later
     /// are not
@@ -77,6 +77,12 @@ pub(super) struct Check {
     #[cfg(feature = "libvirt")]
     #[arg(long, conflicts_with_all = ["facts", "at"])]
     trial: bool,
+    /// Also rehearse the switchover on the VM's networks: an interface without an address appears at the source's bridge, in the VM's
+    /// VLAN, moves to the destination's bridge, and the time until it is reached there is measured. Both interfaces end with
+    /// this command, whatever becomes of it
+    #[cfg(feature = "libvirt")]
+    #[arg(long, conflicts_with_all = ["facts", "at"])]
+    probe_network: bool,
     #[command(flatten)]
     time: options::EvaluationTime,
     #[command(flatten)]
@@ -182,10 +188,10 @@ impl Check {
         if named.len() == 1 && to != super::site::ANY && !self.all {
             return Ok(None);
         }
-        if self.trial || self.rehearse {
+        if self.trial || self.rehearse || self.probe_network {
             let command = ShownCommand::new("vmgate check").value(self.vm.as_deref().unwrap_or_default());
             return Err(Failure::usage(format!(
-                "--trial and --rehearse need one destination: see first which is the best with `{}`",
+                "--trial, --rehearse and --probe-network need one destination: see first which is the best with `{}`",
                 command.words("--to").value(to)
             )));
         }
@@ -216,6 +222,11 @@ impl Check {
         let mut facts = session.with_history(facts)?;
         if self.rehearse {
             super::rehearse::add(request, session, &mut facts)?;
+        }
+        if self.probe_network {
+            let hosts = session.hosts(&request.from, &request.to);
+            let (ledger, stop) = (session.ledger()?, super::trial::aborted_by_signals()?);
+            super::network::rehearse(&hosts, session, (ledger.as_ref(), &*stop), &mut facts)?;
         }
         Ok(facts)
     }

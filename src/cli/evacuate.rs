@@ -58,6 +58,11 @@ pub(super) struct Evacuate {
     /// decides what only they know. The change gets `settings: {trial: true}`; the plan itself changes nothing
     #[arg(long)]
     trial: bool,
+    /// Rehearse the switchover on the VMs' networks just before the moves are judged, when the change is executed, as
+    /// `vmgate check --probe-network` does, once a day for each network between two hosts. The change gets `settings:
+    /// {probe_network: true}`; the plan itself changes nothing
+    #[arg(long)]
+    probe_network: bool,
     #[command(flatten)]
     goals: Goals,
     #[command(flatten)]
@@ -181,6 +186,7 @@ impl Evacuate {
             network_dark_seconds: self.goals.network_dark,
             deadline_seconds: self.goals.deadline,
             trial: self.trial,
+            probe_network: self.probe_network,
         }
     }
 }

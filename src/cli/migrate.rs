@@ -20,13 +20,13 @@ use vmgate_judge::{
     Policy, VerdictRequest,
     change::{AfterNoGo, ChangeFile, Limits, MovePlan, PlannedMove},
 };
-use vmgate_ledger::{Entry, Ledger, entry::RunStep};
+use vmgate_ledger::{Entry, Ledger, NetworkSilence, entry::RunStep};
 use vmgate_verdict::{ExitCode, Verdict};
 
 use super::{
     Failure, collect,
     hook::{self, DestinationPermits},
-    isolate, key_files,
+    isolate, key_files, network,
     options::{GlobalOptions, Goals, Measurements, MoveOptions},
     output,
     session::{Session, read_order},
@@ -253,6 +253,13 @@ impl<'a> MoveContext<'a> {
             Ok(found) => found,
             Err(error) => return (GateResult::Refused(collect::failure(&error), Vec::new()), None),
         };
+        if order.plan.settings.probe_network == Some(true) {
+            let with = (Some(&self.ledger), &*self.stop);
+            if let Err(failure) = network::complete(&self.hosts(order), self.session, with, &mut facts) {
+                return (GateResult::Refused(failure, vec![verdict]), None);
+            }
+            verdict = order.judge.judge(&facts);
+        }
         if order.plan.settings.trial == Some(true) {
             if let Err(failure) = self.try_start(order, &mut facts) {
                 return (GateResult::Refused(failure, vec![verdict]), None);
@@ -305,7 +312,7 @@ impl<'a> MoveContext<'a> {
     /// Connections to the hosts of a move.
     pub(super) fn hosts(&self, order: &MoveOrder) -> Hosts {
         let request = &order.judge.request;
-        Hosts::new(request.from.clone(), request.to.clone(), self.session.timeout())
+        self.session.hosts(&request.from, &request.to)
     }
 
     /// Way to the hook of the destination.
@@ -381,7 +388,15 @@ fn failure(undone: &MoveFailure) -> Failure {
 
 fn success(vm: &str, hosts: &Hosts, done: &CompletedMove) -> String {
     let downtime = done.job_stats.as_ref().and_then(|job| job.downtime);
-    let blackout = downtime.map_or(String::new(), |time| format!(", downtime {} ms", time.as_millis()));
+    let mut blackout = downtime.map_or(String::new(), |time| format!(", downtime {} ms", time.as_millis()));
+    for silence in &done.silences {
+        let NetworkSilence { mac, silence_seconds, heard_again, .. } = silence;
+        blackout += &if *heard_again {
+            format!(", interface {mac} was silent for {silence_seconds:.2} s")
+        } else {
+            format!(", interface {mac} is not heard at {} since {silence_seconds:.0} s", hosts.source.name())
+        };
+    }
     format!(
         "{vm} runs on {} and on no other host; its agent, interfaces, clock and sockets are as before (took {:.1} s{blackout})",
         hosts.destination.name(),

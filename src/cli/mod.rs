@@ -27,6 +27,8 @@ mod many_moves;
 #[cfg(feature = "libvirt")]
 mod migrate;
 #[cfg(feature = "libvirt")]
+mod network;
+#[cfg(feature = "libvirt")]
 mod observe;
 mod options;
 #[cfg(feature = "libvirt")]

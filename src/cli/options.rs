@@ -133,9 +133,10 @@ pub(super) struct MoveHosts {
     #[arg(long, value_name = "ADDRESS")]
     pub migrate_address: Option<IpAddr>,
     /// Access to the guest: agent, ssh://USER@HOST[:PORT], exec (the command that vmgate.yaml names for this
-    /// VM), ssh (the address named there) or none [default: as vmgate.yaml says for this VM, else agent].
-    /// libvirt marks a domain as tainted (custom-ga-command) when its guest agent is asked; only none, ssh and exec
-    /// leave it unmarked, and with none every fact of the guest stays unknown
+    /// VM), ssh (the address named there), wire (only the headers of its packets on the source host, for guests that let
+    /// nobody in) or none [default: as vmgate.yaml says for this VM, else agent].
+    /// libvirt marks a domain as tainted (custom-ga-command) when its guest agent is asked; wire, none, ssh and exec
+    /// leave it unmarked, and with none nobody looks into the guest
     #[arg(long, value_name = "WAY")]
     pub guest: Option<String>,
 }
@@ -150,10 +151,10 @@ pub(super) struct Measurements {
     /// memory), QEMU's page sampling in several windows is used instead; 0 asks for that
     #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=30))]
     pub trace_seconds: u32,
-    /// Time to watch the guest's UDP flows on the source host, in whole seconds, and the shortest window of page
-    /// sampling if there is no trace
-    #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=60))]
-    pub dirty_window: u32,
+    /// Time to watch the guest's packets on the source host, in whole seconds, and the shortest window of page
+    /// sampling if there is no trace [default: 1, with --guest wire 10]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=60))]
+    pub dirty_window: Option<u32>,
     /// Also measure which processes of the guest dirty its memory, over ssh as root. This has a cost: every page that the
     /// guest's processes write next takes one fault of about a microsecond, and a CRIU dump that runs in the guest is
     /// disturbed
@@ -244,6 +245,8 @@ impl Measurements {
         change: Change,
         session: &Session,
     ) -> Result<CollectRequest, Failure> {
+        // Alone, the wire is watched for as long as machines take that say something to each other every few seconds.
+        let window = if guest_access == GuestAccess::Wire { 10 } else { 1 };
         Ok(CollectRequest {
             vm: vm.to_owned(),
             source_probe: session.probe(&from)?,
@@ -260,7 +263,7 @@ impl Measurements {
             migrate_address: migrate_address.map(|address| address.to_string()),
             timeout: session.timeout(),
             trace_seconds: self.trace_seconds,
-            dirty_window_seconds: self.dirty_window,
+            dirty_window_seconds: self.dirty_window.unwrap_or(window),
             change,
             shared: SharedWork::default(),
         })

@@ -297,9 +297,10 @@ impl Waiting {
         if let Ok(style) = indicatif::ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
             bar.set_style(style);
         }
-        bar.set_message(
-            harmless(&format!("{what}: about {} s", expected.as_secs().max(1)), Colours::Escaped),
-        );
+        bar.set_message(harmless(
+            &format!("{what}: about {} s", expected.as_secs().max(1)),
+            Colours::Escaped,
+        ));
         bar.enable_steady_tick(Duration::from_millis(250));
         Self(bar)
     }

@@ -53,7 +53,7 @@ impl Rehearse {
             Some(address) => Some(address),
             None => session.migrate_address(&to)?,
         };
-        let hosts = Hosts::new(from, to, session.timeout());
+        let hosts = session.hosts(&from, &to);
         let ledger = session.open_ledger(session.ledger_for_moves()?)?;
         ledger.append(&rehearsal_started(&self.vm, &hosts, &hook::operator())).map_err(Failure::failed)?;
         let rehearsed = order(&hosts, &self.vm, address, &session)?;
@@ -69,7 +69,7 @@ impl Rehearse {
 /// Rehearses a move that is checked, and adds the result to its facts and to the ledger, if one is named. Why nothing could be
 /// rehearsed is a fact too.
 pub(super) fn add(request: &CollectRequest, session: &Session, facts: &mut Facts) -> Result<(), Failure> {
-    let hosts = Hosts::new(request.from.clone(), request.to.clone(), session.timeout());
+    let hosts = session.hosts(&request.from, &request.to);
     let address = request.migrate_address.as_ref().and_then(|address| address.parse().ok());
     let ledger = session.ledger()?;
     if let Some(ledger) = &ledger {

@@ -11,6 +11,8 @@ use vmgate_attest::{PrivateKey, PublicKey};
 #[cfg(feature = "libvirt")]
 use vmgate_collect::{guest_probe::GuestAccess, transport::Transport};
 #[cfg(feature = "libvirt")]
+use vmgate_execute::{HostConnection, Hosts};
+#[cfg(feature = "libvirt")]
 use vmgate_facts::Facts;
 #[cfg(feature = "libvirt")]
 use vmgate_facts::HostUri;
@@ -150,6 +152,20 @@ impl<'a> Session<'a> {
         ssh_target(target, &format!("hosts.{host}.ssh")).map(HostShell::Ssh)
     }
 
+    /// Connections to both hosts of a move, each with its shell.
+    #[cfg(feature = "libvirt")]
+    pub(super) fn hosts(&self, from: &Uri, to: &Uri) -> Hosts {
+        let connect = |uri: &Uri| {
+            let connection = HostConnection::new(uri.clone(), self.timeout());
+            match self.shell(uri) {
+                Ok(shell) => connection.with_shell(shell),
+                // What is wrong with it is said where it is needed.
+                Err(_) => connection,
+            }
+        };
+        Hosts { source: connect(from), destination: connect(to) }
+    }
+
     /// Private key that signs verdicts and records: from the environment, else from the file in the configuration.
     pub(super) fn signing_key(&self) -> Result<Option<PrivateKey>, Failure> {
         if let Ok(pem) = env::var(KEY_VARIABLE) {
@@ -176,6 +192,7 @@ impl<'a> Session<'a> {
         let option = match way {
             None => None,
             Some(GuestWay::Agent) => Some("agent"),
+            Some(GuestWay::Wire) => Some("wire"),
             Some(GuestWay::None) => Some("none"),
             Some(GuestWay::Exec) => Some("exec"),
             Some(GuestWay::Ssh) => Some("ssh"),
@@ -201,6 +218,7 @@ impl<'a> Session<'a> {
         match option {
             None => Ok(exec.map_or_else(ssh, |exec| Ok(Some(exec)))?.unwrap_or_default()),
             Some("agent") => Ok(GuestAccess::Agent),
+            Some("wire") => Ok(GuestAccess::Wire),
             Some("none") => Ok(GuestAccess::None("the guest was not asked, as --guest none says".to_owned())),
             Some("exec") => exec.ok_or_else(|| not_named("exec")),
             Some("ssh") => ssh()?.ok_or_else(|| not_named("ssh")),
@@ -208,7 +226,7 @@ impl<'a> Session<'a> {
                 ssh_target(target, "--guest").map(GuestAccess::Ssh)
             }
             Some(other) => Err(Failure::usage(format!(
-                "--guest {other}: give agent, none, exec, ssh or ssh://USER@HOST[:PORT]"
+                "--guest {other}: give agent, wire, none, exec, ssh or ssh://USER@HOST[:PORT]"
             ))),
         }
     }

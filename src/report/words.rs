@@ -28,6 +28,7 @@ pub(super) fn cause(cause: Option<Cause>) -> &'static str {
         Some(Cause::ForeignGuest) => "no Linux guest",
         Some(Cause::TooOld) => "too old",
         Some(Cause::NotRehearsed) => "not rehearsed",
+        Some(Cause::NotOnTheWire) => "not on the wire",
         Some(Cause::Malformed) => "malformed answer",
     }
 }
@@ -127,7 +128,7 @@ pub(super) fn upper_first(text: &str) -> String {
     characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }
 
-/// What a reader must know of the basis: facts that were not measured live, and rules that are not those that are shipped.
+/// Notes on the basis for the reader: facts that were not measured live, and rules that are not those that are shipped.
 /// Empty where there is nothing to say.
 pub(super) fn basis(verdict: &Verdict) -> Vec<String> {
     let Some(basis) = &verdict.basis else { return Vec::new() };

@@ -191,6 +191,12 @@ fn with_networks(mut host: Host, config: &DomainConfig) -> Host {
             port_groups: config.nics.iter().filter_map(|nic| nic.port_group.clone()).collect(),
         });
     }
+    let answering = config.servers.iter().map(|server| vmgate_facts::BoundPort {
+        protocol: vmgate_facts::PortProtocol::Tcp,
+        address: "0.0.0.0".to_owned(),
+        port: server.port,
+    });
+    host.bound_ports = Fact::Known(answering.collect());
     let addresses = config.listeners.iter().map(|listener| format!("{}/24", listener.address));
     if let Some(nic) = nics.iter_mut().find(|nic| nic.name == "br0") {
         nic.addresses.extend(addresses);

@@ -10,9 +10,7 @@ use std::{
 
 use jiff::Timestamp;
 use thiserror::Error;
-use vmgate_facts::{
-    Cause, Change, Fact, Facts, Guest, Host, QemuUser, UdpCapture, Unknown, Uri, Uuid, text::plain,
-};
+use vmgate_facts::{Cause, Change, Fact, Facts, Guest, Host, QemuUser, Unknown, Uri, Uuid, text::plain};
 use vmgate_libvirt::{Domain, Hypervisor, LibvirtError, domain_xml::DomainConfig};
 use vmgate_probe::{
     host::PeerProbe,
@@ -21,8 +19,10 @@ use vmgate_probe::{
 
 use super::{
     claims::{self, PlannedMove},
+    denied,
     dirty_measurement::{DirtyMeasurement, MeasuredVm, MeasurementPlan},
-    flows, guest, host,
+    flows::{self, WatchedTraffic},
+    guest, host,
     host_probes::{self, ProbeAnswers, ProbeInputs, ProbeTransports, SourceDetails, TryPath},
     needed_files,
     offer::{self, Offer, OfferRequest},
@@ -141,7 +141,10 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
     let arch = vm.config.as_ref().and_then(|config| config.arch.as_deref());
     let emulator = source_answers.offer(arch).known().and_then(|offer| offer.emulator.clone());
     let source_probe = &probes.source.value;
-    let source_host = source_answers.with_probe(arch, source_probe);
+    let mut source_host = source_answers.with_probe(arch, source_probe);
+    if let Some(unchecked) = vm.config.as_ref().filter(|config| !config.cpu_checked) {
+        source_host.missing_cpu_features = offer::missing_cpu_features(&source, &OfferRequest::of(unchecked));
+    }
     let destination_host = offer.apply_to(destination.answers.with_probe(arch, &probes.destination.value));
     let mut destination_host = with_the_plan(destination_host, request);
     destination_host.configuration_refused = refusal_of(&destination.hypervisor, &vm);
@@ -155,7 +158,7 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
         guest: parallel.guest.value.as_ref().map_or("none", |(_, method)| method),
         guest_at: parallel.guest.at,
         flows_at: parallel.flows.at,
-        flows_window_seconds: parallel.flows.value.as_ref().ok().map(|capture| capture.window_seconds),
+        flows_window_seconds: parallel.flows.value.as_ref().ok().map(|traffic| traffic.udp.window_seconds),
         source: provenance::HostSource {
             libvirt_at: source_at,
             probe_at: probes.source.at,
@@ -184,9 +187,12 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
     ));
     facts.vm =
         Fact::Known(dirtying.into_vm(vm::complete(&vm, &source_host, source_probe, emulator.as_deref())));
-    facts.guest = flows::into_guest(parallel.guest.value.map(|(guest, _)| guest), parallel.flows.value);
     if let Some(seen) = request.seen() {
         shared::take_over(seen, &mut facts);
+    } else {
+        let guest = parallel.guest.value.map(|(guest, _)| guest);
+        facts.guest = flows::into_guest(guest, parallel.flows.value, &request.guest_access);
+        compare_with_the_wire(&mut facts.guest, request, &domain, &vm);
     }
     if request.ask_peers
         && let Fact::Known(guest) = &mut facts.guest
@@ -201,6 +207,21 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
     facts.source = Fact::Known(source_host);
     facts.destination = Fact::Known(destination_host);
     Ok(facts)
+}
+
+/// Compares the guest's account with the wire; where it lacks something, the guest is asked once more.
+fn compare_with_the_wire(guest: &mut Fact<Guest>, request: &CollectRequest, domain: &Domain, vm: &FoundVm) {
+    let Fact::Known(guest) = guest else { return };
+    let Fact::Known(wire) = &guest.wire else { return };
+    let again = || {
+        let has_channel = vm.config.as_ref().is_none_or(|config| config.has_agent_channel);
+        guest::look(&request.guest_access, domain.clone(), vm.state, has_channel, None, request.timeout)
+            .map(|(guest, _)| guest)
+    };
+    let denied = denied::compared(guest, wire, again);
+    if let Fact::Known(wire) = &mut guest.wire {
+        wire.denied = denied;
+    }
 }
 
 /// The destination with what the operator plans for it: moves that come first, and maintenance.
@@ -294,7 +315,7 @@ fn details_of(vm: &FoundVm, source_name: Option<String>) -> SourceDetails {
         vms: vm.uuid.clone().into_iter().collect(),
         files: needed_files::of(&vm.config),
         opened: vm.config.as_ref().map(DomainConfig::opened_files).unwrap_or_default(),
-        ports: vm.config.iter().flat_map(|config| &config.fixed_ports).map(|port| port.port).collect(),
+        ports: vm.config.iter().flat_map(needed_files::ports).collect(),
         qemu_user: vm.config.as_ref().and_then(|config| config.user_label.user.clone()),
         programs: needed_files::programs(&vm.config),
         devices: needed_files::devices(&vm.config),
@@ -324,14 +345,14 @@ fn refusal_of(destination: &Result<Hypervisor, Unknown>, vm: &FoundVm) -> Fact<O
 /// Results of the work that goes on in parallel with the questions to the source's libvirt.
 struct ParallelResults {
     guest: TimedResult<GuestAndMethod>,
-    flows: TimedResult<UdpCapture>,
+    flows: TimedResult<WatchedTraffic>,
     dirtying: TimedResult<DirtyMeasurement>,
 }
 
 /// That work: questions to the guest, and the measurements.
 struct ParallelWork {
     guest: Worker<GuestAndMethod>,
-    measured: Worker<(TimedResult<UdpCapture>, TimedResult<DirtyMeasurement>)>,
+    measured: Worker<(TimedResult<WatchedTraffic>, TimedResult<DirtyMeasurement>)>,
 }
 
 /// Facts of the guest, and the method for provenance.

@@ -28,6 +28,7 @@ pub mod after_migration;
 pub mod agent;
 mod asker;
 mod claims;
+mod denied;
 mod dirty_measurement;
 mod flows;
 #[cfg(feature = "fuzzing")]

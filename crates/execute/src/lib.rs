@@ -39,6 +39,7 @@ mod journal;
 mod judge;
 mod migration;
 mod migration_record;
+mod network_rehearsal;
 mod notify;
 mod permits;
 mod post_migration_failure;
@@ -48,6 +49,7 @@ mod rehearse;
 mod resolve;
 mod restore;
 mod run;
+mod silence;
 mod take_over;
 mod trial;
 mod verify;
@@ -60,6 +62,7 @@ pub use guard::ConvergenceEstimate;
 pub use hosts::{HostConnection, Hosts};
 pub use judge::Judge;
 pub use migration::Progress;
+pub use network_rehearsal::NetworkRehearsalOrder;
 pub use permits::{PermitDesk, cancel_after};
 pub use post_migration_failure::{EvidenceOptions, IsolationResult};
 pub use recover::{RecoveredRun, RecoveryResult, RunOrder, recover};
@@ -70,7 +73,7 @@ pub use trial::{TrialOrder, TrialPass};
 pub use vm_location::VmLocation;
 use vmgate_facts::Facts;
 use vmgate_judge::change::{Limits, MovePlan};
-use vmgate_ledger::{Ledger, Refusal, entry::RunStep};
+use vmgate_ledger::{Ledger, NetworkSilence, Refusal, entry::RunStep};
 use vmgate_libvirt::JobStats;
 use vmgate_verdict::ExitCode;
 
@@ -112,6 +115,8 @@ pub struct CompletedMove {
     pub duration: Duration,
     /// Statistics of libvirt on the completed job; `None` where libvirt gave none.
     pub job_stats: Option<JobStats>,
+    /// Silence of the VM's interfaces, as the source host heard it; empty where nobody could listen.
+    pub silences: Vec<NetworkSilence>,
 }
 
 /// Failure of a move, by where the VM is now.

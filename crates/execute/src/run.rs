@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use vmgate_facts::{Facts, Forecast, ForecastMethod, Uuid, text::with_causes};
 use vmgate_judge::change::MovePlan;
 use vmgate_ledger::{
-    Entry, Ledger, LedgerError,
+    Entry, Ledger, LedgerError, NetworkSilence,
     entry::{ActionState, MigrationOutcome, RunEnding, RunStarted, RunStep},
 };
 use vmgate_libvirt::{Domain, JobStats};
@@ -29,6 +29,7 @@ use super::{
     prepare::Preparation,
     resolve,
     restore::PendingUndo,
+    silence::Listening,
     verify::Baseline,
 };
 
@@ -63,6 +64,10 @@ pub(super) struct Run<'a> {
     baseline: Option<Baseline>,
     pub(super) facts: Option<Facts>,
     pub(super) ended: Option<EndedMigration>,
+    /// Listening to the guest's interfaces from before the migration on.
+    listening: Option<Listening>,
+    /// Silence of the interfaces that was heard.
+    pub(super) silences: Vec<NetworkSilence>,
     /// Verdict of the recheck, which the destination is told.
     rechecked: Option<Verdict>,
     /// Digest of the permit that the destination was given.
@@ -99,6 +104,8 @@ pub(super) fn carry_out(
         baseline: None,
         facts: None,
         ended: None,
+        listening: None,
+        silences: Vec::new(),
         rechecked: None,
         permit: None,
         downtime_limit_seconds: None,
@@ -261,6 +268,8 @@ impl Run<'_> {
     /// Collects the facts again, just before the start: the verdict on them must be GO.
     fn recheck(&mut self) -> Result<(), Halt> {
         self.enter(RunStep::Recheck)?;
+        self.listening =
+            self.assignment.verdict_facts.as_ref().map(|facts| Listening::start(self.hosts, facts));
         let exit = ExitCode::EvidenceMissing;
         let (facts, verdict) = self.assignment.judge.judge_current(self.journal.ledger).map_err(|error| {
             Halt::BeforeMigration {
@@ -309,6 +318,9 @@ impl Run<'_> {
         self.migrates = true;
         let not_begun = |error: vmgate_libvirt::LibvirtError| Halt::Migration { why: error.to_string() };
         let destination = self.hosts.destination.hypervisor().map_err(not_begun)?;
+        if let (None, Some(facts)) = (&self.listening, &self.facts) {
+            self.listening = Some(Listening::start(self.hosts, facts));
+        }
         // The last step before the migration: no permit waits for a move that is not begun.
         self.permit = self.rechecked.as_ref().and_then(|verdict| self.assignment.permits.grant(verdict));
         let watch = &mut *self.watch;
@@ -346,6 +358,7 @@ impl Run<'_> {
     }
 
     fn verify_on_destination(&mut self) -> Result<Option<JobStats>, Halt> {
+        let arrived = Instant::now();
         let failed = |problem: String| Halt::PostMigration { problem };
         let domain = self.hosts.destination.domain(self.assignment.pass.vm().as_str());
         self.domain = domain.map_err(|error| failed(error.to_string()))?;
@@ -358,6 +371,10 @@ impl Run<'_> {
             Some(baseline) => baseline.problems(&self.domain, request, blackout).take(most).collect(),
             None => vec!["its state before the migration was not recorded".to_owned()],
         };
+        if let Some(listening) = self.listening.take().filter(|_| problems.is_empty()) {
+            let downtime = job_stats.as_ref().and_then(|job_stats| job_stats.downtime).unwrap_or_default();
+            self.silences = listening.end(arrived, downtime);
+        }
         if problems.is_empty() { Ok(job_stats) } else { Err(failed(problems.join("; "))) }
     }
 
@@ -419,7 +436,12 @@ impl Run<'_> {
             });
         }
         self.journal.end(RunEnding::Done, ExitCode::Go, Some(&destination), None);
-        Ok(CompletedMove { run: self.journal.run.run.clone(), duration: self.began.elapsed(), job_stats })
+        Ok(CompletedMove {
+            run: self.journal.run.run.clone(),
+            duration: self.began.elapsed(),
+            job_stats,
+            silences: std::mem::take(&mut self.silences),
+        })
     }
 
     fn stayed(&mut self, why: String, exit: ExitCode) -> Result<CompletedMove, MoveFailure> {

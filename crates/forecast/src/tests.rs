@@ -311,7 +311,15 @@ fn a_duration_is_corrected_by_enough_earlier_migrations_and_what_was_replayed_is
         let mut facts = with_trace(20_000.0, 2.0);
         let at = jiff::Timestamp::UNIX_EPOCH;
         let forecast_total_seconds = Quantiles { p5: 9.0, p50: 10.0, p95: 11.0 };
-        let past = PastMigration { at, forecast_total_seconds, total_seconds: 15.0 };
+        let past = PastMigration {
+            at,
+            forecast_total_seconds,
+            total_seconds: 15.0,
+            forecast_blackout_seconds: None,
+            downtime_seconds: None,
+            source_version: None,
+            destination_version: None,
+        };
         let past_migrations = Fact::Known(vec![past; migrations]);
         facts.history = Fact::Known(History { past_migrations, ..History::default() });
         derived(facts).1

@@ -10,7 +10,9 @@ use vmgate_facts::{Quantiles, Trial, Version};
 use vmgate_judge::change::MovePlan;
 use vmgate_verdict::{Counts, Decision, Digests, ExitCode, Move, NameAndUuid, Verdict};
 
-use super::{Campaign, Expulsion, Observation, UnknownEntry, campaign::CampaignEvent};
+use super::{
+    Campaign, Expulsion, NetworkRehearsed, NetworkSilence, Observation, UnknownEntry, campaign::CampaignEvent,
+};
 
 /// Entry of the ledger: one event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,6 +32,8 @@ pub enum Entry {
     Rehearsal(Rehearsal),
     /// A rehearsal with an empty twin begins.
     RehearsalStarted(RehearsalStarted),
+    /// The switchover was rehearsed on a guests' network.
+    NetworkRehearsed(NetworkRehearsed),
     /// A VM was cut off the network, or connected again.
     Isolation(Isolation),
     /// An operator permitted something that would have been refused.
@@ -62,6 +66,8 @@ pub enum EntryKind {
     Rehearsal,
     /// [`Entry::RehearsalStarted`]
     RehearsalStarted,
+    /// [`Entry::NetworkRehearsed`]
+    NetworkRehearsed,
     /// [`Entry::Isolation`]
     Isolation,
     /// [`Entry::Override`]
@@ -279,6 +285,9 @@ pub struct Migration {
     pub replayed_total_seconds: Option<Quantiles>,
     /// Forecast of the blackout, seconds.
     pub forecast_blackout_seconds: Option<Quantiles>,
+    /// Forecast of its blackout before the correction by earlier migrations; absent where none was made or kept.
+    #[serde(default)]
+    pub replayed_blackout_seconds: Option<Quantiles>,
     /// Duration as libvirt reports it, seconds.
     pub total_seconds: Option<f64>,
     /// Downtime as QEMU reports it, seconds.
@@ -291,6 +300,9 @@ pub struct Migration {
     pub downtime_limit_seconds: Option<f64>,
     /// Throttle of auto-converge at the end, in percent of the guest's CPU time.
     pub throttle_percent: Option<u64>,
+    /// Silence of the VM's interfaces; empty where nobody listened.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub silences: Vec<NetworkSilence>,
 }
 
 /// Outcome of a migration.
@@ -411,6 +423,7 @@ impl Entry {
             Self::Migration(_) => EntryKind::Migration,
             Self::Rehearsal(_) => EntryKind::Rehearsal,
             Self::RehearsalStarted(_) => EntryKind::RehearsalStarted,
+            Self::NetworkRehearsed(_) => EntryKind::NetworkRehearsed,
             Self::Isolation(_) => EntryKind::Isolation,
             Self::Override(_) => EntryKind::Override,
             Self::Observation(_) => EntryKind::Observation,
@@ -426,6 +439,7 @@ impl Entry {
         match self {
             Self::Rehearsal(entry) => Some(&entry.by),
             Self::RehearsalStarted(entry) => Some(&entry.by),
+            Self::NetworkRehearsed(entry) => Some(&entry.by),
             Self::Isolation(entry) => Some(&entry.by),
             Self::Override(entry) => Some(&entry.by),
             Self::Campaign(entry) => match &entry.event {
@@ -440,7 +454,7 @@ impl Entry {
 
 impl EntryKind {
     /// All kinds.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Verdict,
         Self::RunStarted,
         Self::Transition,
@@ -448,6 +462,7 @@ impl EntryKind {
         Self::Migration,
         Self::Rehearsal,
         Self::RehearsalStarted,
+        Self::NetworkRehearsed,
         Self::Isolation,
         Self::Override,
         Self::Observation,
@@ -465,6 +480,7 @@ impl EntryKind {
             Self::Migration => "migration",
             Self::Rehearsal => "rehearsal",
             Self::RehearsalStarted => "rehearsal-started",
+            Self::NetworkRehearsed => "network-rehearsed",
             Self::Isolation => "isolation",
             Self::Override => "override",
             Self::Observation => "observation",

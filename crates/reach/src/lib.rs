@@ -24,5 +24,5 @@ mod ssh;
 
 pub use login::Login;
 pub use on_host::{Embedded, embed};
-pub use shell::{HostShell, Program, ShellError};
+pub use shell::{HostShell, LastingRun, Program, ShellError};
 pub use ssh::{SshTarget, Subject, of_command, quoted};

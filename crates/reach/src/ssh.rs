@@ -45,7 +45,7 @@ impl Subject {
     }
 }
 
-/// Why a probe command of the user's brought nothing.
+/// Reason why a probe command of the user's brought nothing.
 pub fn of_command(failure: &ChildFailure, subject: Subject, program: &str) -> Unknown {
     let cause =
         if *failure == ChildFailure::TimedOut { Cause::TimedOut } else { subject.missing_probe_cause() };

@@ -31,7 +31,7 @@ pub(super) struct MoveView<'a> {
     destination: &'a str,
     change: Option<&'a str>,
     reason: String,
-    /// What a reader must know of the rules and facts; empty where nothing is unusual.
+    /// Notes on the rules and facts for the reader; empty where nothing is unusual.
     basis: Vec<String>,
     evaluated: String,
     expires: String,

@@ -1,4 +1,4 @@
-//! What-if forecasts: the migration with each single change of settings, and the mildest change that meets the goal.
+//! Forecasts under other settings: the migration with each single change of settings, and the mildest change that meets the goal.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -7,6 +7,8 @@ use super::{AutoConverge, Conditions, Goal, MigrationParameters, PredictedMigrat
 
 /// Number of runs for each alternative: enough for a choice.
 const RUNS: usize = 24;
+/// Number of runs for a yes or no.
+const FEW_RUNS: usize = 8;
 /// Minimum probability of completion for a recommendation.
 const SURE: f64 = 0.95;
 /// Part of the accepted blackout at which the downtime limit aims, as a margin for the few runs of the choice.
@@ -131,6 +133,17 @@ impl Replayer<'_> {
         seed: u64,
     ) -> PredictedMigration {
         self.runs(settings, conditions, goal, seed, RUNS)
+    }
+
+    /// Forecast from very few runs, enough to see if a migration completes.
+    pub fn glance(
+        &self,
+        settings: &MigrationParameters,
+        conditions: &Conditions,
+        goal: &Goal,
+        seed: u64,
+    ) -> PredictedMigration {
+        self.runs(settings, conditions, goal, seed, FEW_RUNS)
     }
 
     /// Finds the longest downtime limit that keeps the blackout within the goal; returns the settings and a sketch of

@@ -141,6 +141,11 @@ impl TracedGuest {
         })
     }
 
+    /// True if the trace saw a write to the page.
+    pub(super) fn is_written(&self, page: usize) -> bool {
+        self.again.get(page).is_some_and(|again| *again > 0.0)
+    }
+
     /// Length of the trace in seconds.
     pub(super) fn seconds(&self) -> f64 {
         self.ends.last().copied().unwrap_or(0.0)

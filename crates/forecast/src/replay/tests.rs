@@ -62,6 +62,7 @@ fn bare(goodput: f64) -> Conditions {
         stop_seconds: none,
         start_seconds: none,
         finish_seconds: none,
+        ..Conditions::default()
     }
 }
 

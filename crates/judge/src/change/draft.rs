@@ -31,6 +31,8 @@ pub struct ChangeDraft {
     pub at_once: Option<u32>,
     /// True if each move is begun and taken back before it is judged.
     pub trial: bool,
+    /// True if the switchover is rehearsed on the networks before the moves are judged.
+    pub probe_network: bool,
     /// Waves; empty if there is only one.
     pub waves: Vec<DraftWave>,
     /// Moves, in their order.
@@ -134,10 +136,10 @@ impl ChangeDraft {
             "per_link": self.per_source.min(self.per_destination),
         });
         fields.insert("limits".into(), limits);
-        if self.trial {
-            let settings = fields.entry("settings").or_insert_with(|| json!({}));
-            if let Some(settings) = settings.as_object_mut() {
-                settings.insert("trial".into(), json!(true));
+        for (name, asked) in [("trial", self.trial), ("probe_network", self.probe_network)] {
+            let settings = asked.then(|| fields.entry("settings").or_insert_with(|| json!({})));
+            if let Some(settings) = settings.and_then(Value::as_object_mut) {
+                settings.insert(name.into(), json!(true));
             }
         }
         if let Some(at_once) = self.at_once {

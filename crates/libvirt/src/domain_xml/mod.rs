@@ -21,7 +21,7 @@ pub use opened::UserLabel;
 use roxmltree::Node;
 use vmgate_facts::{
     Accelerator, BootFile, CpuMode, Firmware, HostDevice, OpenedFile, Placement, Tpm, Uuid, VmComponent,
-    VmDisk, VmListener, VmNic, VmPort, text::plain,
+    VmDisk, VmListener, VmNic, VmPort, VmServer, text::plain,
 };
 
 /// Name of the channel on which QEMU's guest agent listens.
@@ -45,6 +45,8 @@ pub struct DomainConfig {
     pub memory_max_bytes: Option<u64>,
     /// Pages that back the VM's memory.
     pub backing: Backing,
+    /// True if all memory is there from the start: allocated at once, or locked.
+    pub populated: bool,
     /// Virtual CPUs online.
     pub vcpus: Option<u32>,
     /// Maximum number of virtual CPUs; QEMU starts with room for all of them.
@@ -73,6 +75,8 @@ pub struct DomainConfig {
     pub host_devices: Vec<HostDevice>,
     /// Threads of one socket of the virtual CPU.
     pub threads_per_socket: u32,
+    /// True if libvirt demands every feature of the CPU when the VM starts.
+    pub cpu_checked: bool,
     /// CPU features demanded by name.
     pub cpu_features: Vec<String>,
     /// Promised frequency of the time stamp counter.
@@ -101,6 +105,8 @@ pub struct DomainConfig {
     pub listeners: Vec<VmListener>,
     /// Ports at which QEMU listens by their number.
     pub fixed_ports: Vec<VmPort>,
+    /// Servers that QEMU connects to at its start.
+    pub servers: Vec<VmServer>,
     /// Number of displays whose port libvirt chooses.
     pub automatic_displays: u32,
     /// Fixed address of the vsock.
@@ -162,6 +168,7 @@ pub fn parse(xml: &str) -> Result<DomainConfig, roxmltree::Error> {
         memory_bytes: child(domain, "currentMemory").and_then(bytes).or(memory),
         memory_max_bytes: memory,
         backing: memory::backing(domain),
+        populated: memory::is_populated(domain),
         vcpus: child(domain, "vcpu")
             .and_then(|vcpu| vcpus(vcpu.attribute("current").or_else(|| vcpu.text()))),
         most_vcpus: child(domain, "vcpu").and_then(|vcpu| vcpus(vcpu.text())),
@@ -177,6 +184,7 @@ pub fn parse(xml: &str) -> Result<DomainConfig, roxmltree::Error> {
         disks: devices_named("disk").filter_map(devices::disk).collect(),
         host_devices: devices.map(host_devices::of).unwrap_or_default(),
         threads_per_socket: cpu.map_or(1, hardware::threads_per_socket),
+        cpu_checked: cpu.and_then(|cpu| cpu.attribute("check")) != Some("none"),
         cpu_features: cpu.map(hardware::demanded_features).unwrap_or_default(),
         tsc_frequency_hertz: hardware::tsc_frequency(domain),
         memory_hard_limit_bytes: child(domain, "memtune")
@@ -198,6 +206,7 @@ pub fn parse(xml: &str) -> Result<DomainConfig, roxmltree::Error> {
         secrets: requirements::secrets(domain),
         listeners: devices.map(requirements::listeners).unwrap_or_default(),
         fixed_ports: devices.map(sockets::fixed_ports).unwrap_or_default(),
+        servers: devices.map(sockets::servers).unwrap_or_default(),
         automatic_displays: devices.map(sockets::automatic_displays).unwrap_or_default(),
         vsock_cid: devices.and_then(sockets::fixed_cid),
         components: components::of(domain),

@@ -175,6 +175,8 @@ pub fn look(reader: &dyn GuestReader) -> Guest {
             "not measured: needs --attribute (which slows the guest's writes) and --guest ssh://… or exec",
         ),
         processes,
+        wire: Fact::unknown(Cause::NotCollected, "the wire is read on the host"),
+        control_sessions: Fact::unknown(Cause::NotCollected, "the wire is read on the host"),
         // Last, so that all other reads fill the time between its two samples.
         memory: Fact::Known(memory.take_second(reader, units.page_bytes)),
     }

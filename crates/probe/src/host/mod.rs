@@ -25,6 +25,7 @@ mod settings;
 mod shaper;
 mod stateful_filter;
 pub mod trial;
+mod uplink;
 
 use std::{net::IpAddr, thread, time::Duration};
 

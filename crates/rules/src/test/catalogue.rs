@@ -9,14 +9,16 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use vmgate_documents::{Node, Problem, Shape, SourceFile, closest};
 use vmgate_facts::{
-    BootFile, Fact, FileKind, Guest, Host, HostFile, Listener, Process, Tcp, Udp, UdpSocket, Version, Vm,
-    VmComponent, machine_version,
+    BootFile, ControlSession, Fact, FileKind, FlowDirection, Guest, Host, HostFile, Listener, Process, Tcp,
+    Udp, UdpSocket, Version, Vm, VmComponent, machine_version,
 };
 
 use super::report::{CaseReport, RuleReport};
 use crate::{
     Catalogues,
-    catalogue::{ComponentCatalogue, KnownFailureCatalogue, MemorySyncEntry, UdpCatalogue, UdpEntry},
+    catalogue::{
+        ComponentCatalogue, ControlCatalogue, KnownFailureCatalogue, MemorySyncEntry, UdpCatalogue, UdpEntry,
+    },
     files::{FileRole, RuleFile},
 };
 
@@ -41,8 +43,8 @@ pub(crate) enum CatalogueTestSchema {
     V1,
 }
 
-/// One case: a process, listener or UDP socket of a guest, a component of a VM, or a move, and the entries that match. A case has
-/// exactly one of process, listener, udp, component and move.
+/// One case: a process, listener or UDP socket of a guest, a component of a VM, a move, or a session, and the entries that match. A case has
+/// exactly one of process, listener, udp, component, move and control.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CatalogueCase {
@@ -64,6 +66,8 @@ pub(crate) struct CatalogueCase {
     /// A move between two hosts.
     #[serde(rename = "move")]
     move_: Option<MoveCase>,
+    /// A session of a control protocol, as the capture names it.
+    control: Option<ControlCase>,
     /// Address and port of the peer of a connected UDP socket.
     #[schemars(example = &"10.0.0.9:514")]
     peer: Option<String>,
@@ -73,9 +77,36 @@ pub(crate) struct CatalogueCase {
     /// Ids of the entries that it is taken for; an empty list where it is nothing special.
     #[schemars(example = vec!["corosync"])]
     finds: Vec<String>,
-    /// The time-out that the command line sets, in seconds.
+    /// The time-out that the command line sets, or that the session's packets and the catalogue give, in seconds.
     #[schemars(example = 5.0)]
     seconds: Option<f64>,
+}
+
+/// A session of a control protocol whose packets state no time-out.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ControlCase {
+    /// Id of the protocol.
+    #[schemars(example = &"bgp")]
+    protocol: String,
+    /// Longest time between two of the guest's packets; 0 where only one was seen.
+    #[serde(default)]
+    #[schemars(example = 3.0)]
+    gap_seconds: f64,
+}
+
+impl ControlCase {
+    fn completed(&self, catalogues: &Catalogues) -> FoundEntries {
+        let mut session = ControlSession {
+            protocol: self.protocol.clone(),
+            direction: FlowDirection::Both,
+            longest_gap_seconds: self.gap_seconds,
+            ..ControlSession::default()
+        };
+        catalogues.complete_control(&mut session);
+        let known = catalogues.control_protocols().iter().any(|entry| entry.id == self.protocol);
+        known.then(|| (self.protocol.clone(), session.timeout_seconds.known().copied())).into_iter().collect()
+    }
 }
 
 /// A move of a catalogue's test: what is left out is known not to matter.
@@ -170,6 +201,9 @@ impl CatalogueCase {
         if let Some(component) = &self.component {
             return format!("component {component}");
         }
+        if let Some(ControlCase { protocol, gap_seconds }) = &self.control {
+            return format!("control {protocol} with {gap_seconds} s between its packets");
+        }
         if let Some(case) = &self.move_ {
             let [here, there] = case.qemu;
             return format!("move of {} from QEMU {here} to {there}", case.machine_type);
@@ -190,7 +224,7 @@ impl CatalogueCase {
             local: format!("0.0.0.0:{port}"),
             port,
             remote: self.peer.clone(),
-            drops: 0,
+            drops: Fact::default(),
             owner: self.owner.clone(),
             service: Fact::default(),
         }
@@ -242,6 +276,9 @@ impl CatalogueCase {
             }
             CatalogueKind::Software => self.software(catalogues),
             CatalogueKind::Services => self.service(catalogues),
+            CatalogueKind::Control => {
+                self.control.as_ref().map(|case| case.completed(catalogues)).unwrap_or_default()
+            }
         }
     }
 
@@ -253,7 +290,7 @@ impl CatalogueCase {
 }
 
 /// Keys of a case, one of which it must have.
-const OBJECTS: [&str; 5] = ["process", "listener", "udp", "component", "move"];
+const OBJECTS: [&str; 6] = ["process", "listener", "udp", "component", "move", "control"];
 
 /// Kind of a catalogue.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -262,6 +299,7 @@ enum CatalogueKind {
     KnownFailures,
     Software,
     Services,
+    Control,
 }
 
 /// Tests every catalogue of the files, or only those whose name contains `filter`.
@@ -362,6 +400,7 @@ impl CatalogueRun<'_> {
             Some(UdpCatalogue::SCHEMA) => CatalogueKind::Services,
             Some(ComponentCatalogue::SCHEMA) => CatalogueKind::Components,
             Some(KnownFailureCatalogue::SCHEMA) => CatalogueKind::KnownFailures,
+            Some(ControlCatalogue::SCHEMA) => CatalogueKind::Control,
             _ => CatalogueKind::Software,
         };
         for (case, node) in self.cases.iter().zip(self.nodes) {
@@ -403,7 +442,9 @@ impl CatalogueRun<'_> {
         let services = self.catalogues.udp_services().iter().map(|entry| entry.id.as_str());
         let components = self.catalogues.components().iter().map(|entry| entry.id.as_str());
         let failures = self.catalogues.known_failures().iter().map(|entry| entry.id.as_str());
-        if software.chain(services).chain(components).chain(failures).any(|known| known == id) {
+        let control = self.catalogues.control_protocols().iter().map(|entry| entry.id.as_str());
+        if software.chain(services).chain(components).chain(failures).chain(control).any(|known| known == id)
+        {
             return None;
         }
         let node = node.get("finds").unwrap_or(node);
@@ -456,7 +497,7 @@ enum Mutant {
 /// Mutants of an entry: one for every part that matches more than one text.
 fn mutants(entry: &Node, kind: CatalogueKind) -> Vec<Mutant> {
     let positions = |key: &str| 0..entry.get(key).map_or(0, |list| list.items().len());
-    if matches!(kind, CatalogueKind::Components | CatalogueKind::KnownFailures) {
+    if matches!(kind, CatalogueKind::Components | CatalogueKind::KnownFailures | CatalogueKind::Control) {
         return Vec::new();
     }
     if kind == CatalogueKind::Services {
