@@ -22,7 +22,7 @@ pub struct Checks {
 
 /// A host with the VMs that were checked on it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CheckedHost {
+pub(super) struct CheckedHost {
     /// Number of its VMs whose newest verdict is GO and holds.
     pub may_leave: usize,
     /// Number of its VMs whose newest verdict was GO and is too old.
@@ -70,7 +70,7 @@ impl Checks {
     }
 
     /// Hosts that verdicts are about, by name.
-    pub fn hosts(&self, now: Timestamp) -> BTreeMap<&str, CheckedHost> {
+    pub(super) fn hosts(&self, now: Timestamp) -> BTreeMap<&str, CheckedHost> {
         let mut hosts: BTreeMap<&str, CheckedHost> = BTreeMap::new();
         for verdict in self.newest.values() {
             let host = hosts.entry(verdict.moved.source.label()).or_default();
@@ -90,7 +90,7 @@ impl Checks {
 }
 
 /// True if a verdict is GO.
-pub fn is_go(verdict: &VerdictSummary) -> bool {
+pub(super) fn is_go(verdict: &VerdictSummary) -> bool {
     matches!(verdict.decision, Decision::Go(_))
 }
 

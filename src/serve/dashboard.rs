@@ -263,6 +263,7 @@ moves:
                 rounds: Some(4),
                 downtime_limit_seconds: Some(0.3),
                 throttle_percent: None,
+                silences: Vec::new(),
             }))
             .unwrap();
         run_ended("r1", "hv2");

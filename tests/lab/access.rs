@@ -89,7 +89,8 @@ fn ctrl_c_leaves_nothing_on_any_machine() {
     let guest = Guest::start("interrupted", &["--on", "a"]);
     let folder = TempDir::new().unwrap();
     let here = folder.path().to_str().unwrap().to_owned();
-    let arguments = words(&["check", guest.name, "--trace-seconds", "30"], &a_to_b());
+    let hosts = a_to_b();
+    let arguments = words(&["check", guest.name, "--trace-seconds", "30"], &hosts);
     let logged_in = || walk(folder.path()).iter().any(|file| file.ends_with("/ssh"));
     let running = Running::start_with(&arguments, &[("TMPDIR", &here)]);
     let running = running.wait_until("a login is kept", logged_in);

@@ -49,7 +49,8 @@ fn parse(answer: &str) -> Login {
     for (name, value) in answer.lines().filter_map(|line| line.split_once('=')) {
         let value = vmgate_facts::text::plain(value);
         match name {
-            "user" => login.user = value,
+            // It stands in lines that people copy, and comes from the host.
+            "user" => login.user = if is_user_name(&value) { value } else { "USER".to_owned() },
             "uid" => login.is_root = value == "0",
             "groups" => login.groups = value,
             "os" => login.os = Some(value),
@@ -62,6 +63,12 @@ fn parse(answer: &str) -> Login {
         }
     }
     login
+}
+
+/// True for a name that `useradd` takes.
+fn is_user_name(text: &str) -> bool {
+    let first = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    first && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
 }
 
 /// The login as an access.
@@ -89,6 +96,7 @@ mod tests {
         assert_eq!((login.user.as_str(), login.is_root, login.may_probe), ("ops", false, true));
         assert!(login.has_sudo && !login.may_all && login.sockets.is_empty());
         assert_eq!(parse(""), Login::default());
+        assert_eq!(parse("user=x; touch /tmp/owned\n").user, "USER");
     }
 
     #[test]
