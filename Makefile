@@ -6,7 +6,7 @@ CARGO ?= cargo
 LAB := tests/lab/lab
 DEMO_BIN := target/debug/vmgate
 
-.PHONY: acceptance cluster-test corpus versions-test postgresql lab-selftest lab-core faults fleet-faults help deps build probe release demo test lint unit rules readers test-browser examples-test package-test lab-test truth-tcp lab-up lab-down wire-truth bench bench-dark bench-forecast generate drift recording book install deb static reproducible sbom fuzz deny clean
+.PHONY: acceptance cluster-test corpus versions-test postgresql lab-selftest lab-core faults fleet-faults help deps build probe release demo test lint unit rules readers test-browser examples-test package-test lab-test truth-tcp lab-up lab-down wire-truth bench bench-dark bench-forecast generate drift recording book install deb rpm tarball ansible-test monitoring-test static reproducible sbom fuzz deny clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -156,6 +156,19 @@ install: deps ## Install the program for this user (~/.cargo/bin); the on-host p
 
 deb: release ## The Debian package, in target/debian
 	@packaging/deb release
+
+rpm: release ## The rpm package, in target/rpm, by rpmbuild
+	@command -v rpmbuild >/dev/null || tests/install rpm
+	@packaging/rpm release
+
+tarball: release ## The files of the packages as target/vmgate-VERSION-ARCH.tar.xz
+	@packaging/tarball release
+
+ansible-test: build ## The Ansible collection with a real ansible-core, ansible-lint, and the lab if it is up
+	@tests/ansible/check
+
+monitoring-test: build ## A real Prometheus scrapes `vmgate serve`, and the shipped alerts fire
+	@tests/monitoring/check
 
 static: deps ## The part without libvirt as one static file
 	@packaging/static release

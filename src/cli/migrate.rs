@@ -10,7 +10,7 @@ use std::{
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use vmgate_attest::PublicKey;
-use vmgate_collect::guest_probe::GuestAccess;
+use vmgate_collect::{CollectRequest, guest_probe::GuestAccess};
 use vmgate_execute::{
     Assignment, CompletedMove, Event, EvidenceOptions, ForecastLeft, Hosts, Judge, MoveFailure, Pass,
     Progress, cancel_after,
@@ -27,7 +27,7 @@ use super::{
     Failure, collect,
     hook::{self, DestinationPermits},
     isolate, key_files, network,
-    options::{GlobalOptions, Goals, MoveOptions},
+    options::{GlobalOptions, Goals, Measurements, MoveOptions},
     output,
     session::{Session, read_order},
     trial::{self, TriedMove},
@@ -35,8 +35,8 @@ use super::{
 
 #[derive(Debug, Args)]
 pub(super) struct Migrate {
-    /// Name or UUID of the VM, with --from and --to; without a VM give --change
-    #[arg(requires_all = ["from", "to"], required_unless_present = "change")]
+    /// Name or UUID of the VM, with --to; without a VM give --change
+    #[arg(requires = "to", required_unless_present = "change")]
     vm: Option<String>,
     #[command(flatten)]
     the_move: MoveOptions,
@@ -114,7 +114,8 @@ impl Migrate {
                         "the wave `{name}` waits for the maintenance of hosts: `{command}` does that"
                     )));
                 }
-                let orders = move_orders(&change, &policy, &self.the_move, self.strict, &session)?;
+                let orders =
+                    move_orders(&change, &policy, &self.the_move.measurements, self.strict, &session)?;
                 let go_on = self.go_on || change.after_no_go == AfterNoGo::Continue;
                 context.migrate_all(&orders, go_on, reports)
             }
@@ -150,9 +151,9 @@ impl Migrate {
         Ok(MoveOrder {
             vm,
             plan: without_unreachable_notify(&request.guest_access, plan),
+            address: address_of(&request),
             judge: Judge { policy, request, asked },
             limits: Limits::default(),
-            address: self.the_move.migrate_address,
         })
     }
 }
@@ -161,7 +162,7 @@ impl Migrate {
 pub(super) fn move_orders<'a>(
     change: &ChangeFile,
     policy: &'a Policy,
-    look: &MoveOptions,
+    look: &Measurements,
     strict: bool,
     session: &Session,
 ) -> Result<Vec<MoveOrder<'a>>, Failure> {
@@ -176,6 +177,11 @@ pub(super) fn move_orders<'a>(
         })
     };
     change.moves.iter().map(order).collect()
+}
+
+/// Address for the traffic of a move that was given on the command line or by the site.
+pub(super) fn address_of(request: &CollectRequest) -> Option<std::net::IpAddr> {
+    request.migrate_address.as_ref().and_then(|address| address.parse().ok())
 }
 
 /// A guest that is not to be looked into, or not through its agent, is not told through its agent either.

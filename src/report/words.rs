@@ -2,9 +2,10 @@
 
 use jiff::Timestamp;
 use vmgate_attest::{FactsBasis, FactsOrigin, RulesOrigin};
-use vmgate_facts::{Cause, ManagedEndAction, ManagedMigration};
+use vmgate_facts::{Cause, Forecast, ManagedEndAction, ManagedMigration};
 use vmgate_verdict::{
-    BaselineComparison, Counts, Decision, Effect, GoReason, NoGoReason, Outcome, Status, Verdict, WaiverFault,
+    Alternative, BaselineComparison, Counts, Decision, Effect, GoReason, NoGoReason, Outcome, Status,
+    Verdict, WaiverFault,
 };
 
 /// Cause of missing evidence in words; `None` stands for a rule that cannot be evaluated although its facts are known.
@@ -42,8 +43,20 @@ pub(super) fn fault(fault: WaiverFault) -> &'static str {
     }
 }
 
+/// Number of rounds of a forecast, as every report says it; `None` where it is not known.
+pub(super) fn rounds(forecast: &Forecast) -> Option<String> {
+    let rounds = format!("{:.0}", forecast.rounds.known()?.p50);
+    Some(format!("{rounds} round{}", if rounds == "1" { "" } else { "s" }))
+}
+
+/// Another destination, with its forecast.
+pub(super) fn alternative(other: &Alternative) -> String {
+    let blackout = other.blackout_seconds.map(|p95| format!(" (blackout at most {}, p95)", seconds(p95)));
+    format!("{}{}", other.destination.label(), blackout.unwrap_or_default())
+}
+
 /// `1 rule`, `2 rules`.
-pub(super) fn number(count: usize, thing: &str) -> String {
+pub(crate) fn number(count: usize, thing: &str) -> String {
     format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 

@@ -10,6 +10,7 @@
 )] // tables of faults and places
 
 mod acceptance;
+mod access;
 #[path = "../authority/lab.rs"]
 mod authority;
 mod campaign;

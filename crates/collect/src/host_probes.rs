@@ -251,7 +251,7 @@ fn ask_details(
 }
 
 /// Finds the address of the migration: the literal one, or the name as the source's probe resolves it, like libvirt there.
-fn find_address(
+pub(super) fn find_address(
     way: &Transport,
     literal: Option<IpAddr>,
     name: Option<String>,

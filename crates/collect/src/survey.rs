@@ -389,7 +389,13 @@ mod tests {
     fn ten_thousand_collections_leave_nothing_behind() {
         let once = || {
             let requests = vec![request("a", "test:///default"), request("b", "test:///default")];
-            let survey = survey(requests, Duration::from_mins(1), Timestamp::UNIX_EPOCH, || ());
+            let survey = survey(
+                requests,
+                ManagerQuestions::default(),
+                Duration::from_mins(1),
+                Timestamp::UNIX_EPOCH,
+                || (),
+            );
             assert_eq!(survey.moves().into_iter().filter_map(|wanted| survey.facts(wanted)).count(), 2);
         };
         let resident = || {
@@ -411,7 +417,13 @@ mod tests {
         let gone = "qemu+unix:///system?socket=/nonexistent/libvirt-sock";
         let requests =
             vec![request("a", "test:///default"), request("b", "test:///default"), request("c", gone)];
-        let survey = survey(requests, Duration::from_secs(10), Timestamp::UNIX_EPOCH, || {});
+        let survey = survey(
+            requests,
+            ManagerQuestions::default(),
+            Duration::from_secs(10),
+            Timestamp::UNIX_EPOCH,
+            || {},
+        );
         let hosts = survey.hosts();
         assert_eq!(hosts.iter().map(|host| host.running).collect::<Vec<_>>(), [1, 1, 0]);
         assert!(hosts[2].unreachable.is_some());

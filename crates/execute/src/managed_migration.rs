@@ -91,7 +91,7 @@ pub(super) fn migrate(
         }
         if let Some(job) = job {
             let estimate = guard::estimate(&job, limit.unwrap_or_default());
-            let progress = Progress { job, estimate, elapsed };
+            let progress = Progress::of(pass, job, estimate, elapsed);
             watch(&progress);
             last = Some(progress.job);
         }

@@ -36,6 +36,14 @@ pub struct Progress {
     pub forecast: Option<ForecastLeft>,
 }
 
+impl Progress {
+    pub(super) fn of(pass: &Pass, job: JobStats, estimate: ConvergenceEstimate, elapsed: Duration) -> Self {
+        let forecast = pass.verdict().forecast.as_ref();
+        let forecast = forecast.and_then(|forecast| ForecastLeft::of(forecast, elapsed));
+        Self { job, estimate, elapsed, forecast }
+    }
+}
+
 /// Rest of a migration by the forecast that was made before it began.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ForecastLeft {
@@ -103,9 +111,7 @@ pub(super) fn migrate(
             {
                 stopped = take(domain, measure);
             }
-            let forecast = pass.verdict().forecast.as_ref();
-            let forecast = forecast.and_then(|forecast| ForecastLeft::of(forecast, elapsed));
-            let progress = Progress { job, estimate, elapsed, forecast };
+            let progress = Progress::of(pass, job, estimate, elapsed);
             watch(&progress);
             last = Some(progress.job);
         };

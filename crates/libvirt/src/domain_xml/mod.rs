@@ -132,6 +132,21 @@ pub enum Backing {
     Mixed,
 }
 
+/// True if the live XML of a VM says that a guest agent has opened its channel. libvirt knows it without a command to the agent.
+pub fn agent_is_connected(xml: &str) -> bool {
+    let Ok(document) = vmgate_facts::xml::parse(xml) else { return false };
+    let devices = child(document.root_element(), "devices");
+    let mut channels = devices.into_iter().flat_map(|devices| children(devices, "channel"));
+    channels.any(|channel| {
+        is_agent_channel(channel)
+            && child(channel, "target").and_then(|target| target.attribute("state")) == Some("connected")
+    })
+}
+
+fn is_agent_channel(channel: roxmltree::Node) -> bool {
+    child(channel, "target").and_then(|target| target.attribute("name")) == Some(AGENT_CHANNEL)
+}
+
 /// Reads a domain XML. The error is the parser's.
 pub fn parse(xml: &str) -> Result<DomainConfig, roxmltree::Error> {
     let document = vmgate_facts::xml::parse(xml)?;
@@ -168,9 +183,7 @@ pub fn parse(xml: &str) -> Result<DomainConfig, roxmltree::Error> {
         cpu_mode: cpu.map_or(CpuMode::Default, cpu_mode),
         cpu_model: cpu.and_then(|cpu| child(cpu, "model")).and_then(|model| model.text()).map(plain),
         cpu_xml: cpu.and_then(|cpu| xml.get(cpu.range())).map(str::to_owned),
-        has_agent_channel: devices_named("channel").any(|channel| {
-            child(channel, "target").and_then(|target| target.attribute("name")) == Some(AGENT_CHANNEL)
-        }),
+        has_agent_channel: devices_named("channel").any(is_agent_channel),
         nics: devices_named("interface").map(devices::nic).collect(),
         disks: devices_named("disk").filter_map(devices::disk).collect(),
         host_devices: devices.map(host_devices::of).unwrap_or_default(),
