@@ -171,7 +171,7 @@ mod tests {
         VirtualNetwork,
     };
 
-    use super::*;
+    use super::{attachment::ANNOUNCED, *};
     use crate::tests::fixture;
 
     const COPY: Quantiles = Quantiles { p5: 1.0, p50: 2.0, p95: 4.0 };
