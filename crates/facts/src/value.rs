@@ -103,7 +103,7 @@ impl Cause {
                 "try again with a longer --timeout; if the time-out persists, check the load of that host or guest"
             }
             Self::PermissionDenied => {
-                "run vmgate as root, or give it a login at the host that may read this information"
+                "give vmgate a login at the host that may read this: `vmgate doctor HOST` prints the lines for it"
             }
             Self::ForeignGuest => {
                 "judge the guest by its packets with `--guest wire`; what they do not show, inspect by hand (on Windows: Get-Cluster, Get-NetTCPConnection, Get-NetUDPEndpoint), write the results into a facts file, or waive the rule"

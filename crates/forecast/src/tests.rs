@@ -310,6 +310,56 @@ fn a_guest_that_outruns_the_path_has_no_duration_and_is_told_what_helps() {
 }
 
 #[test]
+fn a_dirty_rate_near_the_speed_of_the_path_depends_on_the_load() {
+    let load_of = |pages: f64, rate: f64| {
+        let (_, forecast) = derived(with_trace(pages, rate));
+        (forecast.load_dependence.known().cloned().flatten(), forecast.advice.known().cloned().unwrap())
+    };
+    // 1.18 GB/s carry 288,000 pages a second.
+    let (near, advice) = load_of(900_000.0, 0.32);
+    let near = near.unwrap();
+    assert!((0.4..1.6).contains(&near.converges_up_to_ratio), "{near:?}");
+    assert!(near.low_for_seconds > 0.0 && near.hours.is_empty(), "{near:?}");
+    assert!(advice.contains("depends on the load"), "{advice}");
+    assert_eq!(load_of(20_000.0, 2.0).0, None, "far below");
+    assert_eq!(load_of(900_000.0, 5.0).0, None, "far above");
+}
+
+#[test]
+fn untouched_memory_is_not_sent_where_the_host_tells_of_it() {
+    let window = |window_seconds, dirtied_bytes| DirtyWindow { window_seconds, dirtied_bytes };
+    let sent = |resident: Fact<Option<u64>>| {
+        let mut facts = fixture("idle-vm");
+        let Fact::Known(vm) = &mut facts.vm else { panic!("no VM") };
+        vm.dirty_windows = Fact::Known(vec![window(1.0, 40 << 20), window(2.0, 60 << 20)]);
+        vm.resident_bytes = resident;
+        *derived(facts).1.sent_bytes.known().unwrap()
+    };
+    let quarter = sent(Fact::Known(Some(GIB)));
+    assert!(quarter.p95 < 1.2 * GIB as f64 && quarter.p5 > 0.6 * GIB as f64, "{quarter:?}");
+    // Huge pages do not tell: nearly empty or full.
+    let untold = sent(Fact::Known(None));
+    assert!(untold.p95 > 3.5 * GIB as f64 && untold.p5 < 1.0 * GIB as f64, "{untold:?}");
+}
+
+#[test]
+fn a_bandwidth_limit_is_lifted_for_the_switchover() {
+    let with = |limit: Option<u64>| {
+        let mut facts = with_trace(20_000.0, 2.0);
+        facts.change.bandwidth_limit_bytes_per_second = limit;
+        let Fact::Known(path) = &mut facts.path else { panic!("no path") };
+        path.limit_bytes_per_second = Fact::Known(limit);
+        if let Some(limit) = limit {
+            path.bandwidth_bytes_per_second = Fact::Known(limit);
+        }
+        path.goodput_bytes_per_second = Fact::default();
+        *derived(facts).1.blackout_seconds.known().unwrap()
+    };
+    let limited = with(Some(62_500_000));
+    assert!(limited.p95 < 0.2, "18.75 MB at 1.1 GB/s, not at the limit: {limited:?}");
+}
+
+#[test]
 fn advice_names_only_what_helps() {
     let (_, forecast) = derived(with_trace(20_000.0, 2.0));
     let tried: Vec<&str> =
