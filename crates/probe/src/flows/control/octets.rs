@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Octets<'a>(pub(super) &'a [u8]);
 
-impl<'a> Octets<'a> {
+impl Octets<'_> {
     pub(super) fn array<const N: usize>(self, at: usize) -> Option<[u8; N]> {
         self.0.get(at..)?.first_chunk().copied()
     }

@@ -76,7 +76,7 @@ impl Stream {
         let same = next.source == self.source && next.payload_type == self.payload_type;
         if !same || step == 0 || step > LARGEST_STEP {
             // A packet out of order or sent twice is no proof, and no disproof either.
-            let late = same && step > u16::MAX - 64 || same && step == 0;
+            let late = same && (step > u16::MAX - 64 || step == 0);
             if !late && self.packets < PROOF {
                 *self = next;
             }

@@ -22,8 +22,9 @@ impl fmt::Display for End {
             Self::Address(address, None) => address.fmt(f),
             Self::Address(IpAddr::V6(address), Some(port)) => write!(f, "[{address}]:{port}"),
             Self::Address(address, Some(port)) => write!(f, "{address}:{port}"),
-            Self::Station([a, b, c, d, e, g]) => {
-                write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+            Self::Station(octets) => {
+                let text: Vec<String> = octets.iter().map(|octet| format!("{octet:02x}")).collect();
+                f.write_str(&text.join(":"))
             }
         }
     }
