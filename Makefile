@@ -6,7 +6,7 @@ CARGO ?= cargo
 LAB := tests/lab/lab
 DEMO_BIN := target/debug/vmgate
 
-.PHONY: acceptance cluster-test corpus versions-test postgresql lab-selftest lab-core faults fleet-faults help deps build probe release demo test lint unit rules readers test-browser examples-test package-test lab-test truth-tcp lab-up lab-down bench bench-dark bench-forecast generate drift recording book install deb static reproducible sbom fuzz deny clean
+.PHONY: acceptance cluster-test corpus versions-test postgresql lab-selftest lab-core faults fleet-faults help deps build probe release demo test lint unit rules readers test-browser examples-test package-test lab-test truth-tcp lab-up lab-down wire-truth bench bench-dark bench-forecast generate drift recording book install deb static reproducible sbom fuzz deny clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -116,6 +116,10 @@ lab-up: deps ## Bring the lab's two hosts up
 lab-down: ## Take the lab down and leave nothing behind
 	@$(LAB) down
 
+wire-truth: ## Captures control protocols of the real daemons (root; packages in tests/wire/capture), and reads them
+	@tests/wire/capture target/wire
+	@WIRE_CAPTURES=$(CURDIR)/target/wire $(CARGO) test -p vmgate-probe control::tests::daemons
+
 bench: release ## Speed and memory: rules, start-up, a whole check
 	@$(LAB) up
 	@eval "$$($(LAB) env)" && $(CARGO) bench --bench process --bench reports --bench rules --bench flows --bench domain
@@ -131,6 +135,7 @@ bench-forecast: deps ## Foretell 144 real migrations in the lab, then do them; g
 	@$(LAB) up
 	@eval "$$($(LAB) env)" && $(CARGO) bench --no-default-features --bench forecast -- run $(RESULTS) $(FORECAST)
 	@$(CARGO) bench --no-default-features --bench forecast -- score $(RESULTS)
+	@$(CARGO) test -p vmgate-forecast --test kvm_public -- --nocapture
 	@$(CARGO) bench --no-default-features --bench forecast -- docs $(RESULTS) docs
 
 generate: build ## Write the generated files again: schemas, rule reference, samples

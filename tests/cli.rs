@@ -272,7 +272,7 @@ fn a_way_into_the_guest_that_leads_nowhere_is_a_mistake() {
         ("exec", "no guests.web1.exec"),
         ("ssh", "no guests.web1.ssh"),
         ("ssh://root@web1/etc", "is not USER@HOST"),
-        ("telepathy", "give agent, none, exec, ssh"),
+        ("telepathy", "give agent, wire, none, exec, ssh"),
     ] {
         let said = ask(way);
         assert!(said.code == 2 && said.stderr.contains(words), "{way}: {} {}", said.code, said.stderr);

@@ -6,15 +6,18 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 #[cfg(feature = "libvirt")]
 use vmgate_collect::{CollectRequest, TryPath, guest_probe::GuestAccess};
+use vmgate_documents::closest;
 use vmgate_facts::Change;
 #[cfg(feature = "libvirt")]
 use vmgate_facts::Uri;
 use vmgate_ledger::LedgerUrl;
 #[cfg(feature = "libvirt")]
 use vmgate_probe::host::trial::{LONGEST_STREAM, Stream};
+use vmgate_rules::Catalogues;
 
+use super::Failure;
 #[cfg(feature = "libvirt")]
-use super::{Failure, session::Session};
+use super::session::Session;
 
 /// Options that every command understands.
 #[derive(Debug, Args)]
@@ -112,14 +115,15 @@ pub(super) struct MoveOptions {
     /// memory), QEMU's page sampling in several windows is used instead; 0 asks for that
     #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=30))]
     pub trace_seconds: u32,
-    /// Time to watch the guest's UDP flows on the source host, in whole seconds, and the shortest window of page
-    /// sampling if there is no trace
-    #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=60))]
-    pub dirty_window: u32,
+    /// Time to watch the guest's packets on the source host, in whole seconds, and the shortest window of page
+    /// sampling if there is no trace [default: 1, with --guest wire 10]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=60))]
+    pub dirty_window: Option<u32>,
     /// Access to the guest: agent, ssh://USER@HOST[:PORT], exec (the command that vmgate.yaml names for this
-    /// VM), ssh (the address named there) or none [default: as vmgate.yaml says for this VM, else agent].
-    /// libvirt marks a domain as tainted (custom-ga-command) when its guest agent is asked; only none, ssh and exec
-    /// leave it unmarked, and with none every fact of the guest stays unknown
+    /// VM), ssh (the address named there), wire (only the headers of its packets on the source host, for guests that let
+    /// nobody in) or none [default: as vmgate.yaml says for this VM, else agent].
+    /// libvirt marks a domain as tainted (custom-ga-command) when its guest agent is asked; wire, none, ssh and exec
+    /// leave it unmarked, and with none nobody looks into the guest
     #[arg(long, value_name = "WAY")]
     pub guest: Option<String>,
     /// Also measure which processes of the guest dirty its memory, over ssh as root. This has a cost: every page that the
@@ -172,6 +176,8 @@ impl MoveOptions {
         change: Change,
         session: &Session,
     ) -> Result<CollectRequest, Failure> {
+        // Alone, the wire is watched for as long as machines take that say something to each other every few seconds.
+        let window = if guest_access == GuestAccess::Wire { 10 } else { 1 };
         Ok(CollectRequest {
             vm: vm.to_owned(),
             source_probe: session.probe(&from)?,
@@ -181,6 +187,7 @@ impl MoveOptions {
             ask_peers: self.ask_peers,
             allow_monitor: self.allow_monitor,
             planned: Vec::new(),
+            managers: session.manager_questions()?,
             maintenance: session.maintenance(&to),
             guest_access,
             from,
@@ -188,7 +195,7 @@ impl MoveOptions {
             migrate_address: migrate_address.map(|address| address.to_string()),
             timeout: session.timeout(),
             trace_seconds: self.trace_seconds,
-            dirty_window_seconds: self.dirty_window,
+            dirty_window_seconds: self.dirty_window.unwrap_or(window),
             change,
         })
     }
@@ -236,12 +243,31 @@ pub(super) struct Goals {
     /// Limit on the migration traffic, in MiB/s
     #[arg(long, value_name = "MIB_PER_S", value_parser = clap::value_parser!(u64).range(1..1_000_000))]
     pub bandwidth_limit: Option<u64>,
+    /// Judge and forecast the migration that this manager of VMs would run, by its own settings: nova, ovirt, kubevirt, cloudstack,
+    /// opennebula, pacemaker, proxmox or ganeti, or the id of one in a catalogue of yours
+    #[arg(long = "as", value_name = "MANAGER", conflicts_with = "bandwidth_limit")]
+    pub run_by: Option<String>,
     /// This move is a rehearsal for a pair of hypervisor versions, on a VM that may be lost: it needs no earlier rehearsal
     #[arg(long)]
     pub rehearsal: bool,
 }
 
 impl Goals {
+    /// The goals, if the manager that they name is one of the catalogues.
+    pub(super) fn checked(&self, catalogues: &Catalogues) -> Result<&Self, Failure> {
+        let known = || catalogues.managers().iter().map(|entry| entry.id.as_str());
+        match &self.run_by {
+            Some(id) if !known().any(|one| one == id) => Err(Failure::usage(match closest(id, known()) {
+                Some(like) => format!("--as {id}: there is no such manager; did you mean `{like}`?"),
+                None => format!(
+                    "--as {id}: there is no such manager; known are {}",
+                    known().collect::<Vec<_>>().join(", ")
+                ),
+            })),
+            _ => Ok(self),
+        }
+    }
+
     /// Replaces the goals in `change` by those that were given.
     pub(super) fn over(&self, change: Change) -> Change {
         Change {
@@ -253,6 +279,7 @@ impl Goals {
                 .bandwidth_limit
                 .map(|mebibytes| mebibytes << 20)
                 .or(change.bandwidth_limit_bytes_per_second),
+            run_by: self.run_by.clone().or(change.run_by),
             rehearsal: self.rehearsal || change.rehearsal,
             ..change
         }

@@ -246,6 +246,7 @@ moves:
                 destination: named("hv2"),
                 pair: None,
                 outcome: MigrationOutcome::Completed,
+                silences: Vec::new(),
                 rehearsal: false,
                 forecast_total_seconds: Some(Quantiles { p5: 9.0, p50: 11.0, p95: 14.0 }),
                 replayed_total_seconds: None,

@@ -6,6 +6,7 @@ use vmgate_facts::{Cause, Fact, Guest, Udp, UdpCapture, Unknown, VmState, Wire, 
 use vmgate_probe::flows::{FlowProbe, InterfaceFlows, udp_capture, wire};
 
 use super::{guest, transport::Transport, vm::FoundVm};
+use crate::guest_probe::GuestAccess;
 
 /// Most interfaces of one VM that are watched.
 const MOST_TAPS: usize = 32;
@@ -131,6 +132,7 @@ impl WatchedInterfaces {
 pub(super) fn into_guest(
     guest: Result<Guest, Unknown>,
     traffic: Result<WatchedTraffic, Unknown>,
+    access: &GuestAccess,
 ) -> Fact<Guest> {
     let guest = match (guest, &traffic) {
         (Ok(guest), _) => guest,
@@ -142,7 +144,11 @@ pub(super) fn into_guest(
         Fact::Unknown(why) => Fact::Unknown(why),
     };
     let (flows, wire) = match traffic {
-        Ok(traffic) => (Fact::Known(traffic.udp), traffic.wire),
+        Ok(WatchedTraffic { udp, wire }) => match access {
+            // The operator wants to know nothing of the guest.
+            GuestAccess::None(why) => (Fact::Known(udp), Fact::unknown(Cause::NotAllowed, why.clone())),
+            _ => (Fact::Known(udp), wire),
+        },
         Err(why) => (Fact::Unknown(why.clone()), Fact::Unknown(why)),
     };
     Fact::Known(Guest { udp: Fact::Known(Udp { sockets, flows }), wire, ..guest })
@@ -223,11 +229,12 @@ mod tests {
         let no_agent = || Unknown::new(Cause::NoGuestAgent, "no agent");
         let whole = WatchedInterfaces::of(&found(&tap("vnet1"))).unwrap();
         let capture = whole.merge(FlowProbe { interfaces: vec![captured("vnet1")] }).unwrap();
-        let guest = into_guest(Err(no_agent()), Ok(capture)).known().unwrap().clone();
+        let guest = into_guest(Err(no_agent()), Ok(capture), &GuestAccess::Agent).known().unwrap().clone();
         let udp = guest.udp.known().unwrap();
         assert!(udp.flows.known().is_some());
         assert_eq!(udp.sockets, Fact::Unknown(no_agent()));
         assert_eq!(guest.processes, Fact::Unknown(no_agent()));
-        assert_eq!(into_guest(Err(no_agent()), Err(no_agent())), Fact::Unknown(no_agent()));
+        let nothing = into_guest(Err(no_agent()), Err(no_agent()), &GuestAccess::Agent);
+        assert_eq!(nothing, Fact::Unknown(no_agent()));
     }
 }

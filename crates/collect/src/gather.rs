@@ -13,7 +13,7 @@ use thiserror::Error;
 use vmgate_facts::{Cause, Change, Fact, Facts, Guest, Host, QemuUser, Unknown, Uri, Uuid, text::plain};
 use vmgate_libvirt::{Domain, Hypervisor, LibvirtError, domain_xml::DomainConfig};
 use vmgate_probe::{
-    host::PeerProbe,
+    host::{ManagerQuestions, PeerProbe},
     path::{self, PathEnd},
 };
 
@@ -70,6 +70,8 @@ pub struct CollectRequest {
     pub allow_monitor: bool,
     /// VMs that are planned to move to the destination before this one.
     pub planned: Vec<PlannedMove>,
+    /// Managers of VMs that are looked for on both hosts.
+    pub managers: ManagerQuestions,
     /// Reason why the destination must not receive VMs, from the site's configuration; none where there is none.
     pub maintenance: Option<String>,
 }
@@ -183,7 +185,8 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
     ));
     facts.vm =
         Fact::Known(dirtying.into_vm(vm::complete(&vm, &source_host, source_probe, emulator.as_deref())));
-    facts.guest = flows::into_guest(parallel.guest.value.map(|(guest, _)| guest), parallel.flows.value);
+    let guest = parallel.guest.value.map(|(guest, _)| guest);
+    facts.guest = flows::into_guest(guest, parallel.flows.value, &request.guest_access);
     compare_with_the_wire(&mut facts.guest, request, &domain, &vm);
     if request.ask_peers
         && let Fact::Known(guest) = &mut facts.guest

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use vmgate_facts::{Cause, Change, Fact, Facts, Host, Unknown, Uri, VmState};
 use vmgate_libvirt::{Hypervisor, ask_each};
 use vmgate_probe::{
-    host::HostQuestions,
+    host::{HostQuestions, ManagerQuestions},
     path::{self, PathEnd},
 };
 
@@ -91,6 +91,7 @@ pub const STEPS_PER_HOST: u64 = 2;
 /// a host, [`STEPS_PER_HOST`] times for each.
 pub fn survey(
     requests: Vec<HostRequest>,
+    managers: ManagerQuestions,
     timeout: Duration,
     now: Timestamp,
     done: impl Fn() + Sync,
@@ -105,6 +106,7 @@ pub fn survey(
         files: needed_files::of(configs()),
         programs: needed_files::programs(configs()),
         devices: needed_files::devices(configs()),
+        managers,
         ..HostQuestions::default()
     };
     let wanted = offer_requests(&reached);

@@ -81,7 +81,7 @@ impl Cause {
         match self {
             Self::NotCollected => "collect again with a current vmgate, or add the fact to the facts file",
             Self::NoGuestAgent => {
-                "install and start qemu-guest-agent in the guest and give the VM its org.qemu.guest_agent.0 channel"
+                "install and start qemu-guest-agent in the guest and give the VM its org.qemu.guest_agent.0 channel, or judge the guest by its packets with `--guest wire`"
             }
             Self::AgentForbids => {
                 "allow guest-file-open, guest-file-read, guest-file-close and guest-exec in the guest agent's configuration"
@@ -106,7 +106,7 @@ impl Cause {
                 "run vmgate as root, or give it a login at the host that may read this information"
             }
             Self::ForeignGuest => {
-                "inspect the guest by hand (on Windows: Get-Cluster, Get-NetTCPConnection, Get-NetUDPEndpoint), write the results into a facts file, or waive the rule"
+                "judge the guest by its packets with `--guest wire`; what they do not show, inspect by hand (on Windows: Get-Cluster, Get-NetTCPConnection, Get-NetUDPEndpoint), write the results into a facts file, or waive the rule"
             }
             Self::NotSupported => {
                 "this fact cannot be collected here: check by hand, and waive the rule if the move is safe"

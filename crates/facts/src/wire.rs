@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Cause, ControlSession, Fact};
 
-/// What passed the VM's interfaces on the source host during one observation window.
+/// Traffic of the VM's interfaces on the source host during one observation window.
 ///
 /// A machine that sent nothing in the window for which others wait was not declared dead for it: whoever would notice a
 /// shorter silence than the window had to hear from the guest, and is listed.
@@ -126,6 +126,10 @@ pub struct WireConnection {
     /// True if a FIN or RST was seen.
     #[schemars(example = false)]
     pub closing_seen: bool,
+    /// True if the guest forwards it, as a router or for a container: its packets left the guest with a lowered TTL.
+    #[serde(default)]
+    #[schemars(example = false)]
+    pub forwarded: bool,
     /// Age of the connection at the end of the window; known only where its opening was seen.
     #[schemars(example = 4.2)]
     pub age_seconds: Fact<f64>,

@@ -1,15 +1,15 @@
 //! Facts of a guest that tells nothing, from the packets of its interfaces (`guest.wire`).
 //!
-//! Only what is unknown is filled in, only from a capture that missed nothing, and what the packets do not show stays unknown
-//! for that reason. A connection's budget is that of a system with its vendor's settings, and says so.
+//! Only what is unknown is filled in, only from a capture that missed nothing and was long enough to hear what is said every few
+//! seconds, and what the packets do not show stays unknown for that reason. A connection's budget is that of a system with its vendor's settings, and says so.
 //!
 //! Members of clusters are recognised by their silence, too: whoever sent nothing for the whole window and was not declared
 //! dead survives a silence of that length. So no other member exists if the window was as long as the silence to come.
 
 use vmgate_facts::{
-    Cause, Fact, Facts, FlowDirection, Forecast, Guest, MemorySync, MulticastGroup, Opener, Sctp,
-    SctpAssociation, SystemFamily, Sysctl, Tcp, TcpConnection, TcpEvidence, TcpState, Udp, UdpCapture, UdpFlow,
-    UdpSocket, Unknown, Wire, WireConnection,
+    Cause, Fact, Facts, FlowDirection, Forecast, Guest, MemorySync, MulticastGroup, Sctp, SctpAssociation,
+    Sysctl, SystemFamily, Tcp, TcpConnection, TcpEvidence, TcpState, Udp, UdpCapture, UdpFlow, UdpSocket,
+    Unknown, Wire, WireConnection,
 };
 use vmgate_rules::catalogue::Catalogues;
 
@@ -18,6 +18,8 @@ use crate::budget::fill_tcp;
 const SCTP: u8 = 132;
 /// First ephemeral port of Linux; those of Windows and FreeBSD begin higher.
 const FIRST_EPHEMERAL: u16 = 32_768;
+/// Shortest window from which the absence of traffic is concluded: SCTP and many services speak every few seconds when idle.
+const LEAST_WINDOW_SECONDS: f64 = 5.0;
 /// Factor by which a failure detector's time-out must exceed the blackout (rule memory-sync-survives-blackout).
 const DETECTOR_MARGIN: f64 = 2.0;
 
@@ -32,8 +34,8 @@ pub(super) fn fill(guest: &mut Guest) {
     if guest.multicast_groups.known().is_none() && (wire.groups_complete || !wire.groups.is_empty()) {
         guest.multicast_groups = Fact::Known(groups(&wire));
     }
-    if let Some(hole) = wire.holes.first() {
-        return note_hole(guest, hole);
+    if let Some(why_not) = cannot_decide(&wire) {
+        return note(guest, &why_not);
     }
     fill_connections(guest, &wire);
     fill_associations(guest, &wire);
@@ -45,13 +47,22 @@ pub(super) fn fill(guest: &mut Guest) {
     }
 }
 
+/// Reason why nothing is concluded from what the capture does not show.
+fn cannot_decide(wire: &Wire) -> Option<String> {
+    if let Some(hole) = wire.holes.first() {
+        return Some(format!("its packets do not decide, as the capture has a hole: {hole}"));
+    }
+    (wire.window_seconds < LEAST_WINDOW_SECONDS).then(|| {
+        format!(
+            "its packets do not decide, as vmgate watched them for {:.1} s only: check with --guest wire, or with --dirty-window 10",
+            wire.window_seconds
+        )
+    })
+}
+
 /// Adds to the reasons of unknown facts why the wire does not decide them.
-fn note_hole(guest: &mut Guest, hole: &str) {
-    let note = |why: &mut Unknown| {
-        if why.cause == Cause::NotOnTheWire {
-            why.reason = format!("{}; the capture has a hole: {hole}", why.reason);
-        }
-    };
+fn note(guest: &mut Guest, why_not: &str) {
+    let note = |why: &mut Unknown| why.reason = format!("{}; {why_not}", why.reason);
     if let Fact::Unknown(why) = &mut guest.tcp {
         note(why);
     }
@@ -88,31 +99,28 @@ fn fill_connections(guest: &mut Guest, wire: &Wire) {
 }
 
 fn connection(seen: &WireConnection, family: &Fact<SystemFamily>, why: &Unknown) -> TcpConnection {
-    let unknown = || Fact::Unknown(why.clone());
     let mut connection = TcpConnection {
         user_timeout_seconds: Fact::Unknown(why.clone()),
         keepalive: Fact::Unknown(why.clone()),
         peer_budget_seconds: Fact::Known(None),
         owner: Fact::Unknown(why.clone()),
-        unacknowledged: unknown_bool(why),
+        unacknowledged: Fact::Unknown(why.clone()),
+        timer: Fact::Unknown(why.clone()),
         evidence: TcpEvidence::Wire,
         ..TcpConnection::new(&*seen.local, &*seen.remote, TcpState::Established)
     };
-    connection.timer = unknown();
-    let (budget, assumed) = assumed_budget(&connection, family);
+    // The ends of a connection that the guest forwards are other machines.
+    let family = family.known().filter(|_| !seen.forwarded);
+    let (budget, assumed) = assumed_budget(&connection, family.copied());
     connection.budget_seconds = budget;
     connection.assumed = Some(assumed);
     connection
 }
 
-fn unknown_bool(why: &Unknown) -> Fact<bool> {
-    Fact::Unknown(why.clone())
-}
-
 /// Silence that a connection survives with the settings of its system's vendor, and these in words. Of an unknown system
 /// the least patient is assumed.
-fn assumed_budget(connection: &TcpConnection, family: &Fact<SystemFamily>) -> (Fact<f64>, String) {
-    match family.known() {
+fn assumed_budget(connection: &TcpConnection, family: Option<SystemFamily>) -> (Fact<f64>, String) {
+    match family {
         Some(SystemFamily::Linux) => (
             linux_budget(connection),
             "the defaults of Linux, which the guest looks like: tcp_retries2 15".to_owned(),
@@ -127,7 +135,7 @@ fn assumed_budget(connection: &TcpConnection, family: &Fact<SystemFamily>) -> (F
         ),
         None => (
             Fact::Known(WINDOWS.survives_seconds()),
-            "the packets do not tell the guest's system, so that the defaults of the least patient one hold, those of Windows"
+            "the packets do not tell the system at its end, so that the defaults of the least patient one hold, those of Windows"
                 .to_owned(),
         ),
     }
@@ -203,7 +211,9 @@ fn sockets(capture: &UdpCapture, wire: &Wire, why: &Unknown) -> Vec<UdpSocket> {
         let Some((address, port)) = end(&flow.local) else { continue };
         let sent = flow.direction != FlowDirection::ToGuest;
         let multicast = flow.multicast_group.is_some();
-        if (!sent && !wire.addresses.contains(&address)) || found.iter().any(|socket| socket.local == flow.local) {
+        if (!sent && !wire.addresses.contains(&address))
+            || found.iter().any(|socket| socket.local == flow.local)
+        {
             continue;
         }
         found.push(UdpSocket {
@@ -238,7 +248,7 @@ pub(super) fn fill_members(facts: &mut Facts, forecast: &Forecast, catalogues: &
     let Fact::Known(guest) = &mut facts.guest else { return };
     let (Fact::Known(wire), Fact::Unknown(why)) = (&guest.wire, &guest.memory_sync) else { return };
     let (Fact::Known(blackout), Fact::Known(dark)) = (blackout, dark) else { return };
-    if !wire.complete {
+    if cannot_decide(wire).is_some() {
         return;
     }
     let needed = DETECTOR_MARGIN * blackout + dark;
@@ -261,10 +271,8 @@ fn members(wire: &Wire, catalogues: &Catalogues) -> Vec<MemorySync> {
     let mut found: Vec<MemorySync> = Vec::new();
     for session in wire.control.iter().filter(|session| session.packets_from_guest > 0 && session.active) {
         if found.iter().all(|member| member.id != session.protocol)
-            && let Some(member) = catalogues.member(
-                &session.protocol,
-                format!("its packets {} -> {}", session.local, session.remote),
-            )
+            && let Some(member) = catalogues
+                .member(&session.protocol, format!("its packets {} -> {}", session.local, session.remote))
         {
             found.push(member);
         }

@@ -483,7 +483,12 @@ impl ChangeCheck<'_> {
 
     fn guest(&mut self, guest: &Node) {
         if let Err(why) = guest_way(guest.text().unwrap_or_default()) {
-            self.wrong(guest, why, "not such a way", "use agent, none, exec, ssh or ssh://USER@HOST[:PORT]");
+            self.wrong(
+                guest,
+                why,
+                "not such a way",
+                "use agent, wire, none, exec, ssh or ssh://USER@HOST[:PORT]",
+            );
         }
     }
 

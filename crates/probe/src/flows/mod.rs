@@ -29,7 +29,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-/// Counts frames of a VM's tap, each after a byte that is its length, and makes facts of them.
+/// Counts frames of a VM's tap, each after a byte that is its length (255: the rest), and makes facts of them.
 #[cfg(feature = "fuzzing")]
 pub fn fuzz_frames(bytes: &[u8]) {
     let mut table = table::Table::new(64);
@@ -37,7 +37,9 @@ pub fn fuzz_frames(bytes: &[u8]) {
     let mut rest = bytes;
     for now in 0_u64.. {
         let Some((&length, after)) = rest.split_first() else { break };
-        let (frame, after) = after.split_at(usize::from(length).min(after.len()));
+        // 255 takes the rest: some packets are longer.
+        let taken = if length == u8::MAX { after.len() } else { usize::from(length) };
+        let (frame, after) = after.split_at(taken.min(after.len()));
         let tag = (length & 1 == 1).then_some(u16::from(length));
         let segment_bytes = u16::from(length & 2) * 700;
         let from_guest = length & 4 == 0;

@@ -10,7 +10,7 @@ pub(crate) struct RawCapture {
     pub(crate) directed_flows: Vec<(DirectedFlow, Count)>,
     /// TCP and the other IP protocols.
     pub(crate) streams: Vec<(DirectedFlow, Count)>,
-    /// What the packets show that reached this process.
+    /// Evidence from the packets that reached this process.
     pub(crate) evidence: Evidence,
     pub(crate) totals: Totals,
     /// Packets missing in the counts: that did not fit into the socket's buffer, and that could not be read.

@@ -296,6 +296,11 @@ impl Catalogues {
         });
         Fact::Known(found.collect())
     }
+
+    /// Software of this id, recognised by something else than processes and ports; none if no entry has the id.
+    pub fn member(&self, id: &str, seen: String) -> Option<MemorySync> {
+        self.memory_sync().iter().find(|entry| entry.id == id).map(|entry| entry.to_fact(seen, ""))
+    }
 }
 
 fn open_ports(guest: &Guest) -> Vec<OpenPort<'_>> {

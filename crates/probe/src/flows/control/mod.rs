@@ -109,6 +109,6 @@ fn read(message: &Message<'_>) -> Option<Statement> {
             .or_else(|| cluster::of_udp(ports)),
         Carrier::Tcp(ports) => routing::of_tcp(ports, message.payload)
             .or_else(|| telecom::of_tcp(ports, message.payload))
-            .or_else(|| cluster::of_tcp(ports)),
+            .or_else(|| cluster::of_tcp(ports, message.payload)),
     }
 }

@@ -47,7 +47,7 @@ pub(crate) struct Evidence {
     tagged: Vec<u8>,
 }
 
-/// What the counts of the capture add to the evidence.
+/// Counts of the capture, which the evidence takes in at its end.
 pub(crate) struct Counts<'a> {
     pub(crate) interface: &'a str,
     pub(crate) streams: &'a [(DirectedFlow, Count)],

