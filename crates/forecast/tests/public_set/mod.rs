@@ -115,7 +115,7 @@ fn foretell_one(run: &Run, others: &[&Run]) -> Foretold {
     // How far the same forecast is off for the other runs, each foretold from those that are left.
     let residual = |other: &&Run| {
         let rest: Vec<&Run> = others.iter().filter(|one| !std::ptr::eq(**one, *other)).copied().collect();
-        let replay = base(other, &rest, Replayer::glance, &[]).0;
+        let replay = base(other, &rest, Effort::Glance, &[]).0;
         let off = |figure: Option<Quantiles>, came: f64| figure.map(|figure| came / figure.p50);
         let blackout = replay.blackout_seconds.map(|blackout| other.downtime_seconds - blackout.p50);
         Some((
@@ -125,7 +125,7 @@ fn foretell_one(run: &Run, others: &[&Run]) -> Foretold {
         ))
     };
     let residuals: Vec<(f64, f64, f64)> = of_case.iter().filter_map(residual).collect();
-    let (mut replay, answers) = base(run, others, Replayer::sketch, &[0.85, 1.0, 1.15]);
+    let (mut replay, answers) = base(run, others, Effort::Sketch, &[0.85, 1.0, 1.15]);
     let converges_at = <[f64; 3]>::try_from(answers).expect("an answer for each load");
     let total = Correction::of(residuals.iter().map(|off| off.0), 0.004);
     let bytes = Correction::of(residuals.iter().map(|off| off.1), 0.004);
@@ -159,9 +159,12 @@ impl Correction {
     }
 }
 
-/// A replay of few runs or more ([`Replayer::glance`], [`Replayer::sketch`]).
-type Effort =
-    for<'r, 't> fn(&'r Replayer<'t>, &MigrationParameters, &Conditions, &Goal, u64) -> PredictedMigration;
+/// Number of runs of a replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effort {
+    Glance,
+    Sketch,
+}
 
 /// The replay as it comes from the other runs, and its probability of completion with these loads, if they last.
 fn base(run: &Run, others: &[&Run], effort: Effort, loads: &[f64]) -> (PredictedMigration, Vec<f64>) {
@@ -185,11 +188,15 @@ fn base(run: &Run, others: &[&Run], effort: Effort, loads: &[f64]) -> (Predicted
         ..bare()
     };
     let seed = u64::from(run.run);
-    let replay = effort(&replayer, &settings, &conditions, &goal, seed);
+    let run_with = |conditions: &Conditions| match effort {
+        Effort::Glance => replayer.glance(&settings, conditions, &goal, seed),
+        Effort::Sketch => replayer.sketch(&settings, conditions, &goal, seed),
+    };
+    let replay = run_with(&conditions);
     let lasting = |load_ratio: &f64| {
         let load_ratio = Interval { low: *load_ratio, high: *load_ratio };
         let conditions = Conditions { load_end: None, load_ratio, ..conditions.clone() };
-        effort(&replayer, &settings, &conditions, &goal, seed).converges_ratio
+        run_with(&conditions).converges_ratio
     };
     (replay, loads.iter().map(lasting).collect())
 }
