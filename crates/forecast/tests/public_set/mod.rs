@@ -112,6 +112,63 @@ pub(crate) fn foretell(runs: &[Run]) -> Vec<Foretold> {
 
 fn foretell_one(run: &Run, others: &[&Run]) -> Foretold {
     let of_case: Vec<&Run> = others.iter().filter(|other| other.case == run.case).copied().collect();
+    // How far the same forecast is off for the other runs, each foretold from those that are left.
+    let residual = |other: &&Run| {
+        let rest: Vec<&Run> = others.iter().filter(|one| !std::ptr::eq(**one, *other)).copied().collect();
+        let replay = base(other, &rest, Effort::Glance, &[]).0;
+        let off = |figure: Option<Quantiles>, came: f64| figure.map(|figure| came / figure.p50);
+        let blackout = replay.blackout_seconds.map(|blackout| other.downtime_seconds - blackout.p50);
+        Some((
+            off(replay.total_seconds, other.total_seconds)?,
+            off(replay.bytes, other.sent_bytes)?,
+            blackout?,
+        ))
+    };
+    let residuals: Vec<(f64, f64, f64)> = of_case.iter().filter_map(residual).collect();
+    let (mut replay, answers) = base(run, others, Effort::Sketch, &[0.85, 1.0, 1.15]);
+    let converges_at = <[f64; 3]>::try_from(answers).expect("an answer for each load");
+    let total = Correction::of(residuals.iter().map(|off| off.0), 0.004);
+    let bytes = Correction::of(residuals.iter().map(|off| off.1), 0.004);
+    let blackout = Correction::of(residuals.iter().map(|off| off.2), 0.003);
+    replay.total_seconds = replay.total_seconds.map(|figure| total.times(figure.p50));
+    replay.bytes = replay.bytes.map(|figure| bytes.times(figure.p50));
+    replay.blackout_seconds = replay.blackout_seconds.map(|figure| blackout.plus(figure.p50));
+    Foretold { run: run.clone(), replay, converges_at }
+}
+
+/// Errors of the other runs: their middle corrects a forecast, and their range, widened, is its interval.
+struct Correction(Quantiles);
+
+impl Correction {
+    fn of(errors: impl Iterator<Item = f64> + Clone, least: f64) -> Self {
+        let p50 = middle(errors.clone()).unwrap_or(1.0);
+        let (low, high) = errors.fold((p50, p50), |(low, high), error| (low.min(error), high.max(error)));
+        let by = ((high - low) * WIDENED / 2.0).max(least);
+        Self(Quantiles { p5: low - by, p50, p95: high + by })
+    }
+
+    fn times(&self, figure: f64) -> Quantiles {
+        let Self(error) = self;
+        Quantiles { p5: figure * error.p5, p50: figure * error.p50, p95: figure * error.p95 }
+    }
+
+    fn plus(&self, figure: f64) -> Quantiles {
+        let Self(error) = self;
+        let of = |error: f64| (figure + error).max(0.0);
+        Quantiles { p5: of(error.p5), p50: of(error.p50), p95: of(error.p95) }
+    }
+}
+
+/// Number of runs of a replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effort {
+    Glance,
+    Sketch,
+}
+
+/// The replay as it comes from the other runs, and its probability of completion with these loads, if they last.
+fn base(run: &Run, others: &[&Run], effort: Effort, loads: &[f64]) -> (PredictedMigration, Vec<f64>) {
+    let of_case: Vec<&Run> = others.iter().filter(|other| other.case == run.case).copied().collect();
     let guest = Guest::of(run, &of_case);
     let costs = Costs::learn(others);
     let settings = settings(run, &of_case);
@@ -122,7 +179,7 @@ fn foretell_one(run: &Run, others: &[&Run]) -> Foretold {
     let goal = Goal { longest_blackout_seconds: 10.0, deadline_seconds: Some(3600.0) };
     let trace = guest.trace(run.ram_bytes);
     let replayer = Replayer::of_groups(&trace).expect("a trace made of groups is sound");
-    let mut conditions = Conditions {
+    let conditions = Conditions {
         page_seconds: if run.post_copy.is_some() { costs.page_seconds } else { costs.switch_page_seconds },
         zero_page_seconds: costs.zero_page_seconds,
         resident_zero_ratio: guest.zero_among(&trace),
@@ -130,18 +187,18 @@ fn foretell_one(run: &Run, others: &[&Run]) -> Foretold {
         load_ratio: LOAD_VARIES,
         ..bare()
     };
-    // The switchover's own time: what the downtimes of the other runs leave beside the rest that was sent.
     let seed = u64::from(run.run);
-    let without = replayer.sketch(&settings, &conditions, &goal, seed);
-    let sending = without.blackout_seconds.map_or(0.0, |blackout| blackout.p50);
-    conditions.stop_seconds = widened(of_case.iter().map(|other| other.downtime_seconds - sending));
-    let replay = replayer.sketch(&settings, &conditions, &goal, seed);
-    let lasting = |load_ratio: f64| {
-        let load_ratio = Interval { low: load_ratio, high: load_ratio };
-        let conditions = Conditions { load_end: None, load_ratio, ..conditions.clone() };
-        replayer.glance(&settings, &conditions, &goal, seed).converges_ratio
+    let run_with = |conditions: &Conditions| match effort {
+        Effort::Glance => replayer.glance(&settings, conditions, &goal, seed),
+        Effort::Sketch => replayer.sketch(&settings, conditions, &goal, seed),
     };
-    Foretold { run: run.clone(), replay, converges_at: [0.85, 1.0, 1.15].map(lasting) }
+    let replay = run_with(&conditions);
+    let lasting = |load_ratio: &f64| {
+        let load_ratio = Interval { low: *load_ratio, high: *load_ratio };
+        let conditions = Conditions { load_end: None, load_ratio, ..conditions.clone() };
+        run_with(&conditions).converges_ratio
+    };
+    (replay, loads.iter().map(lasting).collect())
 }
 
 /// Cases whose load ended at a time of its own, and with it the migration.
@@ -157,6 +214,7 @@ fn bare() -> Conditions {
         silent_pages: Interval::none(),
         setup_seconds: Interval { low: 0.001, high: 0.006 },
         other_bytes: 2.0e5,
+        stop_seconds: Interval::none(),
         start_seconds: Interval::none(),
         finish_seconds: Interval::none(),
         ..Conditions::default()
