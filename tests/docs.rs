@@ -225,3 +225,32 @@ fn documentation_of_code_begins_with_what_the_thing_is() {
     }
     assert!(wrong.is_empty(), "documentation that begins with a question:\n{}", wrong.join("\n"));
 }
+
+/// Levels of the headings of a page, and the commands in its fenced blocks without what follows a `#`.
+fn outline(page: &str) -> (Vec<usize>, Vec<String>) {
+    let text = fs::read_to_string(root().join(page)).unwrap();
+    let mut fenced = false;
+    let (mut levels, mut commands) = (Vec::new(), Vec::new());
+    for line in text.lines() {
+        fenced ^= line.starts_with("```");
+        match line.strip_prefix("$ ") {
+            Some(command) if fenced => {
+                commands.push(command.split(" #").next().unwrap_or("").trim().to_owned())
+            }
+            _ if !fenced && line.starts_with('#') => {
+                levels.push(line.len() - line.trim_start_matches('#').len())
+            }
+            _ => {}
+        }
+    }
+    (levels, commands)
+}
+
+#[test]
+fn the_japanese_pages_have_the_headings_and_commands_of_the_english_ones() {
+    for (english, japanese) in [("README.md", "README.ja.md"), ("docs/start.md", "docs/start.ja.md")] {
+        let (levels, commands) = outline(english);
+        assert!(levels.len() > 4 && commands.len() > 7, "{english}: {levels:?} {commands:?}");
+        assert_eq!(outline(japanese), (levels, commands), "{japanese} is not what {english} is");
+    }
+}

@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use vmgate_collect::CollectRequest;
-use vmgate_execute::{Hosts, TrialOrder, TrialPass};
+use vmgate_execute::{TrialOrder, TrialPass};
 use vmgate_facts::{Fact, Facts, Provenance};
 use vmgate_judge::{
     EvidenceOrigin, Policy, VerdictRequest,
@@ -80,7 +80,7 @@ pub(super) fn make(
             return Ok(());
         }
     };
-    let hosts = Hosts::new(tried.request.from.clone(), tried.request.to.clone(), session.timeout());
+    let hosts = session.hosts(&tried.request.from, &tried.request.to);
     let permits = DestinationPermits::of(&tried.request.to, session)?;
     let order = TrialOrder {
         pass,

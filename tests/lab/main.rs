@@ -10,12 +10,14 @@
 )] // tables of faults and places
 
 mod acceptance;
+mod access;
 #[path = "../authority/lab.rs"]
 mod authority;
 mod campaign;
 mod check;
 mod collect;
 mod dark;
+mod dark_campaign;
 mod dirtying;
 mod faults;
 mod fleet;
@@ -23,12 +25,15 @@ mod harness;
 mod hook;
 mod hostile;
 mod isolate;
+mod managers;
 mod migrate;
 mod obstacles;
 mod path;
+mod pinger;
 mod queues;
 mod refusals;
 mod rehearse;
 mod silence;
 mod software;
 mod trial;
+mod wire;

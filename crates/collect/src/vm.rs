@@ -57,6 +57,10 @@ pub(super) fn look(domain: &Domain, monitor: Monitor) -> Result<FoundVm, Libvirt
         uuid: uuid.clone(),
         state: Fact::Known(state),
         persistent: asker.ask(|| domain.is_persistent()),
+        resident_bytes: asker.ask(|| domain.resident_bytes()).and_then(|bytes| match bytes {
+            Some(bytes) => Fact::Known(Some(bytes)),
+            None => Fact::unknown(Cause::NotSupported, "libvirt reports no resident memory of the VM's QEMU"),
+        }),
         job: asker.ask(|| domain.job_info()).map(|job| job.map(|job| job.operation.name().to_owned())),
         snapshots: asker.ask(|| domain.snapshots()),
         migration_blockers: with_monitor(monitor, state, || {
@@ -204,6 +208,7 @@ fn fill(facts: &mut Vm, config: &Fact<DomainConfig>) {
             None => Fact::unknown(Cause::NotSupported, format!("the VM's configuration has no {name}")),
         })
     }
+    facts.marks = part(config, "marks", |config| Some(config.marks.clone()));
     facts.accelerator = part(config, "accelerator known to QEMU", |config| config.accelerator);
     facts.memory_bytes = part(config, "memory", |config| config.memory_bytes);
     facts.memory_max_bytes = part(config, "memory", |config| config.memory_max_bytes);
@@ -221,6 +226,9 @@ fn fill(facts: &mut Vm, config: &Fact<DomainConfig>) {
             "the VM uses huge pages of the source host's default size, which only the host probe can read",
         ),
     });
+    if config.known().is_some_and(|config| config.populated || config.backing != Backing::Ordinary) {
+        facts.resident_bytes = Fact::Known(None);
+    }
     facts.vcpus = part(config, "vCPUs", |config| config.vcpus);
     facts.most_vcpus = part(config, "vCPUs", |config| config.most_vcpus);
     facts.machine_type = part(config, "machine type", |config| config.machine_type.clone());

@@ -7,6 +7,7 @@ use std::{
 
 use vmgate_facts::{Uri, Uuid};
 use vmgate_libvirt::{Domain, Hypervisor, LibvirtError, LibvirtErrorKind};
+use vmgate_reach::HostShell;
 
 /// Both hosts of a move.
 #[derive(Debug)]
@@ -22,6 +23,7 @@ pub struct Hosts {
 pub struct HostConnection {
     uri: Uri,
     timeout: Duration,
+    shell: HostShell,
     open: Mutex<Option<Hypervisor>>,
 }
 
@@ -35,7 +37,18 @@ impl Hosts {
 impl HostConnection {
     /// Connection to a host, opened on the first use.
     pub fn new(uri: Uri, timeout: Duration) -> Self {
-        Self { uri, timeout, open: Mutex::new(None) }
+        Self { shell: HostShell::for_uri(&uri), uri, timeout, open: Mutex::new(None) }
+    }
+
+    /// The same connection, with this access to a shell on the host.
+    #[must_use]
+    pub fn with_shell(self, shell: HostShell) -> Self {
+        Self { shell, ..self }
+    }
+
+    /// Access to a shell on the host: ssh to the host of the URI, unless it was named.
+    pub(super) fn shell(&self) -> &HostShell {
+        &self.shell
     }
 
     /// Name of the host, for people.

@@ -28,6 +28,7 @@
 #![deny(unsafe_code)]
 
 pub mod campaign;
+mod door;
 mod driver;
 mod gate;
 mod guard;
@@ -37,8 +38,10 @@ mod hosts;
 pub mod isolate;
 mod journal;
 mod judge;
+mod managed_migration;
 mod migration;
 mod migration_record;
+mod network_rehearsal;
 mod notify;
 mod permits;
 mod post_migration_failure;
@@ -48,6 +51,7 @@ mod rehearse;
 mod resolve;
 mod restore;
 mod run;
+mod silence;
 mod take_over;
 mod trial;
 mod verify;
@@ -55,11 +59,13 @@ mod vm_location;
 
 use std::{net::IpAddr, sync::atomic::AtomicBool, time::Duration};
 
+pub use door::Door;
 pub use gate::{GateRefusal, GateRequest, Pass};
 pub use guard::ConvergenceEstimate;
 pub use hosts::{HostConnection, Hosts};
 pub use judge::Judge;
-pub use migration::Progress;
+pub use migration::{ForecastLeft, Progress};
+pub use network_rehearsal::NetworkRehearsalOrder;
 pub use permits::{PermitDesk, cancel_after};
 pub use post_migration_failure::{EvidenceOptions, IsolationResult};
 pub use recover::{RecoveredRun, RecoveryResult, RunOrder, recover};
@@ -70,7 +76,7 @@ pub use trial::{TrialOrder, TrialPass};
 pub use vm_location::VmLocation;
 use vmgate_facts::Facts;
 use vmgate_judge::change::{Limits, MovePlan};
-use vmgate_ledger::{Ledger, Refusal, entry::RunStep};
+use vmgate_ledger::{Ledger, NetworkSilence, Refusal, entry::RunStep};
 use vmgate_libvirt::JobStats;
 use vmgate_verdict::ExitCode;
 
@@ -90,6 +96,8 @@ pub struct Assignment<'a> {
     pub limits: Limits,
     /// Way to the destination's hook.
     pub permits: &'a dyn PermitDesk,
+    /// Door to the manager that runs the migration; none where vmgate asks libvirt.
+    pub door: Option<&'a Door>,
     /// Options for the evidence that is saved if the VM is cut off the network.
     pub evidence_options: EvidenceOptions,
 }
@@ -112,6 +120,8 @@ pub struct CompletedMove {
     pub duration: Duration,
     /// Statistics of libvirt on the completed job; `None` where libvirt gave none.
     pub job_stats: Option<JobStats>,
+    /// Silence of the VM's interfaces, as the source host heard it; empty where nobody could listen.
+    pub silences: Vec<NetworkSilence>,
 }
 
 /// Failure of a move, by where the VM is now.

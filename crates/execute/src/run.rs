@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use vmgate_facts::{Facts, Forecast, ForecastMethod, Uuid, text::with_causes};
 use vmgate_judge::change::MovePlan;
 use vmgate_ledger::{
-    Entry, Ledger, LedgerError,
+    Entry, Ledger, LedgerError, NetworkSilence,
     entry::{ActionState, MigrationOutcome, RunEnding, RunStarted, RunStep},
 };
 use vmgate_libvirt::{Domain, JobStats};
@@ -23,12 +23,14 @@ use super::{
     Assignment, CompletedMove, Event, Hosts, MoveFailure, VmLocation, driver, gate,
     guard::Guard,
     journal::Journal,
-    migration::{self, EndedMigration},
+    managed_migration,
+    migration::{self, EndedMigration, Progress},
     notify::{self, GuestAnswer, MoveNotice},
     permits,
     prepare::Preparation,
     resolve,
     restore::PendingUndo,
+    silence::Listening,
     verify::Baseline,
 };
 
@@ -63,6 +65,10 @@ pub(super) struct Run<'a> {
     baseline: Option<Baseline>,
     pub(super) facts: Option<Facts>,
     pub(super) ended: Option<EndedMigration>,
+    /// Listening to the guest's interfaces from before the migration on.
+    listening: Option<Listening>,
+    /// Silence of the interfaces that was heard.
+    pub(super) silences: Vec<NetworkSilence>,
     /// Verdict of the recheck, which the destination is told.
     rechecked: Option<Verdict>,
     /// Digest of the permit that the destination was given.
@@ -82,6 +88,8 @@ pub(super) fn carry_out(
     stop: &AtomicBool,
     watch: &mut dyn FnMut(Event),
 ) -> Result<CompletedMove, MoveFailure> {
+    let judged = assignment.pass.verdict().change.run_by.as_deref();
+    check_manager(judged, assignment.door.map(|door| door.manager.as_str()))?;
     let domain = check_vm_and_hosts(hosts, assignment)?;
     let started = started(hosts, assignment.pass.verdict(), assignment.plan);
     ledger.begin(&started, &assignment.limits).map_err(|error| match error {
@@ -99,6 +107,8 @@ pub(super) fn carry_out(
         baseline: None,
         facts: None,
         ended: None,
+        listening: None,
+        silences: Vec::new(),
         rechecked: None,
         permit: None,
         downtime_limit_seconds: None,
@@ -121,6 +131,18 @@ fn defect(panic: &(dyn Any + Send)) -> Halt {
     let words = panic.downcast_ref::<&str>().copied().map(str::to_owned);
     let words = words.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
     Halt::Migration { why: format!("internal error in vmgate ({words})") }
+}
+
+/// Checks that the migration is run by whom the verdict is about: libvirt (none), or one manager.
+fn check_manager(judged: Option<&str>, runs: Option<&str>) -> Result<(), MoveFailure> {
+    if judged == runs {
+        return Ok(());
+    }
+    let (judged, runs) = (judged.unwrap_or("libvirt alone"), runs.unwrap_or("libvirt alone"));
+    Err(MoveFailure::NotStarted(format!(
+        "the verdict is for a migration that {judged} runs, but {runs} would run this one: check the move again, with --as for the \
+         manager that is to run it"
+    )))
 }
 
 /// Checks that both hosts are those of the verdict, by UUID, and the migration address too, and returns the VM's domain on
@@ -261,6 +283,8 @@ impl Run<'_> {
     /// Collects the facts again, just before the start: the verdict on them must be GO.
     fn recheck(&mut self) -> Result<(), Halt> {
         self.enter(RunStep::Recheck)?;
+        self.listening =
+            self.assignment.verdict_facts.as_ref().map(|facts| Listening::start(self.hosts, facts));
         let exit = ExitCode::EvidenceMissing;
         let (facts, verdict) = self.assignment.judge.judge_current(self.journal.ledger).map_err(|error| {
             Halt::BeforeMigration {
@@ -309,23 +333,31 @@ impl Run<'_> {
         self.migrates = true;
         let not_begun = |error: vmgate_libvirt::LibvirtError| Halt::Migration { why: error.to_string() };
         let destination = self.hosts.destination.hypervisor().map_err(not_begun)?;
+        if let (None, Some(facts)) = (&self.listening, &self.facts) {
+            self.listening = Some(Listening::start(self.hosts, facts));
+        }
         // The last step before the migration: no permit waits for a move that is not begun.
         self.permit = self.rechecked.as_ref().and_then(|verdict| self.assignment.permits.grant(verdict));
         let watch = &mut *self.watch;
-        let ended = migration::migrate(
-            &self.assignment.pass,
-            &self.domain,
-            &destination,
-            Guard::new(self.assignment.plan, self.downtime_limit_seconds),
-            (self.assignment.plan, self.assignment.migrate_address),
-            self.stop,
-            &mut |progress| watch(Event::Migrating(progress)),
-        )
-        .map_err(not_begun)?;
+        let watch = &mut |progress: &Progress| watch(Event::Migrating(progress));
+        let (pass, plan) = (&self.assignment.pass, self.assignment.plan);
+        let ended = match self.assignment.door {
+            Some(door) => managed_migration::migrate((pass, door), &self.domain, plan, self.stop, watch),
+            None => migration::migrate(
+                pass,
+                &self.domain,
+                &destination,
+                Guard::new(plan, self.downtime_limit_seconds),
+                (plan, self.assignment.migrate_address),
+                self.stop,
+                watch,
+            )
+            .map_err(not_begun)?,
+        };
         let why = match (&ended.result, &ended.abort_reason) {
             (Ok(()), _) => None,
             (Err(_), Some(stopped)) => Some(stopped.clone()),
-            (Err(error), None) => Some(error.to_string()),
+            (Err(error), None) => Some(error.clone()),
         };
         self.ended = Some(ended);
         why.map_or(Ok(()), |why| Err(Halt::Migration { why }))
@@ -346,6 +378,7 @@ impl Run<'_> {
     }
 
     fn verify_on_destination(&mut self) -> Result<Option<JobStats>, Halt> {
+        let arrived = Instant::now();
         let failed = |problem: String| Halt::PostMigration { problem };
         let domain = self.hosts.destination.domain(self.assignment.pass.vm().as_str());
         self.domain = domain.map_err(|error| failed(error.to_string()))?;
@@ -358,6 +391,10 @@ impl Run<'_> {
             Some(baseline) => baseline.problems(&self.domain, request, blackout).take(most).collect(),
             None => vec!["its state before the migration was not recorded".to_owned()],
         };
+        if let Some(listening) = self.listening.take().filter(|_| problems.is_empty()) {
+            let downtime = job_stats.as_ref().and_then(|job_stats| job_stats.downtime).unwrap_or_default();
+            self.silences = listening.end(arrived, downtime);
+        }
         if problems.is_empty() { Ok(job_stats) } else { Err(failed(problems.join("; "))) }
     }
 
@@ -372,7 +409,8 @@ impl Run<'_> {
             Err(Halt::PostMigration { problem }) => self.fail_after_migration(problem),
             Err(Halt::Migration { why }) => {
                 let vm = self.assignment.pass.vm().as_str();
-                let seen = if self.migrates {
+                // A manager clears up behind its own migration, which may still go on.
+                let seen = if self.migrates && self.assignment.door.is_none() {
                     resolve::settle(vm, self.hosts)
                 } else {
                     VmLocation::settle(vm, self.hosts)
@@ -409,7 +447,11 @@ impl Run<'_> {
     fn done(&mut self, job_stats: Option<JobStats>) -> Result<CompletedMove, MoveFailure> {
         let destination = self.hosts.destination.name().to_owned();
         self.record_migration(job_stats.as_ref(), MigrationOutcome::Completed);
-        let left = self.to_undo.undo(&self.journal, &self.domain, MoveNotice::After);
+        let mut left = self.to_undo.undo(&self.journal, &self.domain, MoveNotice::After);
+        let door = self.assignment.door;
+        left.extend(
+            door.and_then(|door| managed_migration::difference_of_record(&self.assignment.pass, door)),
+        );
         if !left.is_empty() {
             self.journal.note(RunStep::Fail, None, Some(&left.join("; ")));
             return Err(MoveFailure::NotRestored {
@@ -419,7 +461,12 @@ impl Run<'_> {
             });
         }
         self.journal.end(RunEnding::Done, ExitCode::Go, Some(&destination), None);
-        Ok(CompletedMove { run: self.journal.run.run.clone(), duration: self.began.elapsed(), job_stats })
+        Ok(CompletedMove {
+            run: self.journal.run.run.clone(),
+            duration: self.began.elapsed(),
+            job_stats,
+            silences: std::mem::take(&mut self.silences),
+        })
     }
 
     fn stayed(&mut self, why: String, exit: ExitCode) -> Result<CompletedMove, MoveFailure> {
@@ -467,6 +514,15 @@ mod tests {
         assert_eq!(forecast_limit(&forecast(ForecastMethod::ReplayOfWindows)), Some(0.2));
         assert_eq!(forecast_limit(&forecast(ForecastMethod::Assumed)), None);
         assert_eq!(forecast_limit(&Forecast::default()), None);
+    }
+
+    #[test]
+    fn a_verdict_for_one_mover_lets_no_other_move_the_vm() {
+        assert!(check_manager(None, None).is_ok() && check_manager(Some("nova"), Some("nova")).is_ok());
+        for (judged, runs) in [(Some("nova"), None), (None, Some("nova")), (Some("nova"), Some("ovirt"))] {
+            let refused = check_manager(judged, runs).unwrap_err().to_string();
+            assert!(refused.contains("nova"), "{refused}");
+        }
     }
 
     #[test]

@@ -41,6 +41,28 @@ pub struct Bridge {
     #[schemars(example = &"itself")]
     #[serde(default)]
     pub controlled_by: Fact<BridgeController>,
+    /// VLAN of a port that names none, on a bridge that separates VLANs; absent where it does not, or has none.
+    #[schemars(example = 1)]
+    #[serde(default)]
+    pub default_vlan: Option<u32>,
+    /// Ports that lead out of the host: all but guests' taps.
+    #[serde(default)]
+    pub uplinks: Fact<Vec<Uplink>>,
+}
+
+/// Port of a bridge that leads out of the host: a network card, a bond, a VLAN, a tunnel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Uplink {
+    /// Name of the interface.
+    #[schemars(example = &"eth1")]
+    pub name: String,
+    /// True if the bridge forwards over it now; false where a spanning tree blocks it, or it is down.
+    #[schemars(example = true)]
+    pub forwards: bool,
+    /// VLANs that it carries, on a bridge that separates VLANs; absent on others.
+    #[schemars(example = vec![1, 42])]
+    pub vlans: Option<Vec<u32>>,
 }
 
 /// Spanning tree protocols of a bridge.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{DirtyWindow, Fact, Quantiles, Version};
+use super::{DirtyWindow, Fact, PastSilence, Quantiles, Version};
 
 /// Earlier migrations and observations. From the ledger; unknown where no ledger is configured.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -13,6 +13,8 @@ use super::{DirtyWindow, Fact, Quantiles, Version};
 pub struct History {
     /// Completed migrations from this source to this destination, each with its forecast and its actual duration.
     pub past_migrations: Fact<Vec<PastMigration>>,
+    /// Silence that was heard in moves from this source to this destination, each with its network.
+    pub past_silences: Fact<Vec<PastSilence>>,
     /// Memory that this VM dirtied at hours of the day, as `vmgate observe` recorded it; hours without observations are
     /// left out.
     pub observed_hours: Fact<Vec<ObservedHour>>,
@@ -60,6 +62,21 @@ pub struct PastMigration {
     /// Actual duration, as libvirt reported it.
     #[schemars(example = 31.5)]
     pub total_seconds: f64,
+    /// Forecast of its blackout, before any correction; absent where it was not kept.
+    #[serde(default)]
+    pub forecast_blackout_seconds: Option<Quantiles>,
+    /// Actual downtime, as libvirt reported it; absent where it did not.
+    #[schemars(example = 0.21)]
+    #[serde(default)]
+    pub downtime_seconds: Option<f64>,
+    /// QEMU version that ran the VM at the source; absent where it was not known.
+    #[schemars(example = &"10.0.13")]
+    #[serde(default)]
+    pub source_version: Option<Version>,
+    /// QEMU version at the destination; absent where it was not known.
+    #[schemars(example = &"10.0.13")]
+    #[serde(default)]
+    pub destination_version: Option<Version>,
 }
 
 /// Observations of one hour of the day (UTC), over all observed days.

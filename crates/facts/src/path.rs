@@ -3,7 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Certificate, Fact, Goodput, GuestNetwork, MigrationPorts, Names, NicKind, Shaper};
+use super::{
+    Certificate, Fact, Goodput, GuestNetwork, MigrationPorts, Names, NetworkRehearsal, NicKind, Shaper,
+};
 
 /// Network path of the migration traffic.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -63,6 +65,8 @@ pub struct MigrationPath {
     pub goodput: Fact<Goodput>,
     /// The guest's own network during the move.
     pub guest_network: Fact<GuestNetwork>,
+    /// Rehearsals of the switchover on the network of the VM's interfaces; unknown where none was asked for.
+    pub network_rehearsals: Fact<Vec<NetworkRehearsal>>,
 }
 
 /// Transport of the VM's memory from QEMU to QEMU.

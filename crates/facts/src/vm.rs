@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Absence, BootFile, Fact, Firmware, HostDevice, KnownFailure, Names, OpenedFile, Placement, Tpm, Uuid,
-    Version, VirtioQueues, VmComponent, VmListener, VmPort, VmServer, trace::DirtyTrace,
+    Version, VirtioQueues, VmComponent, VmListener, VmManager, VmMarks, VmPort, VmServer, trace::DirtyTrace,
 };
 
 /// The VM that is to move: its configuration and what it does now.
@@ -20,6 +20,10 @@ pub struct Vm {
     /// The domain's UUID, the same on both hosts.
     #[schemars(example = &"5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11")]
     pub uuid: Fact<Uuid>,
+    /// Marks that the program which defined the VM left in its configuration.
+    pub marks: Fact<VmMarks>,
+    /// Manager to which the VM belongs, from these marks and the source host; absent where libvirt alone has it.
+    pub manager: Fact<Option<VmManager>>,
     /// State of the domain now.
     #[schemars(example = &"running")]
     pub state: Fact<VmState>,
@@ -35,6 +39,11 @@ pub struct Vm {
     /// Maximum memory of the VM, without what may be plugged in later; the destination must be able to provide this much.
     #[schemars(example = 4_294_967_296_u64)]
     pub memory_max_bytes: Fact<u64>,
+    /// Memory that the host holds for the VM: the resident set of its QEMU, from libvirt's balloon statistics. Absent where
+    /// that does not tell what the guest has touched: huge pages are not counted, and memory that is allocated at the start or
+    /// locked is all counted.
+    #[schemars(example = 2_147_483_648_u64)]
+    pub resident_bytes: Fact<Option<u64>>,
     /// Size of the huge pages that back the VM's memory; absent where ordinary pages back the memory.
     #[schemars(example = 2_097_152_u64)]
     pub huge_page_bytes: Fact<Option<u64>>,
@@ -280,10 +289,26 @@ pub struct VmNic {
     #[schemars(extend("x-names" = Names::VIRTUAL_PORTS))]
     #[serde(default)]
     pub virtual_port: Option<String>,
+    /// Mode of a direct attachment to an interface of the host (macvtap): vepa, bridge, private or passthrough; absent for
+    /// other kinds.
+    #[schemars(example = &"bridge")]
+    #[serde(default)]
+    pub direct_mode: Option<String>,
     /// Network filter that libvirt applies to the interface; absent where there is none.
     #[schemars(example = &"clean-traffic")]
     #[serde(default)]
     pub filter: Option<String>,
+}
+
+impl VmNic {
+    /// Network of the interface in words, the same for all interfaces with the same attachment.
+    pub fn network(&self) -> String {
+        let source = self.source.as_deref().map(|source| format!(" {source}")).unwrap_or_default();
+        let group =
+            self.port_group.as_deref().map(|group| format!(", port group {group}")).unwrap_or_default();
+        let vlans: String = self.vlan_tags.iter().map(|tag| format!(", VLAN {tag}")).collect();
+        format!("{}{source}{group}{vlans}", self.kind)
+    }
 }
 
 /// A disk of the VM.

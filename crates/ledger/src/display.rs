@@ -49,6 +49,16 @@ impl fmt::Display for Entry {
                 let RehearsalStarted { name, from, to, by, .. } = started;
                 write!(f, "an empty twin of {name}, {from} -> {to}, by {by}")
             }
+            Self::NetworkRehearsed(rehearsed) => {
+                let (source, destination) = (rehearsed.source.label(), rehearsed.destination.label());
+                let result = &rehearsed.result;
+                write!(f, "{source} -> {destination}, {}: ", result.network)?;
+                match result.dark_seconds {
+                    Some(dark) => write!(f, "reached after {dark:.2} s"),
+                    None => write!(f, "not reached within {:.0} s", result.waited_seconds),
+                }?;
+                write!(f, ", by {}", rehearsed.by)
+            }
             Self::Isolation(isolation) => {
                 let done = match isolation.action {
                     IsolationAction::Isolated => "cut off the network",

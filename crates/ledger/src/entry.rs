@@ -10,7 +10,9 @@ use vmgate_facts::{Quantiles, Trial, Version};
 use vmgate_judge::change::MovePlan;
 use vmgate_verdict::{Counts, Decision, Digests, ExitCode, Move, NameAndUuid, Verdict};
 
-use super::{Campaign, Expulsion, Observation, UnknownEntry, campaign::CampaignEvent};
+use super::{
+    Campaign, Expulsion, NetworkRehearsed, NetworkSilence, Observation, UnknownEntry, campaign::CampaignEvent,
+};
 
 /// Entry of the ledger: one event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,6 +32,8 @@ pub enum Entry {
     Rehearsal(Rehearsal),
     /// A rehearsal with an empty twin begins.
     RehearsalStarted(RehearsalStarted),
+    /// The switchover was rehearsed on a guests' network.
+    NetworkRehearsed(NetworkRehearsed),
     /// A VM was cut off the network, or connected again.
     Isolation(Isolation),
     /// An operator permitted something that would have been refused.
@@ -62,6 +66,8 @@ pub enum EntryKind {
     Rehearsal,
     /// [`Entry::RehearsalStarted`]
     RehearsalStarted,
+    /// [`Entry::NetworkRehearsed`]
+    NetworkRehearsed,
     /// [`Entry::Isolation`]
     Isolation,
     /// [`Entry::Override`]
@@ -135,6 +141,15 @@ pub struct VerdictSummary {
     pub simulated: bool,
     /// Time from which the verdict is too old to act on.
     pub expires_at: Timestamp,
+    /// Forecast of the whole migration, 95th percentile, in seconds; absent without a forecast.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_seconds: Option<f64>,
+    /// Forecast of the silence that the guest's peers see (blackout and dark time of its network), 95th percentile, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silence_seconds: Option<f64>,
+    /// Way out of what blocks first; absent where nothing blocks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way_out: Option<String>,
     /// Digests of facts, rules and change.
     pub digests: Digests,
 }
@@ -270,6 +285,9 @@ pub struct Migration {
     pub replayed_total_seconds: Option<Quantiles>,
     /// Forecast of the blackout, seconds.
     pub forecast_blackout_seconds: Option<Quantiles>,
+    /// Forecast of its blackout before the correction by earlier migrations; absent where none was made or kept.
+    #[serde(default)]
+    pub replayed_blackout_seconds: Option<Quantiles>,
     /// Duration as libvirt reports it, seconds.
     pub total_seconds: Option<f64>,
     /// Downtime as QEMU reports it, seconds.
@@ -282,6 +300,9 @@ pub struct Migration {
     pub downtime_limit_seconds: Option<f64>,
     /// Throttle of auto-converge at the end, in percent of the guest's CPU time.
     pub throttle_percent: Option<u64>,
+    /// Silence of the VM's interfaces; empty where nobody listened.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub silences: Vec<NetworkSilence>,
 }
 
 /// Outcome of a migration.
@@ -402,6 +423,7 @@ impl Entry {
             Self::Migration(_) => EntryKind::Migration,
             Self::Rehearsal(_) => EntryKind::Rehearsal,
             Self::RehearsalStarted(_) => EntryKind::RehearsalStarted,
+            Self::NetworkRehearsed(_) => EntryKind::NetworkRehearsed,
             Self::Isolation(_) => EntryKind::Isolation,
             Self::Override(_) => EntryKind::Override,
             Self::Observation(_) => EntryKind::Observation,
@@ -417,6 +439,7 @@ impl Entry {
         match self {
             Self::Rehearsal(entry) => Some(&entry.by),
             Self::RehearsalStarted(entry) => Some(&entry.by),
+            Self::NetworkRehearsed(entry) => Some(&entry.by),
             Self::Isolation(entry) => Some(&entry.by),
             Self::Override(entry) => Some(&entry.by),
             Self::Campaign(entry) => match &entry.event {
@@ -431,7 +454,7 @@ impl Entry {
 
 impl EntryKind {
     /// All kinds.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Verdict,
         Self::RunStarted,
         Self::Transition,
@@ -439,6 +462,7 @@ impl EntryKind {
         Self::Migration,
         Self::Rehearsal,
         Self::RehearsalStarted,
+        Self::NetworkRehearsed,
         Self::Isolation,
         Self::Override,
         Self::Observation,
@@ -456,6 +480,7 @@ impl EntryKind {
             Self::Migration => "migration",
             Self::Rehearsal => "rehearsal",
             Self::RehearsalStarted => "rehearsal-started",
+            Self::NetworkRehearsed => "network-rehearsed",
             Self::Isolation => "isolation",
             Self::Override => "override",
             Self::Observation => "observation",
@@ -501,6 +526,11 @@ impl From<&Verdict> for VerdictSummary {
             verdict.with_effect(vmgate_verdict::Effect::Block).map(|judged| judged.outcome.rule.to_string());
         let mut blocking: Vec<String> = blocking.collect();
         blocking.dedup();
+        let forecast = verdict.forecast.as_ref();
+        let blocks_nothing = blocking.is_empty();
+        let mut first = verdict.with_effect(vmgate_verdict::Effect::Block);
+        let remediation = first.find_map(|judged| judged.outcome.remediation.clone());
+        let remediation = remediation.map(|text| text.trim_end().to_owned());
         Self {
             moved: verdict.moved.clone(),
             change: verdict.change.id.clone(),
@@ -510,6 +540,15 @@ impl From<&Verdict> for VerdictSummary {
             evaluated_at: verdict.evaluated_at,
             simulated: verdict.simulated,
             expires_at: verdict.expires_at,
+            total_seconds: forecast.and_then(|forecast| Some(forecast.total_seconds.known()?.p95)),
+            silence_seconds: forecast.and_then(|forecast| {
+                let silence = forecast.silence_seconds.known().or(forecast.blackout_seconds.known());
+                Some(silence?.p95)
+            }),
+            way_out: remediation.or_else(|| {
+                let missing = verdict.unknown.first().filter(|_| !blocks_nothing);
+                missing.map(|group| group.way_out.clone())
+            }),
             digests: verdict.digests.clone(),
         }
     }

@@ -25,6 +25,7 @@ pub mod entry;
 mod error;
 mod ledger_url;
 mod limits;
+mod network;
 mod observation;
 mod owner_only;
 mod postgres;
@@ -44,9 +45,10 @@ pub use chain::{BrokenChain, Head};
 pub use entry::Entry;
 use entry::{EntryKind, RehearsalStarted, RunStarted};
 pub use error::LedgerError;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 pub use ledger_url::LedgerUrl;
 pub use limits::{MoveConflict, Refusal};
+pub use network::{NetworkRehearsed, NetworkSilence};
 pub use observation::Observation;
 pub use postgres::PostgresStore;
 pub use query::{OpenRun, PastForecast};
@@ -57,6 +59,9 @@ pub use unknown::UnknownEntry;
 use vmgate_attest::{Digest, PrivateKey, PublicKey};
 use vmgate_facts::{Fact, Facts, History, Host, Rehearsal, Trial, Uuid, VersionPair};
 use vmgate_judge::change::Limits;
+
+/// Age up to which a rehearsal of a network counts: a night of moves, in which nobody rebuilds the network.
+const NETWORK_REHEARSAL_COUNTS: SignedDuration = SignedDuration::from_hours(24);
 
 /// Record of the ledger: an entry with its position in the chain.
 #[derive(Debug, Clone, PartialEq)]
@@ -274,10 +279,10 @@ impl Ledger {
     pub fn past(&self, vm: &Uuid, source: &Uuid, destination: &Uuid) -> Result<History, LedgerError> {
         let (kinds, of_vm) = (vec![EntryKind::Observation], Some(vm.to_string()));
         let wanted = Selection { kinds, vm: of_vm, ..Selection::default() };
+        let past = self.past_forecasts(source, destination)?;
         Ok(History {
-            past_migrations: Fact::Known(observation::past_migrations(
-                &self.past_forecasts(source, destination)?,
-            )),
+            past_migrations: Fact::Known(observation::past_migrations(&past)),
+            past_silences: Fact::Known(network::past_silences(&past)),
             observed_hours: Fact::Known(observation::hours(&self.records(&wanted)?, vm)),
             version_pairs: Fact::Known(self.version_pairs()?),
             pair_proven: Fact::default(),
@@ -291,6 +296,27 @@ impl Ledger {
         Ok(trial::last(&self.records(&wanted)?, source, destination))
     }
 
+    /// Adds rehearsals of the networks between two hosts that are not too old, on bridges that are as they were. One that was made for this check is newer.
+    fn add_network_rehearsals(
+        &self,
+        facts: &mut Facts,
+        source: &Uuid,
+        destination: &Uuid,
+    ) -> Result<(), LedgerError> {
+        let Fact::Known(path) = &mut facts.path else { return Ok(()) };
+        if path.network_rehearsals.known().is_some() {
+            return Ok(());
+        }
+        let since = facts.collected_at.checked_sub(NETWORK_REHEARSAL_COUNTS).ok();
+        let wanted = Selection { kinds: vec![EntryKind::NetworkRehearsed], since, ..Selection::default() };
+        let mut found = network::rehearsals(&self.records(&wanted)?, source, destination);
+        found.retain(|rehearsal| rehearsal.holds_at(&facts.destination));
+        if !found.is_empty() {
+            path.network_rehearsals = Fact::Known(found);
+        }
+        Ok(())
+    }
+
     /// Adds the history of earlier moves to the facts of a move, if the facts contain the UUIDs of the VM and both hosts; also a
     /// trial of the same move that was made shortly before.
     pub fn add_history(&self, facts: &mut Facts) -> Result<(), LedgerError> {
@@ -299,6 +325,7 @@ impl Ledger {
         if let (Some(vm), Some(source), Some(destination)) =
             (vm, uuid(&facts.source), uuid(&facts.destination))
         {
+            self.add_network_rehearsals(facts, &source, &destination)?;
             let mut history = self.past(&vm, &source, &destination)?;
             history.pair_proven = history.proven(facts);
             facts.history = Fact::Known(history);

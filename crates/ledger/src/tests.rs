@@ -239,12 +239,14 @@ fn a_pair_of_versions_is_known_by_what_went_well_and_rehearsals_are_told_apart()
             forecast_total_seconds: None,
             replayed_total_seconds: None,
             forecast_blackout_seconds: None,
+            replayed_blackout_seconds: None,
             total_seconds: Some(2.5),
             downtime_seconds: Some(0.1),
             sent_bytes: None,
             rounds: None,
             downtime_limit_seconds: None,
             throttle_percent: None,
+            silences: Vec::new(),
         })
     };
     let at = |entry: &Entry, time: &str| ledger.append_at(entry, time.parse().unwrap()).unwrap();

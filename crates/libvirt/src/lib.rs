@@ -83,6 +83,11 @@ impl Hypervisor {
         &self.limit.host
     }
 
+    /// True if libvirt lets this user only read: its VMs cannot be migrated, and their agents cannot be asked.
+    pub fn is_read_only(&self) -> bool {
+        self.session.is_read_only()
+    }
+
     /// The same connection with another time limit.
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> Self {

@@ -2,9 +2,12 @@
 //!
 //! Without arguments it reads one question in JSON from standard input and writes one answer ([`vmgate_probe::wire`]).
 //! `hook run -- NAME OPERATION SUB-OPERATION EXTRA` is called by libvirt through vmgate's script, with the domain XML on
-//! standard input; `hook host` is the same wire for questions about the hook.
+//! standard input; `hook host` is the same wire for questions about the hook. `network` carries out an order about a guest's
+//! network for as long as standard input lasts.
 
 #![forbid(unsafe_code)]
+
+mod network;
 
 use std::{env, io, process::ExitCode};
 
@@ -19,6 +22,7 @@ fn main() -> ExitCode {
     let version = env!("CARGO_PKG_VERSION");
     let done = match words.as_slice() {
         [] => vmgate_probe::wire::serve(io::stdin(), io::stdout(), version).map_err(|why| why.to_string()),
+        ["network"] => network::serve(io::stdin(), io::stdout()),
         ["hook", "host"] => vmgate_hook::serve(io::stdin(), io::stdout()),
         // A VM may be called --help: everything after `run` is libvirt's.
         ["hook", "run", "--", arguments @ ..] | ["hook", "run", arguments @ ..] => {

@@ -19,6 +19,7 @@
 pub mod flows;
 pub mod guest;
 pub mod host;
+pub mod listen;
 mod netlink;
 pub mod path;
 pub mod trace;

@@ -19,9 +19,10 @@ pub mod canned;
 mod login;
 mod on_host;
 mod shell;
+mod socket_folder;
 mod ssh;
 
 pub use login::Login;
 pub use on_host::{Embedded, embed};
-pub use shell::{HostShell, Program, ShellError};
+pub use shell::{HostShell, LastingRun, Program, ShellError};
 pub use ssh::{SshTarget, Subject, of_command, quoted};

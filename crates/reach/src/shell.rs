@@ -1,11 +1,15 @@
 //! Runs of vmgate's static program that change a host: over ssh, by a command of the user, or locally.
 //!
+//! A lasting run goes on until its caller ends it, or is gone: the end of the program's standard input is the end of its task.
+//!
 //! The program is sent, checked, run and removed like a probe, or is the one that is installed on the host. It gets its
 //! task on standard input, never on a command line.
 
 use std::{
     io::{self, Cursor, Read},
     process::Command,
+    sync::mpsc::{Receiver, Sender, channel},
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -90,6 +94,20 @@ impl HostShell {
         answer.map_err(explain)
     }
 
+    /// Starts the static program of this machine there, with a task on its standard input that lasts until
+    /// [`LastingRun::end`], or for at most `limit`.
+    pub fn start(self, arguments: &[String], task: &[u8], limit: Duration) -> LastingRun {
+        let (open, held) = channel();
+        let arguments = quoted(arguments);
+        let task = Cursor::new(task.to_vec());
+        let answer = thread::spawn(move || {
+            let program = to_send().map_err(ShellError::Unreachable)?;
+            let input = program.bytes().chain(task).chain(Held(held));
+            self.script(&program.pushed(&arguments), input, limit).map_err(explain)
+        });
+        LastingRun { open, answer }
+    }
+
     /// Runs a script that only reads, and returns its output.
     pub fn read(&self, script: &str, limit: Duration) -> Result<Vec<u8>, ShellError> {
         self.script(script, io::empty(), limit).map_err(explain)
@@ -119,6 +137,37 @@ impl HostShell {
         };
         command.arg(script);
         run(command, input, limit, ANSWER_LIMIT).map(|output| output.stdout)
+    }
+}
+
+/// Run of the static program on a host that lasts until it is ended, or this process is.
+#[derive(Debug)]
+pub struct LastingRun {
+    open: Sender<()>,
+    answer: JoinHandle<Result<Vec<u8>, ShellError>>,
+}
+
+impl LastingRun {
+    /// True if the program has ended by itself.
+    pub fn is_finished(&self) -> bool {
+        self.answer.is_finished()
+    }
+
+    /// Ends the program's task, and waits for its answer.
+    pub fn end(self) -> Result<Vec<u8>, ShellError> {
+        drop(self.open);
+        let lost = || ShellError::Unreachable("the thread that waited for the answer is gone".to_owned());
+        self.answer.join().unwrap_or_else(|_| Err(lost()))
+    }
+}
+
+/// Input without bytes, which ends when the other end of the channel is dropped.
+struct Held(Receiver<()>);
+
+impl Read for Held {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        while self.0.recv().is_ok() {}
+        Ok(0)
     }
 }
 
@@ -170,6 +219,15 @@ mod tests {
             let said = shell.run(Program::Installed("/bin/sh"), &words, b"in\n", TIME).unwrap();
             assert_eq!(String::from_utf8_lossy(&said), "in\nit's\n");
         }
+    }
+
+    #[test]
+    fn input_that_is_held_ends_with_its_holder() {
+        let (open, held) = channel::<()>();
+        let reader = thread::spawn(move || Held(held).read(&mut [0; 4]));
+        assert!(!reader.is_finished());
+        drop(open);
+        assert_eq!(reader.join().unwrap().unwrap(), 0);
     }
 
     #[test]

@@ -107,7 +107,7 @@ impl SshTarget {
         let mut command = self.command(limit, &[]);
         let question = Cursor::new(question.to_vec());
         let output = if let Some(program) = program {
-            command.arg(program.pushed(""));
+            command.arg(program.asked());
             run(command, program.bytes().chain(question), limit, most)
         } else {
             command.arg(format!("exec {INSTALLED}"));

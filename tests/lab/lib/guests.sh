@@ -16,7 +16,7 @@ guest_command() {
 
 guest_start() {
   need_root
-  local name=${1:-} on='' image=small memory='' vcpus=1 machine=pc-q35-7.2 workload=idle agent=on nic=1 backing=ram wait=120
+  local name=${1:-} on='' image=small memory='' vcpus=1 machine=pc-q35-7.2 workload=idle agent=on nic=1 attach=bridge:br0 backing=ram wait=120
   [[ $name =~ ^[a-z][a-z0-9-]*$ ]] || die "usage: lab guest start NAME --on HOST ...; a name is a-z, 0-9 and -, '$name' is not"
   shift
   while (($# > 0)); do
@@ -30,6 +30,7 @@ guest_start() {
       --workload) workload=$2 ;;
       --agent) agent=$2 ;;
       --nic) nic=$2 ;;
+      --attach) attach=$2 ;;
       --backing) backing=$2 ;;
       --wait) wait=$2 ;;
       *) die "guest start: there is no option '$1'; see lab help" ;;
@@ -43,10 +44,17 @@ guest_start() {
       memory=${memory:-768}
       image_command software
       ;;
-    *) die "--image is small or software, not '$image'" ;;
+    kvm)
+      memory=${memory:-256} machine=pc-i440fx-7.2 agent=none nic=0
+      cache_locked kvm_guest_complete
+      host_exec "$on" test -c /dev/kvm || die "host $on has no /dev/kvm; run: lab up --kvm"
+      ;;
+    *) die "--image is small, software or kvm, not '$image'" ;;
   esac
   [[ $agent =~ ^(on|none|hang|nofile|garbage|flood|mute|late|other)$ ]] ||
     die "--agent is on, none, hang, nofile, garbage, flood, mute, late or other, not '$agent'"
+  [[ $attach =~ ^(bridge|direct|network|ovs):[a-z0-9.-]+$ ]] ||
+    die "--attach is bridge:NAME, direct:DEVICE, network:NAME or ovs:BRIDGE, not '$attach'"
   [[ $nic =~ ^[01]$ ]] || die "--nic is 0 or 1, not '$nic'"
   [[ $backing =~ ^(ram|memfd|hugepages)$ ]] || die "--backing is ram, memfd or hugepages, not '$backing'"
   [[ $memory =~ ^[0-9]+$ && $memory -ge 128 ]] || die "--memory is in MiB and at least 128, not '$memory'"
@@ -54,7 +62,7 @@ guest_start() {
   [[ $wait =~ ^[0-9]+$ ]] || die "--wait is in seconds, not '$wait'"
   local boot
   boot=$(guest_boot_path "$image")
-  host_exec "$on" test -e "$boot/initramfs" ||
+  host_exec "$on" test -e "$boot" ||
     die "host $on does not see this checkout's guest image ($boot); run: lab up"
   local dir address there
   if there=$(guest_host "$name"); then
@@ -63,7 +71,9 @@ guest_start() {
   dir=$LAB_STATE/guests/$name
   address=$(guest_claim_address "$name") || die "guest $name got no address; is the lab up?"
   : >"$dir/console.log"
-  guest_xml "$name" "$memory" "$vcpus" "$machine" "$agent" "$nic" "$boot" \
+  local define=guest_xml
+  [[ $image != kvm ]] || define=kvm_guest_xml
+  "$define" "$name" "$memory" "$vcpus" "$machine" "$agent" "${nic/1/$attach}" "$boot" \
     "vmgate.name=$name vmgate.address=$address/24 vmgate.gateway=$BUSINESS_GATEWAY vmgate.agent=$agent vmgate.workload=$(guest_words "$workload")" \
     "$backing" >"$dir/domain.xml"
   host_exec "$on" virsh -q define "/lab/guests/$name/domain.xml" >/dev/null || {
@@ -193,6 +203,7 @@ guest_boot_path() {
   case $1 in
     small) echo "/lab/cache/$(basename "$(image_path)")" ;;
     software) echo "/lab/cache/$(basename "$(software_path)")" ;;
+    kvm) echo "/lab/cache/$(basename "$(kvm_guest_path)")" ;;
   esac
 }
 
@@ -207,6 +218,21 @@ guest_backing_xml() {
   case $1 in
     memfd) echo "<memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>" ;;
     hugepages) echo "<memoryBacking><hugepages/></memoryBacking>" ;;
+  esac
+}
+
+# guest_source_xml KIND:NAME
+guest_source_xml() {
+  local name=${1#*:}
+  case $1 in
+    bridge:*) echo "<source bridge='$name'/>" ;;
+    direct:*) echo "<source dev='$name' mode='bridge'/>" ;;
+    network:*) echo "<source network='$name'/>" ;;
+    ovs:*)
+      # Check sums in the guest: a switch in user space passes on what it gets.
+      local none="csum='off' gso='off' tso4='off' tso6='off' ecn='off' ufo='off'"
+      echo "<source bridge='$name'/><virtualport type='openvswitch'/><driver><host $none/><guest ${none/gso=\'off\' /}/></driver>"
+      ;;
   esac
 }
 
@@ -248,9 +274,9 @@ XML
     </disk>
 XML
   [[ $6 == 0 ]] || cat <<XML
-    <interface type='bridge'>
+    <interface type='$(sed 's/:.*//; s/ovs/bridge/' <<<"$6")'>
       <mac address='$(guest_mac "$1")'/>
-      <source bridge='br0'/>
+      $(guest_source_xml "$6")
       <model type='virtio'/>
     </interface>
 XML

@@ -43,6 +43,7 @@ pub(super) fn nic(interface: Node) -> VmNic {
         vlan_tags: tags.filter_map(|tag| tag.attribute("id")?.parse().ok()).collect(),
         port_group: attribute("source", "portgroup"),
         virtual_port: attribute("virtualport", "type"),
+        direct_mode: attribute("source", "mode"),
         filter: attribute("filterref", "filter"),
     }
 }

@@ -11,7 +11,10 @@ use std::{
 use serde_json::Value;
 use vmgate_facts::{Bridge, BridgeController, BridgeKind, Cause, Fact, SpanningTree, Unknown, text::plain};
 
-use crate::host::not_read;
+use crate::host::{
+    not_read,
+    uplink::{VlansByPort, uplinks, vlans_by_port},
+};
 
 const INTERFACES: &str = "/sys/class/net";
 
@@ -53,19 +56,22 @@ pub(super) fn bridges() -> Result<Vec<Bridge>, Unknown> {
 
 fn linux_bridges() -> Result<Vec<Bridge>, Unknown> {
     let entries = fs::read_dir(INTERFACES).map_err(|error| not_read(INTERFACES, &error))?;
-    let bridge =
-        |entry: fs::DirEntry| kernel_bridge(&entry.path().join("bridge"), entry.file_name().to_str()?);
+    let vlans = vlans_by_port();
+    let bridge = |entry: fs::DirEntry| {
+        kernel_bridge(&entry.path().join("bridge"), entry.file_name().to_str()?, vlans.as_ref())
+    };
     Ok(entries.flatten().filter_map(bridge).collect())
 }
 
-fn kernel_bridge(folder: &Path, name: &str) -> Option<Bridge> {
+fn kernel_bridge(folder: &Path, name: &str, vlans: Option<&VlansByPort>) -> Option<Bridge> {
     let number = |file: &str| -> Option<u32> {
         fs::read_to_string(folder.join(file)).ok().and_then(|text| text.trim().parse().ok())
     };
+    let vlan_aware = number("vlan_filtering") == Some(1);
     folder.is_dir().then(|| Bridge {
         name: plain(name),
         kind: BridgeKind::Linux,
-        vlan_aware: number("vlan_filtering") == Some(1),
+        vlan_aware,
         // A kernel without snooping floods multicast to all ports and sends no queries.
         multicast_snooping: number("multicast_snooping") == Some(1),
         multicast_querier: number("multicast_querier") == Some(1),
@@ -82,6 +88,11 @@ fn kernel_bridge(folder: &Path, name: &str) -> Option<Bridge> {
             None => Fact::unknown(Cause::NotSupported, "the kernel does not tell the bridge's forward_delay"),
         },
         controlled_by: Fact::Known(kernel_controller(folder)),
+        default_vlan: number("default_pvid").filter(|vlan| vlan_aware && *vlan != 0),
+        uplinks: uplinks(folder, vlan_aware, vlans).map_or_else(
+            || Fact::unknown(Cause::NotSupported, "the kernel does not tell the bridge's ports"),
+            Fact::Known,
+        ),
     })
 }
 
@@ -179,6 +190,8 @@ fn open_vswitch_bridge(row: &Value, ovn_bridge: Option<&str>) -> Option<Bridge> 
         spanning_tree,
         forward_delay_seconds: Fact::Known(setting(key).unwrap_or(OVS_FORWARD_DELAY_SECONDS)),
         controlled_by: Fact::Known(controlled_by),
+        default_vlan: None,
+        uplinks: Fact::unknown(Cause::NotSupported, "the ports of a bridge of Open vSwitch are not read"),
     })
 }
 
@@ -205,14 +218,14 @@ mod tests {
         ] {
             fs::write(folder.path().join(name), value).unwrap();
         }
-        let found = kernel_bridge(folder.path(), "br0").unwrap();
+        let found = kernel_bridge(folder.path(), "br0", None).unwrap();
         assert_eq!((found.multicast_snooping, found.multicast_querier), (true, true));
         assert!((found.multicast_query_interval_seconds - 10.0).abs() < 1e-9);
         assert_eq!(found.spanning_tree, Fact::Known(SpanningTree::Stp));
         assert_eq!(found.forward_delay_seconds, Fact::Known(15.0));
-        assert_eq!(kernel_bridge(&folder.path().join("none"), "eth0"), None);
+        assert_eq!(kernel_bridge(&folder.path().join("none"), "eth0", None), None);
         let silent = tempfile::tempdir().unwrap();
-        let silent = kernel_bridge(silent.path(), "br1").unwrap();
+        let silent = kernel_bridge(silent.path(), "br1", None).unwrap();
         assert!(!silent.multicast_snooping);
         assert_eq!((silent.spanning_tree.known(), silent.forward_delay_seconds.known()), (None, None));
     }
@@ -230,7 +243,7 @@ mod tests {
             )
             .unwrap();
             fs::write(port.join(file), value).unwrap();
-            kernel_bridge(&interfaces.path().join("br0/bridge"), "br0").unwrap().controlled_by
+            kernel_bridge(&interfaces.path().join("br0/bridge"), "br0", None).unwrap().controlled_by
         };
         let evpn = Fact::Known(BridgeController::Evpn);
         assert_eq!(told("vxlan", "learning", "0\n"), evpn);

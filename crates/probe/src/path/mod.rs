@@ -101,6 +101,10 @@ pub fn path(
             Cause::NotCollected,
             "derived with the forecast, from the bridges of both hosts",
         ),
+        network_rehearsals: Fact::unknown(
+            Cause::NotCollected,
+            "nobody asked for a rehearsal of the network (--probe-network)",
+        ),
     }
 }
 

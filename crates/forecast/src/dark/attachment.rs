@@ -1,0 +1,283 @@
+//! The dark time that follows from the attachments of an interface at both hosts.
+//!
+//! QEMU announces each interface at the start and after 50, 200, 450 and 800 ms (announce-initial, -step, -rounds) by RARP,
+//! and lets a virtio driver that can do it announce the guest's addresses as well, so that a network that learns from packets
+//! follows at once. What makes it slower: a bridge with a spanning tree, whose new port does not forward for twice the
+//! forward delay (Linux br_make_forwarding; the port is new when the destination prepares, so that the copy runs
+//! meanwhile); a control plane that must be told (EVPN, OVN, OpenFlow, a routing daemon); and an attachment past which
+//! nothing can be seen. The second and third are unknown unless somebody measured them.
+
+use vmgate_facts::{
+    Bridge, BridgeController, Cause, Fact, Host, Quantiles, SpanningTree, Unknown, Uplink, VmNic,
+    text::ShownCommand,
+};
+
+/// Dark time of a network that learns from QEMU's announcements: the first is sent with the start, and where it is lost the
+/// second comes 50 ms later.
+pub(super) const ANNOUNCED: Quantiles = Quantiles { p5: 0.0, p50: 0.01, p95: 0.05 };
+
+/// Time after the start for which the guest is announced: what begins to forward later has missed it.
+const ANNOUNCES_SECONDS: f64 = 0.8;
+
+/// Longest time for which a neighbour sends to a guest's old place without asking everybody: Linux believes an address for at most
+/// 1.5 × 30 s (base_reachable_time), waits 5 s, and asks there three times (neighbour.c).
+const NEIGHBOUR_BELIEVES_SECONDS: f64 = 53.0;
+
+/// Cause of a dark time that comes from announcements alone.
+pub(super) const LEARNT: &str = "switches learn the guest's new port from QEMU's announcements";
+
+/// What becomes of a guest whose announcements are over before the port forwards.
+const QUIET: &str = "; a guest that sends nothing is found only when its neighbours ask anew";
+
+/// Dark time of macvtap: neighbours on the source host are led to the source's interface for as long as libvirt keeps it, which
+/// is until it has heard from the destination that the guest runs there.
+const MACVTAP: Quantiles = Quantiles { p5: 0.0, p50: 0.05, p95: 0.5 };
+
+/// Dark time of one interface, as derived.
+pub(super) struct Derived {
+    pub(super) dark_seconds: Fact<Quantiles>,
+    /// Part of the network that decides, in words.
+    pub(super) because: String,
+    /// True if the time runs from the making of the port, and not from the guest's start.
+    pub(super) runs_during_copy: bool,
+}
+
+impl Derived {
+    fn known(dark_seconds: Quantiles, because: impl Into<String>) -> Self {
+        Self { dark_seconds: Fact::Known(dark_seconds), because: because.into(), runs_during_copy: false }
+    }
+}
+
+impl From<Unknown> for Derived {
+    fn from(why: Unknown) -> Self {
+        Self { because: why.reason.clone(), dark_seconds: Fact::Unknown(why), runs_during_copy: false }
+    }
+}
+
+/// Attachment of an interface at a host.
+enum Attachment {
+    /// Port of a bridge, in a VLAN.
+    Bridge {
+        bridge: Bridge,
+        vlan: Option<u32>,
+        /// True for a network of each host's own, isolated or behind its NAT: no port leads out of it.
+        own: bool,
+    },
+    /// Macvtap on an interface of the host.
+    Macvtap,
+}
+
+/// Derives the dark time of an interface. `copy` is the duration of the migration.
+pub(super) fn derive(
+    nic: &VmNic,
+    source: &Fact<Host>,
+    destination: &Fact<Host>,
+    copy: &Fact<Quantiles>,
+) -> Derived {
+    let there = match attachment(nic, destination) {
+        Ok(there) => there,
+        Err(why) => return why.into(),
+    };
+    // The source's bridge must learn that the guest has left: one that is told, and does not learn, is waited for as well.
+    if let Ok(Attachment::Bridge { bridge, .. }) = attachment(nic, source)
+        && let Err(why) = learns(&bridge, &host_name(source, "the source"))
+    {
+        return why.into();
+    }
+    let host = host_name(destination, "the destination");
+    match there {
+        Attachment::Bridge { bridge, vlan, own } => {
+            let uplinks = bridge.uplinks.known().filter(|_| !own).map(Vec::as_slice);
+            let open = uplinks.map_or(Ok(()), |uplinks| leads_out(&bridge, uplinks, vlan, &host));
+            open.and_then(|()| of_bridge(&bridge, &host, copy)).unwrap_or_else(Derived::from)
+        }
+        Attachment::Macvtap => Derived::known(
+            MACVTAP,
+            format!("{LEARNT}; neighbours on {} do when its copy has ended", host_name(source, "the source")),
+        ),
+    }
+}
+
+fn attachment(nic: &VmNic, host: &Fact<Host>) -> Result<Attachment, Unknown> {
+    let named = host;
+    let host = host.as_ref().into_result()?;
+    let source = nic.source.as_deref().unwrap_or_default();
+    let mac = &nic.mac;
+    if let Some(port) = nic.virtual_port.as_deref().filter(|port| *port != "openvswitch") {
+        return Err(nobody_measured(&format!(
+            "interface {mac}, whose virtual port ({port}) a controller connects"
+        )));
+    }
+    let (name, own) = match nic.kind.as_str() {
+        "bridge" => (source.to_owned(), false),
+        "network" => match network(nic, host, source)? {
+            Some(bridge) => bridge,
+            None => return Ok(Attachment::Macvtap),
+        },
+        // libvirt's default mode is vepa.
+        "direct" => {
+            return match nic.direct_mode.as_deref() {
+                None | Some("vepa" | "bridge" | "private") => Ok(Attachment::Macvtap),
+                Some(mode) => Err(nobody_measured(&format!(
+                    "interface {mac}, which has {source} for itself (macvtap, mode {mode})"
+                ))),
+            };
+        }
+        kind => return Err(nobody_measured(&format!("interface {mac} of kind {kind}: {}", beyond(kind)))),
+    };
+    let bridges = host.bridges.as_ref().into_result()?;
+    let bridge = bridges.iter().find(|bridge| bridge.name == name).cloned().ok_or_else(|| {
+        let host = host_name(named, "the host");
+        Unknown::new(Cause::NotSupported, format!("{host} has no bridge {name} for interface {mac}"))
+    })?;
+    let vlan = nic.vlan_tags.first().copied().or(bridge.default_vlan);
+    Ok(Attachment::Bridge { bridge, vlan, own })
+}
+
+/// Party that decides what kinds of attachment mean that vmgate cannot see past.
+fn beyond(kind: &str) -> &'static str {
+    match kind {
+        "hostdev" => "an adapter's own switch (SR-IOV) or the physical one forwards to it",
+        "vdpa" => "an adapter's own switch forwards to it",
+        "vhostuser" => "a switch in user space (OVS-DPDK, VPP) forwards to it",
+        "ethernet" => "a program other than libvirt connects its tap, and routes or a controller lead to it",
+        "user" => "a process of the source host translates its addresses, so that its connections end",
+        _ => "vmgate does not know what forwards to it",
+    }
+}
+
+/// Announcements of an interface from its new place, in words. QEMU sends its own whatever the guest does.
+pub(super) fn announcements(nic: &VmNic) -> &'static str {
+    match (nic.kind.as_str(), nic.model.as_deref()) {
+        ("hostdev" | "vdpa", _) => {
+            "none of QEMU's: the adapter or the guest's driver announces it, or nobody"
+        }
+        ("vhostuser", _) => {
+            "QEMU's RARP by the switch in user space, if that can; else the guest's virtio driver's, if that can"
+        }
+        (_, Some("virtio")) => {
+            "QEMU's RARP, five times within 0.8 s; gratuitous ARP and unsolicited neighbour advertisements by the guest's virtio \
+             driver, if that can"
+        }
+        _ => "QEMU's RARP, five times within 0.8 s; none by the guest",
+    }
+}
+
+/// Bridge of a libvirt network, and whether it is each host's own; none for a pool of interfaces for macvtap.
+fn network(nic: &VmNic, host: &Host, name: &str) -> Result<Option<(String, bool)>, Unknown> {
+    let networks = host.virtual_networks.as_ref().into_result()?;
+    let network = networks.iter().find(|network| network.name == name).ok_or_else(|| {
+        Unknown::new(Cause::NotSupported, format!("a host of the move has no active network {name}"))
+    })?;
+    let forward = network.forward.as_ref().into_result()?;
+    match (forward.as_str(), &network.bridge) {
+        ("bridge", Some(bridge)) => Ok(Some((bridge.clone(), false))),
+        ("nat" | "isolated", Some(bridge)) => Ok(Some((bridge.clone(), true))),
+        ("bridge" | "vepa" | "private", None) => Ok(None),
+        ("route" | "open", _) => Err(nobody_measured(&format!(
+            "network {name} (interface {}), which hosts route to: routes must lead to the destination",
+            nic.mac
+        ))),
+        (mode, _) => Err(nobody_measured(&format!("network {name} with forward mode {mode}"))),
+    }
+}
+
+/// Fails for a bridge that somebody else tells where to forward.
+fn learns(bridge: &Bridge, host: &str) -> Result<(), Unknown> {
+    let told =
+        |plane: &str| format!("bridge {} of {host}, which {plane} tells where to forward", bridge.name);
+    match bridge.controlled_by.as_ref().into_result()? {
+        BridgeController::Itself => Ok(()),
+        BridgeController::Evpn => Err(unmeasured_bridge(&told("EVPN"))),
+        // A port that is no VM's gets no flows: nothing else than a VM can try it.
+        BridgeController::Ovn => Err(nobody_measured(&told("OVN"))),
+        BridgeController::Openflow => Err(nobody_measured(&told("an OpenFlow controller"))),
+    }
+}
+
+fn of_bridge(bridge: &Bridge, host: &str, copy: &Fact<Quantiles>) -> Result<Derived, Unknown> {
+    learns(bridge, host)?;
+    let name = &bridge.name;
+    let delay = match bridge.spanning_tree.as_ref().into_result()? {
+        SpanningTree::None => return Ok(Derived::known(ANNOUNCED, LEARNT)),
+        SpanningTree::Stp => *bridge.forward_delay_seconds.as_ref().into_result()?,
+        SpanningTree::Rstp => {
+            let delay = bridge.forward_delay_seconds.as_ref().into_result()?;
+            return Err(unmeasured_bridge(&format!(
+                "bridge {name} of {host}, where RSTP lets a new port wait for up to 2 × {delay} s unless it is an edge port"
+            )));
+        }
+    };
+    let dark = after_copy(2.0 * delay, copy);
+    let quiet = if dark.p95 > ANNOUNCES_SECONDS { QUIET } else { "" };
+    Ok(Derived {
+        dark_seconds: Fact::Known(dark),
+        because: format!("bridge {name} of {host} learns for 2 × {delay} s, STP{quiet}"),
+        runs_during_copy: true,
+    })
+}
+
+/// Fails for a bridge that has no port to the network which forwards in the interface's VLAN.
+fn leads_out(bridge: &Bridge, uplinks: &[Uplink], vlan: Option<u32>, host: &str) -> Result<(), Unknown> {
+    let carries = |uplink: &&Uplink| match (&uplink.vlans, vlan) {
+        (Some(vlans), Some(vlan)) => vlans.contains(&vlan),
+        _ => true,
+    };
+    let (name, mut carriers) = (&bridge.name, uplinks.iter().filter(carries));
+    let no_way = |why: String| Err(Unknown::new(Cause::NotSupported, why));
+    match (uplinks, vlan) {
+        ([], _) => Err(nobody_measured(&format!(
+            "bridge {name} of {host}, which has no port but guests': routes must lead to the destination"
+        ))),
+        ([first, ..], Some(vlan)) if carriers.clone().next().is_none() => {
+            let command =
+                ShownCommand::new("bridge vlan add dev").operand(&first.name).words("vid").value(vlan);
+            no_way(format!(
+                "no port of bridge {name} of {host} carries VLAN {vlan} to the network: let one, such as with `{command}`"
+            ))
+        }
+        ([first, ..], _) if !carriers.any(|uplink| uplink.forwards) => no_way(format!(
+            "no port of bridge {name} of {host} forwards to the network now ({}): wait until one does, or connect it",
+            first.name
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Rest of a time that runs from the making of the port: what the copy takes is over when the guest starts. A guest that speaks is
+/// found as soon as the port forwards; one that is silent has missed its announcements, and waits for its neighbours.
+pub(super) fn after_copy(from_port: f64, copy: &Fact<Quantiles>) -> Quantiles {
+    let copy = copy.known().copied().unwrap_or(Quantiles { p5: 0.0, p50: 0.0, p95: 0.0 });
+    let longest = (from_port - copy.p5).max(ANNOUNCED.p95);
+    Quantiles {
+        p5: (from_port - copy.p95).max(ANNOUNCED.p5),
+        p50: (from_port - copy.p50).max(ANNOUNCED.p50),
+        p95: if longest > ANNOUNCES_SECONDS { longest.max(NEIGHBOUR_BELIEVES_SECONDS) } else { longest },
+    }
+}
+
+fn nobody_measured(what: &str) -> Unknown {
+    Unknown::new(
+        Cause::NotAllowed,
+        format!(
+            "nobody measured how soon the network follows a VM on {what}. Measure it with a VM that nobody needs, and give the \
+             seconds as --network-dark or as network_dark_seconds in the goals of the change"
+        ),
+    )
+}
+
+/// The same for a bridge on which an interface can stand in for the VM's.
+fn unmeasured_bridge(what: &str) -> Unknown {
+    Unknown::new(
+        Cause::NotAllowed,
+        format!(
+            "nobody measured how soon the network follows a VM on {what}. Measure it with --probe-network, or give the seconds that \
+             you know as --network-dark"
+        ),
+    )
+}
+
+pub(super) fn host_name(host: &Fact<Host>, otherwise: &str) -> String {
+    let name = host.known().and_then(|host| host.hostname.known());
+    name.map_or(otherwise, |name| name.split('.').next().unwrap_or(name)).to_owned()
+}
