@@ -143,10 +143,7 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
     let arch = vm.config.as_ref().and_then(|config| config.arch.as_deref());
     let emulator = source_answers.offer(arch).known().and_then(|offer| offer.emulator.clone());
     let source_probe = &probes.source.value;
-    let mut source_host = source_answers.with_probe(arch, source_probe);
-    if let Some(unchecked) = vm.config.as_ref().filter(|config| !config.cpu_checked) {
-        source_host.missing_cpu_features = offer::missing_cpu_features(&source, &OfferRequest::of(unchecked));
-    }
+    let source_host = source_answers.with_probe(arch, source_probe);
     let destination_host = offer.apply_to(destination.answers.with_probe(arch, &probes.destination.value));
     let mut destination_host = with_the_plan(destination_host, request);
     destination_host.configuration_refused = refusal_of(&destination.hypervisor, &vm);

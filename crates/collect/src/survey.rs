@@ -109,6 +109,7 @@ pub fn survey(
         managers,
         ..HostQuestions::default()
     };
+    // A host is not asked for its offer to its own VMs: they run there already.
     let wanted = offer_requests(&reached);
     let tasks: Vec<(usize, &HostRequest, &ConnectedHost)> = requests
         .iter()
@@ -118,10 +119,7 @@ pub fn survey(
         .collect();
     let answers = ask_each(&tasks, |(at, request, reached)| {
         let others = wanted.iter().filter(|(owner, _)| *owner != at).flat_map(|(_, wanted)| wanted);
-        // Of its own VMs, a host is asked for those whose CPU libvirt did not check when they started.
-        let unchecked: Vec<_> =
-            reached.configs().filter(|config| !config.cpu_checked).map(OfferRequest::of).collect();
-        let answer = (probe(request, reached, &needed, timeout), reached.offers(others.chain(&unchecked)));
+        let answer = (probe(request, reached, &needed, timeout), reached.offers(others));
         done();
         answer
     });
@@ -290,10 +288,7 @@ impl Survey {
         let config = found.config.as_ref();
         let arch = config.and_then(|config| config.arch.as_deref());
         let files: BTreeSet<String> = needed_files::of(config).into_iter().collect();
-        let mut from = source.host(arch, &files);
-        if let Some(own) = config.and_then(|config| source.offers.get(&OfferRequest::of(config))) {
-            from.missing_cpu_features = own.missing_cpu_features().clone();
-        }
+        let from = source.host(arch, &files);
         let offer = config.and_then(|config| destination.offers.get(&OfferRequest::of(config)).cloned());
         let to =
             offer.unwrap_or_else(|| Offer::unknown(&not_asked())).apply_to(destination.host(arch, &files));

@@ -238,7 +238,6 @@ fn fill(facts: &mut Vm, config: &Fact<DomainConfig>) {
     facts.memory_hard_limit_bytes = part(config, "memory", |config| Some(config.memory_hard_limit_bytes));
     facts.placement = part(config, "placement", |config| Some(config.placement.clone()));
     facts.threads_per_socket = part(config, "CPU", |config| Some(config.threads_per_socket));
-    facts.cpu_checked = part(config, "CPU", |config| Some(config.cpu_checked));
     facts.cpu_features = part(config, "CPU", |config| Some(config.cpu_features.clone()));
     facts.tsc_frequency_hertz = part(config, "clock", |config| Some(config.tsc_frequency_hertz));
     facts.firmware = part(config, "firmware", |config| Some(config.firmware.clone()));

@@ -40,8 +40,8 @@ pub struct Host {
     /// destination only.
     #[schemars(example = true)]
     pub offers_guest_cpu: Fact<bool>,
-    /// CPU features of the VM that this host's hypervisor lacks, where libvirt names them; empty where it lacks none. Asked of
-    /// the destination, and of the source where libvirt does not check the VM's CPU.
+    /// CPU features of the VM that this host's hypervisor lacks, where libvirt names them; empty where it lacks none. Only
+    /// asked of the destination.
     #[schemars(example = vec!["avx512f"])]
     pub missing_cpu_features: Fact<Vec<String>>,
     /// CPU models that this host's QEMU knows for the VM's machine type; only asked of the destination.

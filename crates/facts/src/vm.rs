@@ -75,10 +75,6 @@ pub struct Vm {
     /// topology.
     #[schemars(example = 2)]
     pub threads_per_socket: Fact<u32>,
-    /// True if libvirt starts the VM only where it gets every feature of its CPU (`<cpu check='full'>`, as libvirt notes it
-    /// when a VM starts); false for `check='none'`, with which QEMU leaves out what a host lacks.
-    #[schemars(example = true)]
-    pub cpu_checked: Fact<bool>,
     /// CPU features that the configuration demands by name.
     #[schemars(example = vec!["invtsc"])]
     pub cpu_features: Fact<Vec<String>>,

@@ -28,7 +28,10 @@ impl Hypervisor {
         self.call("check the VM's configuration", move |session| {
             let connect = session.connect();
             match connect.domain_xml_to_native("qemu-argv", &xml, 0) {
-                Ok(command) => Ok(removed_option(&command, &Version::from_libvirt(connect.hyp_version()?))),
+                Ok(command) => {
+                    let qemu = Version::from_libvirt(connect.hyp_version()?);
+                    Ok(removed_option(&command, &qemu).or_else(|| iommu_without_kvm(&command, &qemu)))
+                }
                 Err(error) if is_refusal(&error) => Ok(Some(error.message().to_owned())),
                 Err(error) => Err(error),
             }
@@ -75,8 +78,29 @@ fn removed_option(command: &str, qemu: &Version) -> Option<String> {
     ))
 }
 
+/// Refusal of an Intel IOMMU with extended interrupts by an emulating QEMU before 9.0 (vtd_decide_config), of which libvirt does not know.
+fn iommu_without_kvm(command: &str, qemu: &Version) -> Option<String> {
+    let older = "9.0".parse::<Version>().is_ok_and(|since| *qemu < since);
+    let mut devices = command.lines().flat_map(|line| line.split(" -device "));
+    let extended = devices.any(|device| device.contains("intel-iommu") && device.contains(r#""eim":"on""#));
+    (older && extended && command.contains("-accel tcg")).then(|| {
+        format!("QEMU {qemu} emulates no Intel IOMMU with extended interrupts (eim=on requires accel=kvm,kernel-irqchip=split)")
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn an_emulated_iommu_with_extended_interrupts_is_refused_by_an_old_qemu() {
+        let command = r#"qemu -accel tcg -device '{"driver":"intel-iommu","id":"iommu0","intremap":"on","eim":"on"}' -msg x"#;
+        let refused =
+            |command: &str, version: &str| iommu_without_kvm(command, &version.parse().unwrap()).is_some();
+        assert!(refused(command, "7.2.22"));
+        assert!(!refused(command, "9.0.0"));
+        assert!(!refused(&command.replace("tcg", "kvm"), "7.2.22"));
+        assert!(!refused(&command.replace(r#","eim":"on""#, ""), "7.2.22"));
+    }
+
     use super::*;
 
     #[test]

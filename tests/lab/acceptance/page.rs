@@ -27,6 +27,10 @@ A configuration that its own host does not start is no case.
 Where vmgate cannot tell, or shows `--allow-monitor` or `--trial` as the way out, it is asked again with both; *caught by asking only* counts the
 refusals that only this, or the empty twin of the VM (`vmgate rehearse`), foretold. Of each VM that is refused at the end of the copy, the twin is
 tried too.
+
+One kind of NO-GO stays though libvirt accepts the move here. QEMU 10.0.13 (b) gives each virtio queue 1024 places, and QEMU 11.1 (d) refuses that at the
+end of the copy. SeaBIOS, the only software of these VMs, sets up a virtio disk that it may boot from with 128 places, so that the VM moves; a
+guest's own driver keeps the 1024, and is harmed. From outside both look alike: `--allow-monitor` asks QEMU for the queues, and then says GO.
 ";
 
 /// The page.

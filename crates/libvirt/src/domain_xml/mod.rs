@@ -78,8 +78,6 @@ pub struct DomainConfig {
     pub host_devices: Vec<HostDevice>,
     /// Threads of one socket of the virtual CPU.
     pub threads_per_socket: u32,
-    /// True if libvirt demands every feature of the CPU when the VM starts.
-    pub cpu_checked: bool,
     /// CPU features demanded by name.
     pub cpu_features: Vec<String>,
     /// Promised frequency of the time stamp counter.
@@ -188,7 +186,6 @@ pub fn parse(xml: &str) -> Result<DomainConfig, roxmltree::Error> {
         disks: devices_named("disk").filter_map(devices::disk).collect(),
         host_devices: devices.map(host_devices::of).unwrap_or_default(),
         threads_per_socket: cpu.map_or(1, hardware::threads_per_socket),
-        cpu_checked: cpu.and_then(|cpu| cpu.attribute("check")) != Some("none"),
         cpu_features: cpu.map(hardware::demanded_features).unwrap_or_default(),
         tsc_frequency_hertz: hardware::tsc_frequency(domain),
         memory_hard_limit_bytes: child(domain, "memtune")
@@ -218,8 +215,9 @@ pub fn parse(xml: &str) -> Result<DomainConfig, roxmltree::Error> {
 }
 
 impl DomainConfig {
-    /// The configuration that a migration sends, with what only the live configuration tells: taps, block jobs and the backing
-    /// chains that libvirt found.
+    /// The configuration that a migration sends, with what only the live configuration tells: taps, block jobs, the backing
+    /// chains that libvirt found, and the CPU that the guest really got, which the destination must give it (`check='none'` and
+    /// optional features say only what was asked for).
     #[must_use]
     pub fn with_live(mut self, live: &Self) -> Self {
         let nics: HashMap<&str, &VmNic> = live.nics.iter().map(|nic| (nic.mac.as_str(), nic)).collect();
@@ -246,7 +244,13 @@ impl DomainConfig {
             .iter()
             .map(|device| HostDevice { from_pool: from_pool(device), ..device.clone() })
             .collect();
-        Self { memory_bytes: live.memory_bytes, vcpus: live.vcpus, host_devices, ..self }
+        Self {
+            memory_bytes: live.memory_bytes,
+            vcpus: live.vcpus,
+            cpu_xml: live.cpu_xml.clone().or(self.cpu_xml),
+            host_devices,
+            ..self
+        }
     }
 }
 

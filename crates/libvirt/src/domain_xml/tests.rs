@@ -77,7 +77,7 @@ fn a_live_configuration_is_read_whole() {
 #[test]
 fn an_empty_domain_is_mostly_unknown_and_no_crash() {
     let config = parse("<domain/>").unwrap();
-    assert_eq!(config, DomainConfig { threads_per_socket: 1, cpu_checked: true, ..DomainConfig::default() });
+    assert_eq!(config, DomainConfig { threads_per_socket: 1, ..DomainConfig::default() });
     assert!(parse("").is_err());
     assert!(parse("<domain><memory unit='EiB'>99999999999999999999</memory></domain>").is_ok());
 }
@@ -283,4 +283,15 @@ fn a_name_that_the_configuration_fixes_is_told_from_libvirts_own() {
         <interface type='network'><source network='lan'/></interface></devices></domain>";
     let named: Vec<bool> = parse(xml).unwrap().nics.iter().map(|nic| nic.tap_named).collect();
     assert_eq!(named, [true, false, true, false, false, false, false]);
+}
+
+#[test]
+fn the_cpu_that_the_guest_really_got_is_that_of_the_live_configuration() {
+    let with = |check: &str, feature: &str| {
+        format!("<domain><cpu mode='custom' check='{check}'><model>Nehalem</model>{feature}</cpu></domain>")
+    };
+    let asked = parse(&with("none", "<feature policy='optional' name='sha-ni'/>")).unwrap();
+    let got = parse(&with("full", "<feature policy='require' name='sha-ni'/>")).unwrap();
+    let compared = asked.with_live(&got).cpu_xml.unwrap();
+    assert!(compared.contains("policy='require' name='sha-ni'"), "{compared}");
 }
