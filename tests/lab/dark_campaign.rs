@@ -80,6 +80,10 @@ while [ -e /run/macvtap ]; do
 done >/dev/null 2>&1 </dev/null &
 "#;
 
+/// Without a spanning tree, and with its port to the network taken anew: a blocked port stays blocked.
+const NO_STP: &str = "ip link set br0 type bridge stp_state 0; ip link set br0 type bridge forward_delay 0; \
+                      ip link set biz0 nomaster; ip link set biz0 master br0";
+
 const NETWORKS: [Network; 8] = [
     PLAIN,
     Network {
@@ -87,7 +91,7 @@ const NETWORKS: [Network; 8] = [
         moves: 6,
         port_waits_seconds: 4.0,
         on_host: "ip link set br0 type bridge stp_state 1 forward_delay 200; sleep 5",
-        undo_on_host: "ip link set br0 type bridge stp_state 0; ip link set br0 type bridge forward_delay 0",
+        undo_on_host: NO_STP,
         ..PLAIN
     },
     Network {
@@ -95,7 +99,7 @@ const NETWORKS: [Network; 8] = [
         moves: 4,
         port_waits_seconds: 8.0,
         on_host: "ip link set br0 type bridge stp_state 1 forward_delay 400; sleep 9",
-        undo_on_host: "ip link set br0 type bridge stp_state 0; ip link set br0 type bridge forward_delay 0",
+        undo_on_host: NO_STP,
         ..PLAIN
     },
     Network {
