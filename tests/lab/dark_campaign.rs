@@ -324,7 +324,7 @@ fn document(rows: &[Row]) -> String {
     for network in &NETWORKS {
         let of: Vec<&Row> = rows.iter().filter(|row| row.network == network.name).collect();
         if of.is_empty() {
-            let _ = writeln!(text, "| {} | 0 | not possible on this machine | | | | | | | |", network.name);
+            let _ = writeln!(text, "| {} | 0 | not measured | | | | | | | |", network.name);
             continue;
         }
         let foretold = |at: usize| median(of.iter().filter_map(|row| Some(row.foretold?[at])).collect());
