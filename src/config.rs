@@ -56,10 +56,35 @@ pub struct Config {
     /// Longest wait for one answer of a host or guest, in seconds.
     #[schemars(range(min = 0.01, max = 86400.0), example = 10.0)]
     pub timeout_seconds: Option<f64>,
+    /// Inventory file: hosts under their names, with racks, pools, migration networks and addresses. The options that name a host
+    /// take these names, and `vmgate check VM --to HOST` asks these hosts which of them runs the VM.
+    pub inventory: Option<PathBuf>,
     /// Access to hosts, by the host name in their URI.
     pub hosts: BTreeMap<String, HostConfig>,
     /// Access to guests, by the VM's name as it is given to vmgate.
     pub guests: BTreeMap<String, GuestConfig>,
+    /// Programs that order migrations from managers of VMs, by the id of the manager (`--as`).
+    pub managers: BTreeMap<String, ManagerConfig>,
+}
+
+/// Program that orders migrations from a manager.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ManagerConfig {
+    /// Program with its first arguments; the verb is added: start, progress, abort or where. It reads the move as JSON on its
+    /// standard input and answers with one JSON object.
+    #[schemars(example = vec!["/usr/local/lib/vmgate/nova-door"])]
+    pub program: Vec<String>,
+    /// Longest time of one call, in seconds.
+    #[serde(default = "ManagerConfig::usual_seconds")]
+    #[schemars(range(min = 0.01, max = 3600.0), example = 60.0)]
+    pub time_limit_seconds: f64,
+}
+
+impl ManagerConfig {
+    fn usual_seconds() -> f64 {
+        60.0
+    }
 }
 
 /// Places for copies of the ledger's head.
@@ -90,11 +115,11 @@ pub struct HostConfig {
     /// Command that runs `vmgate probe ask` on the host and prints its answer; replaces ssh.
     pub exec: Option<Vec<String>>,
     /// libvirt URI of the host, which may have all of libvirt's parameters. It is used wherever a command of the hook, a change file, an inventory or a
-    /// record names this host, and by `vmgate audit`; without it an audit of all hosts leaves this host out.
+    /// record names this host, and a command line names it without `://`; without it an audit of all hosts leaves this host out.
     pub uri: Option<String>,
     /// Reason why the host must not be given VMs now; none while it may be given VMs.
     pub maintenance: Option<String>,
-    /// Address for migrations to the host, for `vmgate audit`.
+    /// Address for migrations to the host, where a command gives none with --migrate-address.
     pub migrate_address: Option<IpAddr>,
     /// Command that runs a shell script on the host: the script is added as the last argument, as for `ssh HOST` and `sh -c`.
     /// Replaces ssh for installing hooks and sending verdicts.
@@ -153,7 +178,13 @@ impl Config {
             _ => None,
         };
         let anchors = self.anchor.as_mut().and_then(|anchor| anchor.file.as_mut());
-        let files = self.waivers.iter_mut().chain(ledger).chain(self.signing_key.as_mut()).chain(anchors);
+        let files = self
+            .waivers
+            .iter_mut()
+            .chain(ledger)
+            .chain(&mut self.inventory)
+            .chain(&mut self.signing_key)
+            .chain(anchors);
         self.rules
             .iter_mut()
             .chain(&mut self.trusted_keys)

@@ -272,7 +272,7 @@ fn a_way_into_the_guest_that_leads_nowhere_is_a_mistake() {
         ("exec", "no guests.web1.exec"),
         ("ssh", "no guests.web1.ssh"),
         ("ssh://root@web1/etc", "is not USER@HOST"),
-        ("telepathy", "give agent, none, exec, ssh"),
+        ("telepathy", "give agent, wire, none, exec, ssh"),
     ] {
         let said = ask(way);
         assert!(said.code == 2 && said.stderr.contains(words), "{way}: {} {}", said.code, said.stderr);
@@ -573,4 +573,39 @@ fn without_moves_there_is_nothing_to_recover() {
     vmgate_in(folder.path(), &["recover", "--ledger", "ledger.db"]).exits(0).reports("there is no ledger");
     let saved = ["migrate", "a", "--from", "test:///a", "--to", "test:///b", "--verdict", "none.json"];
     vmgate_in(folder.path(), &saved).exits(2).complains("none.json: cannot be read");
+}
+
+/// Hosts of a site by name: all are libvirt's mock, so a VM runs on each.
+#[test]
+#[cfg(feature = "libvirt")]
+fn a_source_is_found_and_never_guessed() {
+    let folder = tempfile::tempdir().unwrap();
+    let inventory =
+        "schema: vmgate/inventory/v1\nhosts:\n  - {name: c, uri: 'qemu+ssh://root@192.0.2.1/system'}\n";
+    write(&folder, "inventory.yaml", inventory);
+    let hosts =
+        "a: {uri: 'test:///default'}, b: {uri: 'test:///default?x=1'}, c: {uri: 'test:///default?x=2'}";
+    write(&folder, "vmgate.yaml", &format!("inventory: inventory.yaml\nhosts: {{{hosts}}}\n"));
+    let here = |arguments: &[&str]| vmgate_in(folder.path(), arguments).exits(2);
+    here(&["check", "test", "--to", "b"]).complains("runs on c and on a and on b");
+    here(&["check", "tset", "--to", "b"]).complains("Did you mean test (on c)");
+    here(&["check", "--all"]).complains("--from");
+    write(&folder, "vmgate.yaml", "{}");
+    here(&["check", "test", "--to", "b"]).complains("vmgate init HOST");
+}
+
+#[test]
+fn messages_are_json_where_that_is_asked_for() {
+    let said = vmgate(&["--log-format", "json", "check", "--facts", "none.yaml"]).exits(2);
+    let line: Value = serde_json::from_str(said.stderr.trim()).unwrap();
+    assert_eq!(line["level"], "ERROR");
+    assert!(line["fields"]["message"].as_str().unwrap().contains("none.yaml"), "{line}");
+}
+
+#[test]
+fn an_installation_proves_itself() {
+    let said = vmgate(&["self-test"]);
+    for part in ["rules", "verdicts", "reports", "ledger"] {
+        assert!(said.stdout.contains(&format!("ok      {part}")), "{}", said.stdout);
+    }
 }

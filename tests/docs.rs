@@ -183,3 +183,74 @@ fn every_cause_and_every_exit_code_is_explained() {
         );
     }
 }
+
+/// Rust files below a folder of the repository.
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// A stranger searches for things, not for questions: "Result of one simulated migration", not "How one replay went".
+#[test]
+fn documentation_of_code_begins_with_what_the_thing_is() {
+    let mut files = Vec::new();
+    sources(&root().join("src"), &mut files);
+    sources(&root().join("crates"), &mut files);
+    assert!(files.len() > 300, "only {} files were found", files.len());
+    let questions = ["What", "Whether", "How", "Where", "Which", "Who", "When", "Why"];
+    let mut wrong = Vec::new();
+    for file in files {
+        let source = fs::read_to_string(&file).unwrap();
+        let mut before = "";
+        for (number, line) in source.lines().enumerate() {
+            let text = line.trim_start();
+            let comment = ["/// ", "//! "].iter().find_map(|mark| text.strip_prefix(mark));
+            let begins = !matches!(before.get(..4), Some("/// " | "//! "));
+            if let Some(comment) = comment.filter(|_| begins)
+                && comment
+                    .split(|letter: char| !letter.is_alphabetic())
+                    .next()
+                    .is_some_and(|w| questions.contains(&w))
+            {
+                wrong.push(format!("{}:{}: {comment}", file.display(), number + 1));
+            }
+            before = text;
+        }
+    }
+    assert!(wrong.is_empty(), "documentation that begins with a question:\n{}", wrong.join("\n"));
+}
+
+/// Levels of the headings of a page, and the commands in its fenced blocks without what follows a `#`.
+fn outline(page: &str) -> (Vec<usize>, Vec<String>) {
+    let text = fs::read_to_string(root().join(page)).unwrap();
+    let mut fenced = false;
+    let (mut levels, mut commands) = (Vec::new(), Vec::new());
+    for line in text.lines() {
+        fenced ^= line.starts_with("```");
+        match line.strip_prefix("$ ") {
+            Some(command) if fenced => {
+                commands.push(command.split(" #").next().unwrap_or("").trim().to_owned())
+            }
+            _ if !fenced && line.starts_with('#') => {
+                levels.push(line.len() - line.trim_start_matches('#').len())
+            }
+            _ => {}
+        }
+    }
+    (levels, commands)
+}
+
+#[test]
+fn the_japanese_pages_have_the_headings_and_commands_of_the_english_ones() {
+    for (english, japanese) in [("README.md", "README.ja.md"), ("docs/start.md", "docs/start.ja.md")] {
+        let (levels, commands) = outline(english);
+        assert!(levels.len() > 4 && commands.len() > 7, "{english}: {levels:?} {commands:?}");
+        assert_eq!(outline(japanese), (levels, commands), "{japanese} is not what {english} is");
+    }
+}

@@ -1,7 +1,10 @@
 //! Verdicts of the built-in rules on whole moves: the cases that operators meet first.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
-use vmgate_facts::{Cause, Fact, Facts, MachineType};
+use vmgate_facts::{
+    CaptureMethod, Cause, ControlBasis, ControlSession, Fact, Facts, FlowDirection, Guest, MachineType,
+    SystemFamily, Udp, UdpCapture, Unknown, Wire,
+};
 use vmgate_forecast::derive;
 use vmgate_rules::{Pack, ParamOverrides, RuleSource, catalogue::Catalogues};
 use vmgate_verdict::{Effect, Outcome, Status};
@@ -172,5 +175,91 @@ fn software_that_the_probe_recognises_is_in_the_catalogue() {
     let catalogues = Catalogues::shipped().unwrap();
     for id in vmgate_probe::guest::recognised_software() {
         assert!(catalogues.memory_sync().iter().any(|entry| entry.id == id), "{id} is not in the catalogue");
+    }
+}
+
+/// The ordinary VM as `--guest wire` sees it: nothing but its packets.
+fn by_its_packets(change: impl FnOnce(&mut Wire)) -> Facts {
+    let mut facts = fixture("idle-vm");
+    let guest = known(&mut facts.guest);
+    let why =
+        Unknown::new(Cause::NotOnTheWire, "nobody looked into the guest, and its packets do not show it");
+    let mut wire = known(&mut guest.wire).clone();
+    wire.window_seconds = 10.0;
+    change(&mut wire);
+    let flows = UdpCapture {
+        interface: "vnet0".into(),
+        window_seconds: 10.0,
+        method: CaptureMethod::KernelCounted,
+        frames: Fact::Known(100),
+        drops: 0,
+        complete: true,
+        holes: Vec::new(),
+        flows: Vec::new(),
+    };
+    *guest = Guest {
+        udp: Fact::Known(Udp { sockets: Fact::Unknown(why.clone()), flows: Fact::Known(flows) }),
+        wire: Fact::Known(wire),
+        ..Guest::unknown(&why)
+    };
+    facts
+}
+
+#[test]
+fn a_guest_that_lets_nobody_in_gets_a_verdict_from_its_packets() {
+    for family in [Fact::Known(SystemFamily::Windows), Fact::Known(SystemFamily::Linux), Fact::default()] {
+        let outcomes = judge(by_its_packets(|wire| wire.system.family = family), "standard");
+        assert_eq!(blocking(&outcomes), Vec::<&str>::new());
+        let undecided = outcomes.iter().filter(|outcome| outcome.status == Status::Unknown);
+        let causes: Vec<_> =
+            undecided.flat_map(|outcome| &outcome.missing).map(|missing| missing.cause).collect();
+        assert!(!causes.is_empty() && causes.iter().all(|cause| *cause == Cause::NotOnTheWire), "{causes:?}");
+    }
+}
+
+#[test]
+fn a_session_on_the_wire_that_is_less_patient_than_the_silence_blocks() {
+    let session = |timeout| ControlSession {
+        protocol: "vrrp".into(),
+        role: Some("master".into()),
+        local: "10.0.0.5".into(),
+        remote: "224.0.0.18".into(),
+        identity: "VRID 51".into(),
+        direction: FlowDirection::FromGuest,
+        packets_from_guest: 40,
+        active: true,
+        interval_seconds: Fact::Known(timeout / 3.0),
+        multiplier: Some(3),
+        timeout_seconds: Fact::Known(timeout),
+        basis: ControlBasis::Packet,
+        source: "as the packets say".into(),
+        ..ControlSession::default()
+    };
+    let blocks = |timeout| {
+        let outcomes = judge(by_its_packets(|wire| wire.control = vec![session(timeout)]), "standard");
+        blocking(&outcomes).contains(&"control-sessions-survive-silence")
+    };
+    assert!(blocks(0.09), "sub-second VRRP");
+    assert!(!blocks(30.0));
+}
+
+#[test]
+fn no_text_of_an_outcome_says_unknown_in_parentheses() {
+    let pack = Pack::load(&[RuleSource::Builtin]).unwrap();
+    let catalogues = Catalogues::shipped().unwrap();
+    let whole = serde_json::to_value(fixture("busy-cluster-member")).unwrap();
+    for part in ["vm", "guest", "source", "destination", "path"] {
+        for field in whole[part].as_object().unwrap().keys() {
+            let mut lacking = whole.clone();
+            lacking[part][field] = serde_json::json!({"unknown": "nobody told", "cause": "not-supported"});
+            // Only facts can be unknown, not what names them.
+            let Ok(facts) = serde_json::from_value::<Facts>(lacking) else { continue };
+            let now = facts.collected_at;
+            let (facts, forecast) = derive(facts, &catalogues);
+            for outcome in pack.evaluate(&facts, &forecast, now) {
+                let text = serde_json::to_string(&outcome).unwrap();
+                assert!(!text.contains("(unknown)"), "{part}.{field}: {text}");
+            }
+        }
     }
 }

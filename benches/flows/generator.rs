@@ -1,4 +1,4 @@
-//! Sends small UDP packets out of an interface, paced or as fast as possible.
+//! Sends small packets out of an interface, paced or as fast as possible.
 
 use std::{
     io,
@@ -13,20 +13,29 @@ const BATCH: usize = 64;
 pub(crate) const FLOWS: u16 = 256;
 pub(crate) const FRAME_BYTES: usize = 14 + 20 + 8 + 64;
 
+const UDP: u8 = 17;
+const TCP: u8 = 6;
+
 /// A packet socket that sends.
 pub(crate) struct Generator {
     socket: OwnedFd,
     frames: Vec<[u8; FRAME_BYTES]>,
 }
 
-fn frame(port: u16) -> [u8; FRAME_BYTES] {
+/// A datagram, or a TCP segment of the same length.
+fn frame(port: u16, protocol: u8) -> [u8; FRAME_BYTES] {
     let mut frame = [b'x'; FRAME_BYTES];
     // To an address that is not the interface's own: the host drops it after the packet sockets have seen it.
     let headers = [
         &[0x52, 0x54, 0, 0, 0, 9, 0x52, 0x54, 0, 0, 0, 1, 8, 0][..],
-        &[0x45, 0, 0, 92, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 5, 10, 0, 0, 9],
+        &[0x45, 0, 0, 92, 0, 0, 0, 0, 64, protocol, 0, 0, 10, 0, 0, 5, 10, 0, 0, 9],
         &port.to_be_bytes(),
-        &[0x17, 0x70, 0, 72, 0, 0],
+        &[0x17, 0x70],
+        if protocol == TCP {
+            &[0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 1, 0, 0, 0, 0, 0][..]
+        } else {
+            &[0, 72, 0, 0]
+        },
     ]
     .concat();
     frame[..headers.len()].copy_from_slice(&headers);
@@ -34,7 +43,18 @@ fn frame(port: u16) -> [u8; FRAME_BYTES] {
 }
 
 impl Generator {
+    /// Datagrams of [`FLOWS`] flows.
     pub(crate) fn new(interface: &str) -> Self {
+        Self::of(interface, (0..FLOWS).map(|port| frame(10_000 + port, UDP)).collect())
+    }
+
+    /// Half of the flows are TCP connections.
+    pub(crate) fn mixed(interface: &str) -> Self {
+        let protocol = |port| if port % 2 == 0 { UDP } else { TCP };
+        Self::of(interface, (0..FLOWS).map(|port| frame(10_000 + port, protocol(port))).collect())
+    }
+
+    fn of(interface: &str, frames: Vec<[u8; FRAME_BYTES]>) -> Self {
         let name = std::ffi::CString::new(interface).unwrap();
         // SAFETY: a live, terminated name; no other pointers.
         let (index, raw) = unsafe {
@@ -57,7 +77,7 @@ impl Generator {
             libc::setsockopt(raw, libc::SOL_PACKET, PACKET_QDISC_BYPASS, (&raw const yes).cast(), 4)
         };
         assert_eq!(set, 0, "{}", io::Error::last_os_error());
-        Self { socket, frames: (0..FLOWS).map(|port| frame(10_000 + port)).collect() }
+        Self { socket, frames }
     }
 
     /// Sends one batch, beginning with flow `first`; packets sent.

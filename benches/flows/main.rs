@@ -1,10 +1,11 @@
-//! Cost of a UDP flow capture: packets per second without loss, share of a core, slowdown of the sender.
+//! Cost of a flow capture with its evidence from the wire: packets per second without loss, share of a core, slowdown of
+//! the sender.
 //!
 //! `cargo bench --bench flows` as root. A generator sends over a veth pair in a network namespace made here. The
 //! filters run in the sender's softirq, so their cost is not the watcher's processor time: it is the processor time
 //! by which sending a packet gets more expensive, measured by sending as fast as possible with and without a watcher.
 //! Bounded: some 3 minutes, at most 800,000 packets a second. `flows quick` takes a quarter of
-//! that, `flows sender` measures the sender's cost alone.
+//! that, `flows sender` measures the sender's cost alone, `flows wire` the cost at 100,000 packets a second of UDP and TCP.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,6 +25,8 @@ use watchers::{Watcher, kernel_nanoseconds};
 
 const RATES: [u32; 7] = [100_000, 200_000, 300_000, 400_000, 500_000, 600_000, 800_000];
 const AIM: u32 = 500_000;
+/// Rate at which the capture may take at most 2 % of a core.
+const WIRE_RATE: u32 = 100_000;
 
 fn main() {
     // SAFETY: no pointers. No other thread runs yet, so that the whole process moves.
@@ -43,6 +46,9 @@ fn main() {
         assert!(made, "ip {words}");
     }
     let generator = Generator::new("guest0");
+    if std::env::args().any(|word| word == "wire") {
+        return wire(quick, seconds);
+    }
     let sender_only = std::env::args().any(|word| word == "sender");
     let bare = bare_cost(&generator, quick);
     println!("nobody watches: {bare:.0} ns of processor time to send a packet");
@@ -90,6 +96,7 @@ fn main() {
         );
     }
     println!();
+    wire(quick, seconds);
     let socket = slowdown(Watcher::Refusing, &generator, quick);
     println!(
         "{}: {socket:+.0} ns a packet for the sender; every figure contains it",
@@ -101,6 +108,18 @@ fn main() {
         ),
         None => println!("the kernel's own account of the program: not available"),
     }
+}
+
+/// Cost of vmgate's capture at [`WIRE_RATE`], half of it TCP: in its process, and in the sender's softirq.
+fn wire(quick: bool, seconds: Duration) {
+    let generator = Generator::mixed("guest0");
+    let run = Watcher::Kernel.run(&generator, WIRE_RATE, seconds * 2);
+    let slower = slowdown(Watcher::Kernel, &generator, quick) * f64::from(WIRE_RATE) / 1e7;
+    println!(
+        "vmgate at {:.0} packets/s of UDP and TCP: {:.2} % of a core in its process, {slower:+.2} % in the sender",
+        run.sent_per_second(),
+        run.watcher_percent(),
+    );
 }
 
 /// Nanoseconds a packet, sent as fast as possible: the best of several short runs, as others use the machine too.

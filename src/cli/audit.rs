@@ -13,13 +13,13 @@ use super::{
     Failure,
     options::{EvaluationTime, GlobalOptions},
     output,
-    session::{self, Session},
+    session::Session,
 };
 use crate::audit::{self, AuditedHost, JudgedMove};
 
 #[derive(Debug, Args)]
 pub(super) struct AuditCommand {
-    /// Hosts: libvirt URIs, or names under `hosts` in vmgate.yaml that have a `uri`; all of those if none is given
+    /// Hosts: names of vmgate.yaml or the inventory, hv1, root@hv1 or libvirt URIs; all of the site if none is given
     #[arg(value_name = "HOST")]
     hosts: Vec<String>,
     /// File of further hosts, one per line; text after a `#` is a comment
@@ -41,7 +41,8 @@ impl AuditCommand {
         let (simulated, evidence) = (self.time.is_simulated(), EvidenceOrigin::Live);
         let asked = VerdictRequest { simulated, evidence, ..VerdictRequest::default() };
         let bar = output::progress(shared, requests.len() as u64 * survey::STEPS_PER_HOST, "hosts");
-        let survey = survey::survey(requests, session.timeout(), now, || bar.inc(1));
+        let survey =
+            survey::survey(requests, session.manager_questions()?, session.timeout(), now, || bar.inc(1));
         bar.finish_and_clear();
         let moves = ask_each(&survey.moves(), |wanted| {
             let (source, destination) = survey.host_names(*wanted)?;
@@ -56,25 +57,24 @@ impl AuditCommand {
     }
 
     fn requests(&self, session: &Session) -> Result<Vec<HostRequest>, Failure> {
-        let configured = || {
-            let hosts = session.config.hosts.iter();
-            hosts.filter(|(_, host)| host.uri.is_some()).map(|(name, _)| name.clone()).collect()
-        };
         let mut names = self.hosts.clone();
         if let Some(file) = &self.inventory {
             let text = fs::read_to_string(file).map_err(|error| output::unreadable(file, &error))?;
             names.extend(inventory(&text));
-        } else if names.is_empty() {
-            names = configured();
         }
-        let mut seen = BTreeSet::new();
-        names.retain(|name| seen.insert(name.clone()));
-        if names.is_empty() {
+        let uris = if names.is_empty() {
+            session.site_hosts()?
+        } else {
+            let mut seen = BTreeSet::new();
+            names.retain(|name| seen.insert(name.clone()));
+            names.iter().map(|name| session.host_named(name)).collect::<Result<_, _>>()?
+        };
+        if uris.is_empty() {
             return Err(Failure::usage(
-                "no host: give libvirt URIs, or name hosts with a `uri` under `hosts` in vmgate.yaml",
+                "no host: name hosts (hv1, root@hv1 or a libvirt URI), or write them down once with `vmgate init HOST…`",
             ));
         }
-        names.iter().map(|name| request(name, session)).collect()
+        uris.into_iter().map(|uri| request_of(uri, session)).collect()
     }
 }
 
@@ -84,38 +84,13 @@ fn inventory(text: &str) -> impl Iterator<Item = String> {
     lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned)
 }
 
-/// Survey request for a host, given by its URI or by its name in the configuration.
-fn request(named: &str, session: &Session) -> Result<HostRequest, Failure> {
-    let uri = match session.site_uri(named)? {
-        Some(uri) => uri,
-        None if named.contains("://") => {
-            Uri::from_operator(named).map_err(|error| Failure::usage(format!("{named}: {error}")))?
-        }
-        None => {
-            return Err(Failure::usage(format!(
-                "{named}: not a libvirt URI, and vmgate.yaml has no hosts.{named}.uri; add it there, or give \
-                 qemu+ssh://{named}/system"
-            )));
-        }
-    };
-    request_of(named, uri, session)
-}
-
-/// Survey request for the host `named`, with its settings in the configuration.
-pub(super) fn request_of(named: &str, uri: Uri, session: &Session) -> Result<HostRequest, Failure> {
-    let configured = session.config.hosts.get(named);
-    let by_uri = || uri.name().and_then(|host| session.config.hosts.get(host));
-    let settings = configured.or_else(by_uri);
-    let name = match (named.contains("://"), uri.name()) {
-        (false, _) => named.to_owned(),
-        (true, Some(host)) => host.to_owned(),
-        (true, None) => uri.to_string(),
-    };
+/// Survey request for a host, with what vmgate.yaml and the inventory say of it.
+pub(super) fn request_of(uri: Uri, session: &Session) -> Result<HostRequest, Failure> {
     Ok(HostRequest {
-        probe: settings.map_or(Ok(None), |settings| session::probe_way(&name, settings))?,
-        maintenance: settings.and_then(|settings| settings.maintenance.clone()),
-        migrate_address: settings.and_then(|settings| settings.migrate_address),
-        name,
+        name: uri.name().map_or_else(|| uri.to_string(), str::to_owned),
+        probe: session.probe(&uri)?,
+        maintenance: session.maintenance(&uri)?,
+        migrate_address: session.migrate_address(&uri)?,
         uri,
     })
 }

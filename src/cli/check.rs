@@ -1,32 +1,42 @@
 //! `vmgate check`: the verdict on a move from live hosts or from a facts file, or on every move of a change.
 
 use std::path::PathBuf;
+#[cfg(feature = "libvirt")]
+use std::time::Duration;
 
 use clap::Args;
 #[cfg(feature = "libvirt")]
 use vmgate_collect::CollectRequest;
-#[cfg(feature = "libvirt")]
-use vmgate_facts::Change;
 use vmgate_facts::Facts;
 #[cfg(feature = "libvirt")]
-use vmgate_judge::change::{Limits, MovePlan};
+use vmgate_facts::{Change, text::ShownCommand};
 use vmgate_judge::{
     EvidenceOrigin, VerdictRequest,
     change::{ChangeFile, FactsFiles, PlannedMove, ReservedMemory},
 };
-use vmgate_verdict::ExitCode;
-
 #[cfg(feature = "libvirt")]
-use super::trial::{Trials, TriedMove};
+use vmgate_judge::{
+    Policy,
+    change::{Limits, MovePlan},
+};
+use vmgate_verdict::ExitCode;
+#[cfg(feature = "libvirt")]
+use vmgate_verdict::Verdict;
+
 use super::{
     Failure, options, output,
     session::{self, Session},
 };
+#[cfg(feature = "libvirt")]
+use super::{
+    many_moves::ManyMoves,
+    trial::{Trials, TriedMove},
+};
 
 #[derive(Debug, Args)]
 pub(super) struct Check {
-    /// Name or UUID of the VM, with --from and --to; without a VM give --facts or --change
-    #[cfg_attr(feature = "libvirt", arg(requires_all = ["from", "to"]))]
+    /// Name or UUID of the VM, with --to; without a VM give --all, --facts or --change
+    #[cfg_attr(feature = "libvirt", arg(requires = "to"))]
     #[cfg_attr(not(feature = "libvirt"), arg(hide = true))]
     vm: Option<String>,
     #[cfg(feature = "libvirt")]
@@ -34,6 +44,16 @@ pub(super) struct Check {
     the_move: options::MoveOptions,
     #[command(flatten)]
     goals: options::Goals,
+    /// Check every VM that runs on the host of --from, each to the first destination that may take it: the report before a
+    /// maintenance. --to names the destination, a pool or a rack; without it every other host of the site is one
+    #[cfg(feature = "libvirt")]
+    #[arg(long, requires = "from", conflicts_with_all = ["vm", "facts", "change", "rehearse", "trial", "probe_network"])]
+    all: bool,
+    /// Time for the measurements of --all, in seconds: VMs are measured one after the other, and those whose turn comes later
+    /// are not
+    #[cfg(feature = "libvirt")]
+    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = options::seconds, requires = "all")]
+    budget: Duration,
     /// Check this facts file and ask no hypervisor. With --change a folder of facts files, one for each move
     #[cfg_attr(feature = "libvirt", arg(long, value_name = "PATH", conflicts_with_all = ["vm", "from", "to"]))]
     #[cfg_attr(not(feature = "libvirt"), arg(long, value_name = "PATH", required = true))]
@@ -45,7 +65,7 @@ pub(super) struct Check {
     /// Check every move of this change
     #[arg(long, value_name = "FILE")]
     #[cfg_attr(feature = "libvirt", arg(conflicts_with_all = ["vm", "from", "to", "migrate_address", "guest"]))]
-    #[arg(conflicts_with_all = ["change_id", "longest_blackout", "network_dark", "deadline", "bandwidth_limit", "rehearsal"])]
+    #[arg(conflicts_with_all = ["change_id", "longest_blackout", "network_dark", "deadline", "bandwidth_limit", "run_by", "rehearsal"])]
     change: Option<PathBuf>,
     /// Also rehearse the move with an empty twin of the VM: it is started paused at the source, moved to the destination and back,
     /// and removed, as `vmgate rehearse` does. Nothing of the VM is touched
@@ -97,7 +117,8 @@ impl Check {
                 let asked = self.simulated(asked);
                 #[cfg(feature = "libvirt")]
                 if let Some(trials) = &trials {
-                    let request = super::collect::request_of(&change, planned, &self.the_move, &session)?;
+                    let request =
+                        super::collect::request_of(&change, planned, &self.the_move.measurements, &session)?;
                     let (plan, address, limits) = (&planned.plan, planned.migrate_address, change.limits);
                     let tried = TriedMove { request: &request, plan, address, limits };
                     trials.make(&tried, &policy, &asked, &mut facts)?;
@@ -110,6 +131,12 @@ impl Check {
             session.record(&verdicts)?;
             return reports.write(&verdicts, shared);
         }
+        self.goals.checked(&policy.catalogues)?;
+        #[cfg(feature = "libvirt")]
+        if let Some(verdicts) = self.many(&session, &policy)? {
+            session.record(&verdicts)?;
+            return reports.write(&verdicts, shared);
+        }
         let (mut facts, evidence) = self.facts(&session)?;
         facts.change = self.goals.over(facts.change);
         let asked = VerdictRequest { strict: self.strict, evidence, ..VerdictRequest::default() };
@@ -117,7 +144,7 @@ impl Check {
         #[cfg(feature = "libvirt")]
         if let (Some(trials), Some(vm)) = (&trials, &self.vm) {
             let request = self.the_move.request(vm, facts.change.clone(), &session)?;
-            let (plan, address) = (MovePlan::from(&facts.change), self.the_move.migrate_address);
+            let (plan, address) = (MovePlan::from(&facts.change), super::migrate::address_of(&request));
             let tried = TriedMove { request: &request, plan: &plan, address, limits: Limits::default() };
             trials.make(&tried, &policy, &asked, &mut facts)?;
         }
@@ -143,17 +170,57 @@ impl Check {
     fn ask_hosts(&self, session: &Session) -> Result<Facts, Failure> {
         let Some(vm) = self.vm.as_deref() else {
             return Err(Failure::usage(
-                "nothing to check: give a VM with --from URI and --to URI, a facts file with --facts FILE, or a change with --change FILE",
+                "nothing to check: give a VM with --to HOST, a host to empty with --all --from HOST, a facts file with --facts FILE, or a change with --change FILE",
             ));
         };
         let request = self.the_move.request(vm, self.goals.over(Change::default()), session)?;
         self.facts_of(&request, session)
     }
 
+    /// Verdicts where several moves were asked for: of every VM of a host, or of a VM to several destinations.
+    #[cfg(feature = "libvirt")]
+    fn many(&self, session: &Session, policy: &Policy) -> Result<Option<Vec<Verdict>>, Failure> {
+        let hosts = &self.the_move.hosts;
+        if self.facts.is_some() || (self.vm.is_none() && !self.all) {
+            return Ok(None);
+        }
+        let to = hosts.to.as_deref().unwrap_or(super::site::ANY);
+        let named = session.destinations(to)?;
+        if named.len() == 1 && to != super::site::ANY && !self.all {
+            return Ok(None);
+        }
+        if self.trial || self.rehearse || self.probe_network {
+            let command = ShownCommand::new("vmgate check").value(self.vm.as_deref().unwrap_or_default());
+            return Err(Failure::usage(format!(
+                "--trial, --rehearse and --probe-network need one destination: see first which is the best with `{}`",
+                command.words("--to").value(to)
+            )));
+        }
+        let source = hosts.source(self.vm.as_deref().unwrap_or_default(), session)?;
+        let destinations = super::site::others(named, &source)?;
+        let moves = ManyMoves {
+            the_move: &self.the_move,
+            change: self.goals.over(Change::default()),
+            session,
+            policy,
+            time: &self.time,
+            strict: self.strict,
+        };
+        if self.all {
+            return moves.of_host(&source, &destinations, self.budget).map(Some);
+        }
+        let Some(vm) = &self.vm else { return Ok(None) };
+        moves.of_vm(vm, &source, &destinations).map(|best| Some(vec![best]))
+    }
+
     /// Facts of a move, with those of a rehearsal if that was asked for.
     #[cfg(feature = "libvirt")]
     fn facts_of(&self, request: &CollectRequest, session: &Session) -> Result<Facts, Failure> {
-        let mut facts = session.with_history(super::collect::facts(request, self.time.now())?)?;
+        let facts = {
+            let _waiting = super::collect::waiting(request, session);
+            super::collect::facts(request, self.time.now())?
+        };
+        let mut facts = session.with_history(facts)?;
         if self.rehearse {
             super::rehearse::add(request, session, &mut facts)?;
         }
@@ -175,7 +242,7 @@ impl Check {
         planned: &PlannedMove,
         session: &Session,
     ) -> Result<Facts, Failure> {
-        let request = super::collect::request_of(change, planned, &self.the_move, session)?;
+        let request = super::collect::request_of(change, planned, &self.the_move.measurements, session)?;
         self.facts_of(&request, session)
     }
 

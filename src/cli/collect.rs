@@ -1,6 +1,6 @@
 //! `vmgate collect`: writes the facts of a move to a file for `vmgate check --facts` on any machine.
 
-use std::{io::Write, path::PathBuf};
+use std::{io::Write, path::PathBuf, time::Duration};
 
 use clap::Args;
 use jiff::Timestamp;
@@ -13,7 +13,7 @@ use vmgate_verdict::ExitCode;
 
 use super::{
     Failure,
-    options::{GlobalOptions, Goals, MoveOptions},
+    options::{GlobalOptions, Goals, Measurements, MoveOptions},
     output,
     session::{KEY_VARIABLE, Session},
 };
@@ -73,20 +73,33 @@ pub(super) fn from_hosts(
     session: &Session,
     now: Timestamp,
 ) -> Result<Facts, Failure> {
-    session.with_history(facts(&the_move.request(vm, goals.over(Change::default()), session)?, now)?)
+    let request = the_move.request(vm, goals.over(Change::default()), session)?;
+    let facts = {
+        let _waiting = waiting(&request, session);
+        facts(&request, now)?
+    };
+    session.with_history(facts)
 }
 
 /// Collection request for a move of a change. Only the options on how to collect are used.
 pub(super) fn request_of(
     change: &ChangeFile,
     planned: &PlannedMove,
-    looking: &MoveOptions,
+    looking: &Measurements,
     session: &Session,
 ) -> Result<CollectRequest, Failure> {
     let hosts = (session.connection(&planned.from)?, session.connection(&planned.to)?);
     let guest = session.planned_guest_access(&planned.vm, planned.guest.as_ref())?;
     let asked = change.to_fact(planned);
-    looking.request_between(hosts, &planned.vm, guest, planned.migrate_address, asked, session)
+    looking.request(hosts, &planned.vm, guest, planned.migrate_address, asked, session)
+}
+
+/// Says on a terminal what a collection waits for.
+pub(super) fn waiting(request: &CollectRequest, session: &Session) -> output::Waiting {
+    let hosts = (request.from.host_for_people(), request.to.host_for_people());
+    let what = format!("{}: asking {} and {}, and watching its memory", request.vm, hosts.0, hosts.1);
+    let window = request.trace_seconds.max(request.dirty_window_seconds);
+    output::Waiting::begin(session.shared, &what, Duration::from_secs(u64::from(window) + 1))
 }
 
 /// Collects what a request asks for.

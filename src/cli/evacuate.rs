@@ -31,9 +31,9 @@ pub(super) struct Evacuate {
     /// Destination hosts for the VMs: names, pools or racks. With --rolling the racks that are not emptied at the time take VMs too
     #[arg(long, value_name = "POOL|HOST", num_args = 1.., required_unless_present = "rolling")]
     into: Vec<String>,
-    /// Inventory file: hosts with racks, pools, networks and limits, and groups of VMs
+    /// Inventory file: hosts with racks, pools, networks and limits, and groups of VMs [default: as vmgate.yaml says]
     #[arg(long, value_name = "FILE")]
-    inventory: PathBuf,
+    inventory: Option<PathBuf>,
     /// Read the facts of hosts and VMs from this file or folder and ask no hypervisor
     #[cfg_attr(feature = "libvirt", arg(long, value_name = "PATH"))]
     #[cfg_attr(not(feature = "libvirt"), arg(long, value_name = "PATH", required = true))]
@@ -82,7 +82,14 @@ impl Evacuate {
     pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
         let policy = session.policy()?;
-        let inventory = Inventory::read(&self.inventory).map_err(Failure::usage)?;
+        let inventory = match &self.inventory {
+            Some(file) => Inventory::read(file).map_err(Failure::usage)?,
+            None => session.inventory()?.cloned().ok_or_else(|| {
+                Failure::usage(
+                    "--inventory is missing, and vmgate.yaml names none: `vmgate init HOST…` writes one",
+                )
+            })?,
+        };
         let empty = inventory.select(&self.hosts).map_err(Failure::usage)?;
         let into = inventory.select(&self.into).map_err(Failure::usage)?;
         let earlier = self.replan.as_deref().map(read_change).transpose()?;
@@ -90,7 +97,7 @@ impl Evacuate {
         let site = self.site(&inventory, &session)?;
         let overhead = overhead_bytes(&policy.pack);
         let (fleet, notes) = fleet::build(&inventory, &*site, overhead).map_err(Failure::usage)?;
-        let asked = self.goals.over(Change::default());
+        let asked = self.goals.checked(&policy.catalogues)?.over(Change::default());
         let mut judge = PolicyOracle::new(&policy, &*site, &fleet, &asked, self.time.now());
         if self.rolling.is_some() {
             judge = judge.with_way_back(inventory.after_maintenance);
@@ -179,6 +186,7 @@ impl Evacuate {
             network_dark_seconds: self.goals.network_dark,
             deadline_seconds: self.goals.deadline,
             trial: self.trial,
+            run_by: self.goals.run_by.clone(),
             probe_network: self.probe_network,
         }
     }
@@ -225,9 +233,7 @@ fn survey_site(inventory: &Inventory, session: &Session, now: Timestamp) -> Resu
 
     use crate::fleet::SurveySite;
     let requests = inventory.hosts.iter().map(|host| {
-        let site = session.site_uri(&host.name)?;
-        let uri = site.map_or_else(|| session.connection(&host.uri), Ok)?;
-        let known = super::audit::request_of(&host.name, uri, session)?;
+        let known = super::audit::request_of(session.uri_of(host)?, session)?;
         Ok(HostRequest {
             maintenance: host.maintenance.clone().or(known.maintenance.clone()),
             migrate_address: host.migrate_address.or(known.migrate_address),
@@ -236,7 +242,8 @@ fn survey_site(inventory: &Inventory, session: &Session, now: Timestamp) -> Resu
     });
     let requests: Vec<HostRequest> = requests.collect::<Result<_, Failure>>()?;
     let bar = output::progress(session.shared, requests.len() as u64 * survey::STEPS_PER_HOST, "hosts");
-    let survey = survey::survey(requests, session.timeout(), now, || bar.inc(1));
+    let survey =
+        survey::survey(requests, session.manager_questions()?, session.timeout(), now, || bar.inc(1));
     bar.finish_and_clear();
     let observations = match session.ledger()? {
         Some(ledger) => {

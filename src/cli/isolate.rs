@@ -28,8 +28,8 @@ use super::{
 pub(super) struct Isolate {
     /// Name or UUID of the VM
     vm: String,
-    /// libvirt URI of the host that the VM runs on
-    #[arg(long, value_name = "URI")]
+    /// Host that the VM runs on: a name of vmgate.yaml or the inventory, hv1, root@hv1 or a libvirt URI
+    #[arg(long, value_name = "HOST")]
     on: String,
     /// Reason, which is saved with the evidence
     #[arg(long, value_name = "TEXT", default_value = "no reason was given")]
@@ -49,7 +49,7 @@ pub(super) struct Isolate {
 impl Isolate {
     pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
-        let uri = Uri::from_operator(&self.on).map_err(|error| Failure::usage(format!("--on: {error}")))?;
+        let uri = session.host_named(&self.on)?;
         let hypervisor = Hypervisor::open(&uri, session.timeout()).map_err(Failure::failed)?;
         let domain = hypervisor.domain(&self.vm).map_err(|error| match error.kind {
             LibvirtErrorKind::NoSuchVm(_) => Failure::usage(error),

@@ -9,7 +9,7 @@ use vmgate_ledger::{Entry, LedgerError, Record, Row, SignatureState};
 /// Most groups of records, or records, that one line or list names.
 const NAMED: usize = 20;
 
-/// What is known of the authors of all records.
+/// Authors of all records, as far as they are known.
 #[derive(Debug, Default)]
 pub(super) struct Survey {
     by_role: BTreeMap<String, Vec<u64>>,

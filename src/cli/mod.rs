@@ -9,15 +9,21 @@ mod check;
 #[cfg(feature = "libvirt")]
 mod collect;
 mod diff;
+#[cfg(feature = "libvirt")]
+mod doctor;
 mod evacuate;
 mod explain;
 mod generate;
 mod hook;
 #[cfg(feature = "libvirt")]
+mod init;
+#[cfg(feature = "libvirt")]
 mod isolate;
 mod key_files;
 mod ledger;
 mod ledger_survey;
+#[cfg(feature = "libvirt")]
+mod many_moves;
 #[cfg(feature = "libvirt")]
 mod migrate;
 #[cfg(feature = "libvirt")]
@@ -38,9 +44,11 @@ mod report;
 mod rules;
 #[cfg(feature = "libvirt")]
 mod run;
+mod self_test;
 #[cfg(feature = "libvirt")]
 mod serve;
 mod session;
+mod site;
 #[cfg(feature = "libvirt")]
 mod trial;
 mod verdict;
@@ -84,7 +92,7 @@ enum Command {
     /// Show the progress of a change that runners execute
     #[cfg(feature = "libvirt")]
     Status(campaign::Status),
-    /// Serve a read-only page and metrics of a change that runners execute
+    /// Serve a read-only page and metrics of checks and of a campaign
     #[cfg(feature = "libvirt")]
     Serve(serve::Serve),
     /// Pause, resume or stop a change that runners execute
@@ -116,6 +124,14 @@ enum Command {
     Rules(rules::Rules),
     /// Let migrations into a host only with a signed verdict
     Hook(hook::Hook),
+    /// Try each access that a check needs, and say how to get it
+    #[cfg(feature = "libvirt")]
+    Doctor(doctor::Doctor),
+    /// Write vmgate.yaml and an inventory from what the hosts tell
+    #[cfg(feature = "libvirt")]
+    Init(init::Init),
+    /// Prove that this installation works
+    SelfTest(self_test::SelfTest),
     /// Print the facts of this host or guest as JSON
     Probe(probe::Probe),
     /// Generate man pages, shell completions and the command reference
@@ -124,12 +140,13 @@ enum Command {
 }
 
 /// Commands in `vmgate --help`, grouped by what people come for. Every visible command is in exactly one group.
-const GROUPS: [(&str, &[&str]); 5] = [
+const GROUPS: [(&str, &[&str]); 6] = [
+    ("Begin", &["init", "doctor"]),
     ("Look at moves and hosts", &["check", "rehearse", "collect", "audit", "observe", "probe"]),
     ("Plan maintenance", &["evacuate"]),
     ("Move VMs", &["migrate", "run", "status", "serve", "campaign", "recover", "isolate"]),
     ("Prove decisions", &["report", "diff", "explain", "verdict", "ledger"]),
-    ("Administer", &["rules", "hook"]),
+    ("Administer", &["rules", "hook", "self-test"]),
 ];
 
 /// Template of `vmgate --help` with the commands in their [`GROUPS`]: clap has no headings for subcommands. A command
@@ -141,7 +158,7 @@ fn help_template() -> String {
     for (title, names) in GROUPS {
         let rows = names.iter().filter_map(|name| {
             let about = commands.find_subcommand(name)?.get_about()?;
-            Some(format!("  {literal}{name:<8}{literal:#}  {about}\n"))
+            Some(format!("  {literal}{name:<9}{literal:#}  {about}\n"))
         });
         let rows: String = rows.collect();
         if !rows.is_empty() {
@@ -215,6 +232,11 @@ pub fn main() -> process::ExitCode {
         Command::Verdict(command) => command.run(&cli.shared),
         Command::Rules(command) => command.run(&cli.shared),
         Command::Hook(command) => command.run(&cli.shared),
+        #[cfg(feature = "libvirt")]
+        Command::Doctor(command) => command.run(&cli.shared),
+        #[cfg(feature = "libvirt")]
+        Command::Init(command) => command.run(&cli.shared),
+        Command::SelfTest(command) => command.run(&cli.shared),
         Command::Probe(command) => command.run(),
         Command::Generate(command) => command.run(),
     };
@@ -284,7 +306,7 @@ mod tests {
                 names.iter().filter(|name| root.find_subcommand(name).is_some()).collect();
             let (_, group) = help.split_once(&format!("{title}:\n")).unwrap_or_default();
             for (name, row) in built.iter().zip(group.lines()) {
-                assert!(row.starts_with(&format!("  {name:<8}  ")), "{row}");
+                assert!(row.starts_with(&format!("  {name:<9}  ")), "{row}");
             }
             assert!(built.is_empty() || !group.is_empty(), "{title}");
         }

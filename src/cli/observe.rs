@@ -32,9 +32,10 @@ pub(super) struct Observe {
     /// Names or UUIDs of the VMs
     #[arg(required = true, value_name = "VM")]
     vms: Vec<String>,
-    /// libvirt URI of the host that the VMs run on
-    #[arg(long, value_name = "URI", value_parser = Uri::from_operator)]
-    from: Uri,
+    /// Host that the VMs run on: a name of vmgate.yaml or the inventory, hv1, root@hv1 or a libvirt URI [default: the host of the
+    /// site that runs the VM at the time]
+    #[arg(long, value_name = "HOST")]
+    from: Option<String>,
     /// Duration of the observation, in seconds; a day if not given
     #[arg(long = "for", value_name = "SECONDS", default_value = "86400", value_parser = seconds)]
     length: Duration,
@@ -53,7 +54,7 @@ impl Observe {
     pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
         let ledger = session.open_ledger(session.ledger_for_moves()?)?;
-        let way = session.probe(&self.from)?.unwrap_or_else(|| Transport::for_uri(&self.from));
+        let named = self.from.as_deref().map(|from| session.host_named(from)).transpose()?;
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
             signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(Failure::failed)?;
@@ -62,7 +63,7 @@ impl Observe {
         let mut round = 0_u32;
         while began.elapsed() <= self.length && !stop.load(Ordering::Relaxed) {
             for vm in &self.vms {
-                match self.look(vm, &way, &session) {
+                match self.look(vm, named.as_ref(), &session) {
                     Ok(seen) => {
                         output::say(shared, &format!("{vm}: {} MiB/s", seen.rate_bytes_per_second >> 20));
                         ledger.append(&Entry::Observation(seen)).map_err(Failure::failed)?;
@@ -83,8 +84,12 @@ impl Observe {
         Ok(ExitCode::Go)
     }
 
-    fn look(&self, vm: &str, way: &Transport, session: &Session) -> Result<Observation, String> {
-        let host = Hypervisor::open(&self.from, session.timeout()).map_err(|error| error.to_string())?;
+    fn look(&self, vm: &str, named: Option<&Uri>, session: &Session) -> Result<Observation, String> {
+        let from = named.map_or_else(|| session.source_of(vm), |named| Ok(named.clone()));
+        let from = from.map_err(|failure| failure.text)?;
+        let way = session.probe(&from).map_err(|failure| failure.text)?;
+        let way = way.unwrap_or_else(|| Transport::for_uri(&from));
+        let host = Hypervisor::open(&from, session.timeout()).map_err(|error| error.to_string())?;
         let domain = host.domain(vm).map_err(|error| error.to_string())?;
         if let Ok(Some(job)) = domain.job_info() {
             return Err(format!("a libvirt job runs on the VM ({})", job.operation.name()));

@@ -1,20 +1,25 @@
 //! Options that several commands share.
 
+#[cfg(feature = "libvirt")]
+use std::net::IpAddr;
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 #[cfg(feature = "libvirt")]
-use vmgate_collect::{CollectRequest, TryPath, guest_probe::GuestAccess};
+use vmgate_collect::{CollectRequest, SharedWork, TryPath, guest_probe::GuestAccess};
+use vmgate_documents::closest;
 use vmgate_facts::Change;
 #[cfg(feature = "libvirt")]
 use vmgate_facts::Uri;
 use vmgate_ledger::LedgerUrl;
 #[cfg(feature = "libvirt")]
 use vmgate_probe::host::trial::{LONGEST_STREAM, Stream};
+use vmgate_rules::Catalogues;
 
+use super::Failure;
 #[cfg(feature = "libvirt")]
-use super::{Failure, session::Session};
+use super::{session::Session, site::ANY};
 
 /// Options that every command understands.
 #[derive(Debug, Args)]
@@ -55,6 +60,9 @@ pub(super) struct GlobalOptions {
     /// Print only the report and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
+    /// Format of the log and of messages on stderr
+    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
     /// Use of colour; NO_COLOR is obeyed too
     #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = ColourChoice::Auto)]
     pub color: ColourChoice,
@@ -82,6 +90,15 @@ impl EvaluationTime {
     }
 }
 
+/// Format of the log and of messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    /// Lines for people
+    Text,
+    /// A JSON object a line
+    Json,
+}
+
 /// Use of colour on a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum ColourChoice {
@@ -93,35 +110,54 @@ pub(super) enum ColourChoice {
     Never,
 }
 
-/// Options of a move: hosts, addresses, and the measurements to make.
+/// Options of a single move: its hosts, the way into its guest, and the measurements to make.
+#[cfg(feature = "libvirt")]
+#[derive(Debug, Args)]
+pub(super) struct MoveOptions {
+    #[command(flatten)]
+    pub hosts: MoveHosts,
+    #[command(flatten)]
+    pub measurements: Measurements,
+}
+
+/// Hosts of a single move, and the way into its guest.
+#[cfg(feature = "libvirt")]
+#[derive(Debug, Args)]
+pub(super) struct MoveHosts {
+    /// Source: the host that the VM runs on, by its name in vmgate.yaml or the inventory, as ssh takes it (hv1, root@hv1), or by a
+    /// libvirt URI [default: the host of the site that runs the VM, which is found out]
+    #[arg(long, value_name = "HOST")]
+    pub from: Option<String>,
+    /// Destination, in the same ways
+    #[arg(long, value_name = "HOST")]
+    pub to: Option<String>,
+    /// Address at the destination for the migration traffic [default: as vmgate.yaml or the inventory says, else
+    /// libvirt's choice]
+    #[arg(long, value_name = "ADDRESS")]
+    pub migrate_address: Option<IpAddr>,
+    /// Access to the guest: agent, ssh://USER@HOST[:PORT], exec (the command that vmgate.yaml names for this
+    /// VM), ssh (the address named there), wire (only the headers of its packets on the source host, for guests that let
+    /// nobody in) or none [default: as vmgate.yaml says for this VM, else agent].
+    /// libvirt marks a domain as tainted (custom-ga-command) when its guest agent is asked; wire, none, ssh and exec
+    /// leave it unmarked, and with none nobody looks into the guest
+    #[arg(long, value_name = "WAY")]
+    pub guest: Option<String>,
+}
+
+/// Measurements and questions of a check.
 #[cfg(feature = "libvirt")]
 #[derive(Debug, Args)]
 #[allow(clippy::struct_excessive_bools)] // flags of a command line
-pub(super) struct MoveOptions {
-    /// libvirt URI of the source, the host that the VM runs on, such as qemu+ssh://root@hv1/system
-    #[arg(long, value_name = "URI", requires = "to")]
-    pub from: Option<String>,
-    /// libvirt URI of the destination
-    #[arg(long, value_name = "URI", requires = "from")]
-    pub to: Option<String>,
-    /// Address at the destination for the migration traffic; libvirt's choice if not given
-    #[arg(long, value_name = "ADDRESS")]
-    pub migrate_address: Option<std::net::IpAddr>,
+pub(super) struct Measurements {
     /// Duration of the trace of the guest's dirty pages on the source host, in whole seconds; longer is better, up to the
     /// duration of the migration. It takes at most 5 % of a core there. If a trace is not possible (no root, encrypted
     /// memory), QEMU's page sampling in several windows is used instead; 0 asks for that
     #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=30))]
     pub trace_seconds: u32,
-    /// Time to watch the guest's UDP flows on the source host, in whole seconds, and the shortest window of page
-    /// sampling if there is no trace
-    #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=60))]
-    pub dirty_window: u32,
-    /// Access to the guest: agent, ssh://USER@HOST[:PORT], exec (the command that vmgate.yaml names for this
-    /// VM), ssh (the address named there) or none [default: as vmgate.yaml says for this VM, else agent].
-    /// libvirt marks a domain as tainted (custom-ga-command) when its guest agent is asked; only none, ssh and exec
-    /// leave it unmarked, and with none every fact of the guest stays unknown
-    #[arg(long, value_name = "WAY")]
-    pub guest: Option<String>,
+    /// Time to watch the guest's packets on the source host, in whole seconds, and the shortest window of page
+    /// sampling if there is no trace [default: 1, with --guest wire 10]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=60))]
+    pub dirty_window: Option<u32>,
     /// Also measure which processes of the guest dirty its memory, over ssh as root. This has a cost: every page that the
     /// guest's processes write next takes one fault of about a microsecond, and a CRIU dump that runs in the guest is
     /// disturbed
@@ -150,6 +186,28 @@ pub(super) struct MoveOptions {
 }
 
 #[cfg(feature = "libvirt")]
+impl MoveHosts {
+    /// Source and destination of a move. The source is asked for where it was not given.
+    pub(super) fn uris(&self, vm: &str, session: &Session) -> Result<(Uri, Uri), Failure> {
+        let Some(to) = &self.to else {
+            return Err(Failure::usage("--to is missing: give the destination host, such as hv2"));
+        };
+        if to == ANY {
+            return Err(Failure::usage(
+                "--to any is for `vmgate check`, which names the best destination: give that one with --to HOST",
+            ));
+        }
+        let to = session.host_named(to)?;
+        Ok((self.source(vm, session)?, to))
+    }
+
+    /// Source of a move: as given, else the host that runs the VM.
+    pub(super) fn source(&self, vm: &str, session: &Session) -> Result<Uri, Failure> {
+        self.from.as_deref().map_or_else(|| session.source_of(vm), |from| session.host_named(from))
+    }
+}
+
+#[cfg(feature = "libvirt")]
 impl MoveOptions {
     /// Request to collect the facts of this move.
     pub(super) fn request(
@@ -158,20 +216,40 @@ impl MoveOptions {
         change: Change,
         session: &Session,
     ) -> Result<CollectRequest, Failure> {
-        let guest = session.guest_access(vm, self.guest.as_deref())?;
-        self.request_between(self.uris()?, vm, guest, self.migrate_address, change, session)
+        self.request_between(self.hosts.uris(vm, session)?, vm, change, session)
     }
 
-    /// Collection request for a move between these hosts. Only the options on how to collect are used.
+    /// Request to collect the facts of a move between these hosts.
     pub(super) fn request_between(
+        &self,
+        hosts: (Uri, Uri),
+        vm: &str,
+        change: Change,
+        session: &Session,
+    ) -> Result<CollectRequest, Failure> {
+        let guest = session.guest_access(vm, self.hosts.guest.as_deref())?;
+        let address = match self.hosts.migrate_address {
+            Some(address) => Some(address),
+            None => session.migrate_address(&hosts.1)?,
+        };
+        self.measurements.request(hosts, vm, guest, address, change, session)
+    }
+}
+
+#[cfg(feature = "libvirt")]
+impl Measurements {
+    /// Collection request for a move between these hosts.
+    pub(super) fn request(
         &self,
         (from, to): (Uri, Uri),
         vm: &str,
         guest_access: GuestAccess,
-        migrate_address: Option<std::net::IpAddr>,
+        migrate_address: Option<IpAddr>,
         change: Change,
         session: &Session,
     ) -> Result<CollectRequest, Failure> {
+        // Alone, the wire is watched for as long as machines take that say something to each other every few seconds.
+        let window = if guest_access == GuestAccess::Wire { 10 } else { 1 };
         Ok(CollectRequest {
             vm: vm.to_owned(),
             source_probe: session.probe(&from)?,
@@ -181,15 +259,17 @@ impl MoveOptions {
             ask_peers: self.ask_peers,
             allow_monitor: self.allow_monitor,
             planned: Vec::new(),
-            maintenance: session.maintenance(&to),
+            managers: session.manager_questions()?,
+            maintenance: session.maintenance(&to)?,
             guest_access,
             from,
             to,
             migrate_address: migrate_address.map(|address| address.to_string()),
             timeout: session.timeout(),
             trace_seconds: self.trace_seconds,
-            dirty_window_seconds: self.dirty_window,
+            dirty_window_seconds: self.dirty_window.unwrap_or(window),
             change,
+            shared: SharedWork::default(),
         })
     }
 
@@ -202,18 +282,6 @@ impl MoveOptions {
             None if self.probe_path => TryPath::Connect,
             None => TryPath::No,
         }
-    }
-
-    fn uris(&self) -> Result<(Uri, Uri), Failure> {
-        let parse = |text: &Option<String>, option| match text {
-            Some(text) => {
-                Uri::from_operator(text).map_err(|error| Failure::usage(format!("{option}: {error}")))
-            }
-            None => Err(Failure::usage(format!(
-                "{option} is missing: give the libvirt URI of the host, such as qemu+ssh://root@hv1/system"
-            ))),
-        };
-        Ok((parse(&self.from, "--from")?, parse(&self.to, "--to")?))
     }
 }
 
@@ -236,12 +304,31 @@ pub(super) struct Goals {
     /// Limit on the migration traffic, in MiB/s
     #[arg(long, value_name = "MIB_PER_S", value_parser = clap::value_parser!(u64).range(1..1_000_000))]
     pub bandwidth_limit: Option<u64>,
+    /// Judge and forecast the migration that this manager of VMs would run, by its own settings: nova, ovirt, kubevirt, cloudstack,
+    /// opennebula, pacemaker, proxmox or ganeti, or the id of one in a catalogue of yours
+    #[arg(long = "as", value_name = "MANAGER", conflicts_with = "bandwidth_limit")]
+    pub run_by: Option<String>,
     /// This move is a rehearsal for a pair of hypervisor versions, on a VM that may be lost: it needs no earlier rehearsal
     #[arg(long)]
     pub rehearsal: bool,
 }
 
 impl Goals {
+    /// The goals, if the manager that they name is one of the catalogues.
+    pub(super) fn checked(&self, catalogues: &Catalogues) -> Result<&Self, Failure> {
+        let known = || catalogues.managers().iter().map(|entry| entry.id.as_str());
+        match &self.run_by {
+            Some(id) if !known().any(|one| one == id) => Err(Failure::usage(match closest(id, known()) {
+                Some(like) => format!("--as {id}: there is no such manager; did you mean `{like}`?"),
+                None => format!(
+                    "--as {id}: there is no such manager; known are {}",
+                    known().collect::<Vec<_>>().join(", ")
+                ),
+            })),
+            _ => Ok(self),
+        }
+    }
+
     /// Replaces the goals in `change` by those that were given.
     pub(super) fn over(&self, change: Change) -> Change {
         Change {
@@ -253,6 +340,7 @@ impl Goals {
                 .bandwidth_limit
                 .map(|mebibytes| mebibytes << 20)
                 .or(change.bandwidth_limit_bytes_per_second),
+            run_by: self.run_by.clone().or(change.run_by),
             rehearsal: self.rehearsal || change.rehearsal,
             ..change
         }

@@ -30,11 +30,8 @@ impl<'a> KnownOrders<'a> {
         files: &[PathBuf],
         named: Option<(&'a str, &str, &str)>,
     ) -> Result<Self, Failure> {
-        let uri = |option: &str, text: &str| {
-            Uri::from_operator(text).map_err(|error| Failure::usage(format!("{option}: {error}")))
-        };
-        let named =
-            named.map(|(vm, from, to)| Ok((vm, uri("--from", from)?, uri("--to", to)?))).transpose()?;
+        let hosts = |(vm, from, to)| Ok((vm, session.host_named(from)?, session.host_named(to)?));
+        let named = named.map(hosts).transpose()?;
         let mut changes = files.iter().map(|file| read_order(file)).collect::<Result<Vec<_>, _>>()?;
         for folder in &session.config.changes {
             changes.extend(in_folder(folder)?);

@@ -7,6 +7,8 @@ use std::{
     io::{self, IsTerminal, Read as _, Write},
     path::{Path, PathBuf},
     str::FromStr,
+    sync::OnceLock,
+    time::Duration,
 };
 
 use clap::Args;
@@ -17,7 +19,7 @@ use vmgate_verdict::{Baseline, ExitCode, Verdict};
 
 use super::{
     Failure,
-    options::{ColourChoice, GlobalOptions},
+    options::{ColourChoice, GlobalOptions, LogFormat},
     output_file::{OutputFile, pipe_may_close},
 };
 #[cfg(feature = "libvirt")]
@@ -271,11 +273,44 @@ pub(super) fn progress(shared: &GlobalOptions, parts: u64, what: &'static str) -
         return indicatif::ProgressBar::hidden();
     }
     let bar = indicatif::ProgressBar::new(parts);
-    if let Ok(style) = indicatif::ProgressStyle::with_template("{prefix} [{bar:40}] {percent}% {elapsed}") {
+    if let Ok(style) =
+        indicatif::ProgressStyle::with_template("{prefix} [{bar:40}] {pos} of {len}, {elapsed}, {eta} left")
+    {
         bar.set_style(style.progress_chars("=> "));
     }
     bar.set_prefix(what);
     bar
+}
+
+/// Line on a terminal that says what is awaited and for how long it has been; gone when it is dropped.
+#[cfg(feature = "libvirt")]
+pub(super) struct Waiting(indicatif::ProgressBar);
+
+#[cfg(feature = "libvirt")]
+impl Waiting {
+    /// Begins to wait for `what`, which takes about `expected`.
+    pub(super) fn begin(shared: &GlobalOptions, what: &str, expected: Duration) -> Self {
+        if shared.quiet || !io::stderr().is_terminal() {
+            return Self(indicatif::ProgressBar::hidden());
+        }
+        let bar = indicatif::ProgressBar::new_spinner();
+        if let Ok(style) = indicatif::ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
+            bar.set_style(style);
+        }
+        bar.set_message(harmless(
+            &format!("{what}: about {} s", expected.as_secs().max(1)),
+            Colours::Escaped,
+        ));
+        bar.enable_steady_tick(Duration::from_millis(250));
+        Self(bar)
+    }
+}
+
+#[cfg(feature = "libvirt")]
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
 }
 
 /// True if reports on stdout are coloured.
@@ -302,16 +337,29 @@ pub(super) fn style(shared: &GlobalOptions) -> Style {
 }
 
 /// Prints a message on stderr, unless `-q` was given.
-#[cfg(feature = "libvirt")]
 pub(super) fn say(shared: &GlobalOptions, text: &str) {
     if !shared.quiet {
-        to_stderr(&format!("vmgate: {text}\n"));
+        message("INFO", text);
     }
 }
 
 /// Prints a failure on stderr.
 pub(super) fn say_failure(failure: &Failure) {
-    to_stderr(&format!("vmgate: {}\n", failure.text.trim_end()));
+    message("ERROR", failure.text.trim_end());
+}
+
+/// Format of messages, once the options are read.
+static LOG_FORMAT: OnceLock<LogFormat> = OnceLock::new();
+
+/// Prints a message on stderr, in the format of the log.
+fn message(level: &str, text: &str) {
+    if LOG_FORMAT.get() == Some(&LogFormat::Json) {
+        let now = jiff::Timestamp::now().to_string();
+        let line = serde_json::json!({ "timestamp": now, "level": level, "fields": { "message": text } });
+        to_stderr(&format!("{line}\n"));
+    } else {
+        to_stderr(&format!("vmgate: {text}\n"));
+    }
 }
 
 /// Prints on stderr, in lines that neither a terminal nor a CI runner obeys.
@@ -373,11 +421,12 @@ pub(super) fn start_log(shared: &GlobalOptions) {
     let in_colour = io::stderr().is_terminal() && shared.color != ColourChoice::Never;
     let colours = if in_colour { Colours::Kept } else { Colours::Escaped };
     let filter = EnvFilter::try_from_env("VMGATE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(move || HarmlessStderr(colours))
-        .with_ansi(colours == Colours::Kept)
-        .with_target(false)
-        .with_timer(SystemTime)
-        .init();
+    let _ = LOG_FORMAT.set(shared.log_format);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_timer(SystemTime);
+    match shared.log_format {
+        LogFormat::Json => log.json().with_writer(|| HarmlessStderr(Colours::Escaped)).init(),
+        LogFormat::Text => {
+            log.with_ansi(colours == Colours::Kept).with_writer(move || HarmlessStderr(colours)).init();
+        }
+    }
 }

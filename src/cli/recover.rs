@@ -22,11 +22,11 @@ pub(super) struct Recover {
     /// Name or UUID of the VM whose hosts are given by --from and --to
     #[arg(requires_all = ["from", "to"])]
     vm: Option<String>,
-    /// libvirt URI of the source of that VM's move, as it was given to `vmgate migrate`
-    #[arg(long, value_name = "URI", requires = "vm")]
+    /// Source of that VM's move, as it was given to `vmgate migrate`
+    #[arg(long, value_name = "HOST", requires = "vm")]
     from: Option<String>,
-    /// libvirt URI of the destination of that VM's move
-    #[arg(long, value_name = "URI", requires = "vm")]
+    /// Destination of that VM's move, as it was given
+    #[arg(long, value_name = "HOST", requires = "vm")]
     to: Option<String>,
     /// Change file that was executed, unchanged; may be repeated. Only its commands are run, and only its hosts are asked:
     /// those in the ledger are not believed. Files in the folders under `changes` in vmgate.yaml are found without this

@@ -10,7 +10,7 @@ use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use vmgate_collect::{CollectRequest, transport::Transport};
 use vmgate_execute::{HostConnection, HostFiles, Hosts, NotRehearsed, RehearsalOrder, rehearsal_started};
-use vmgate_facts::{Fact, Facts, Rehearsal, Uri, text::ShownCommand};
+use vmgate_facts::{Fact, Facts, Rehearsal, text::ShownCommand};
 use vmgate_ledger::{
     Entry,
     entry::{HypervisorPair, Rehearsal as Recorded},
@@ -29,13 +29,14 @@ pub(super) struct Rehearse {
     /// Name or UUID of the VM. Nothing of it is touched: an empty twin, with its machine type, CPU and devices, is started
     /// paused at the source, moved to the destination and back, and removed
     vm: String,
-    /// libvirt URI of the source, the host that the VM runs on, such as qemu+ssh://root@hv1/system
-    #[arg(long, value_name = "URI")]
-    from: String,
-    /// libvirt URI of the destination
-    #[arg(long, value_name = "URI")]
+    /// Source: a name of vmgate.yaml or the inventory, hv1, root@hv1 or a libvirt URI [default: the host of the site that runs
+    /// the VM, which is found out]
+    #[arg(long, value_name = "HOST")]
+    from: Option<String>,
+    /// Destination, in the same ways
+    #[arg(long, value_name = "HOST")]
     to: String,
-    /// Address at the destination for the migration traffic; libvirt's choice if not given
+    /// Address at the destination for the migration traffic [default: as vmgate.yaml or the inventory says, else libvirt's choice]
     #[arg(long, value_name = "ADDRESS")]
     migrate_address: Option<IpAddr>,
 }
@@ -43,13 +44,19 @@ pub(super) struct Rehearse {
 impl Rehearse {
     pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
-        let uri = |option: &str, text: &str| {
-            Uri::from_operator(text).map_err(|error| Failure::usage(format!("{option}: {error}")))
+        let to = session.host_named(&self.to)?;
+        let from = match &self.from {
+            Some(from) => session.host_named(from)?,
+            None => session.source_of(&self.vm)?,
         };
-        let hosts = session.hosts(&uri("--from", &self.from)?, &uri("--to", &self.to)?);
+        let address = match self.migrate_address {
+            Some(address) => Some(address),
+            None => session.migrate_address(&to)?,
+        };
+        let hosts = session.hosts(&from, &to);
         let ledger = session.open_ledger(session.ledger_for_moves()?)?;
         ledger.append(&rehearsal_started(&self.vm, &hosts, &hook::operator())).map_err(Failure::failed)?;
-        let rehearsed = order(&hosts, &self.vm, self.migrate_address, &session)?;
+        let rehearsed = order(&hosts, &self.vm, address, &session)?;
         let rehearsed = rehearsed.map_err(|error| failure(&error))?;
         ledger.append(&entry(&self.vm, &rehearsed)).map_err(Failure::failed)?;
         output::to_stdout(|out| {

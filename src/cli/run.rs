@@ -26,7 +26,7 @@ use vmgate_verdict::ExitCode;
 use super::{
     Failure,
     migrate::{GateResult, MoveContext, MoveOrder, move_orders},
-    options::{self, GlobalOptions, MoveOptions},
+    options::{self, GlobalOptions, Measurements},
     output,
     session::{Session, read_order},
 };
@@ -37,7 +37,7 @@ pub(super) struct Run {
     #[arg(long, value_name = "FILE")]
     change: PathBuf,
     #[command(flatten)]
-    look: MoveOptions,
+    look: Measurements,
     /// Number of concurrent moves of this runner
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
     jobs: u16,

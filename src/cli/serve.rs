@@ -1,4 +1,4 @@
-//! `vmgate serve`: a read-only page of a campaign for browsers, and metrics for Prometheus.
+//! `vmgate serve`: a read-only page of the checks of a site and of a campaign for browsers, and metrics for Prometheus.
 
 use std::{
     net::SocketAddr,
@@ -39,7 +39,11 @@ impl Serve {
         let token = self.token_file.as_deref().map(key_files::secret_text).transpose()?;
         let certificate = self.certificate()?;
         let ledger = campaign::open(shared)?;
-        let campaign = campaign::find(&ledger, self.change.as_deref())?;
+        // Without a campaign the page shows the checks of the site alone.
+        let campaign = match campaign::find(&ledger, self.change.as_deref()) {
+            Err(_) if self.change.is_none() => String::new(),
+            found => found?,
+        };
         let page = StatusServer::open(
             self.listen,
             token.as_deref().map(str::trim),

@@ -3,6 +3,7 @@
 use std::{
     env,
     path::{Path, PathBuf},
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -10,7 +11,7 @@ use vmgate_attest::{PrivateKey, PublicKey};
 #[cfg(feature = "libvirt")]
 use vmgate_collect::{guest_probe::GuestAccess, transport::Transport};
 #[cfg(feature = "libvirt")]
-use vmgate_execute::{HostConnection, Hosts};
+use vmgate_execute::{Door, HostConnection, Hosts};
 #[cfg(feature = "libvirt")]
 use vmgate_facts::Facts;
 #[cfg(feature = "libvirt")]
@@ -20,14 +21,19 @@ use vmgate_facts::Uri;
 use vmgate_judge::change::{GuestWay, LARGEST_BYTES as LARGEST_CHANGE};
 use vmgate_judge::{InvalidPolicy, Policy, change::ChangeFile};
 use vmgate_ledger::{Entry, Ledger, LedgerUrl};
+#[cfg(feature = "libvirt")]
+use vmgate_probe::host::{ManagerQuestions, SettingsFile};
 use vmgate_reach::{HostShell, SshTarget};
+#[cfg(feature = "libvirt")]
+use vmgate_rules::Catalogues;
 use vmgate_rules::RuleSource;
 use vmgate_verdict::{Verdict, Waivers};
 
 use super::{Failure, key_files, options::GlobalOptions, output};
-use crate::config::Config;
-#[cfg(feature = "libvirt")]
-use crate::config::HostConfig;
+use crate::{
+    config::{Config, HostConfig},
+    fleet::inventory::Inventory,
+};
 
 /// Environment variable with the private key in PEM, used if no file is named.
 pub(super) const KEY_VARIABLE: &str = "VMGATE_SIGNING_KEY";
@@ -45,13 +51,15 @@ pub(super) fn state_folder() -> Option<PathBuf> {
 pub(super) struct Session<'a> {
     pub(super) shared: &'a GlobalOptions,
     pub(super) config: Config,
+    /// The inventory that the configuration names, once it is read.
+    pub(super) inventory: OnceLock<Option<Inventory>>,
 }
 
 impl<'a> Session<'a> {
     /// Reads the configuration.
     pub(super) fn open(shared: &'a GlobalOptions) -> Result<Self, Failure> {
         let config = Config::load(shared.config.as_deref()).map_err(Failure::usage)?;
-        Ok(Self { shared, config })
+        Ok(Self { shared, config, inventory: OnceLock::new() })
     }
 
     /// Longest wait for one remote answer.
@@ -116,15 +124,6 @@ impl<'a> Session<'a> {
         Ok(site.unwrap_or_else(|| named.into()))
     }
 
-    /// URI of a host that was given as a URI, or by its name in the configuration, or for ssh.
-    pub(super) fn host_named(&self, text: &str) -> Result<Uri, Failure> {
-        if let Some(uri) = self.site_uri(text)? {
-            return Ok(uri);
-        }
-        let uri = if text.contains("://") { text.to_owned() } else { format!("qemu+ssh://{text}/system") };
-        Uri::from_operator(&uri).map_err(|error| Failure::usage(format!("{text}: {error}")))
-    }
-
     /// URI of a host in the configuration.
     pub(super) fn site_uri(&self, host: &str) -> Result<Option<Uri>, Failure> {
         let Some(text) = self.config.hosts.get(host).and_then(|host| host.uri.as_deref()) else {
@@ -135,24 +134,21 @@ impl<'a> Session<'a> {
         Ok(Some(Uri { known_as: Some(host.to_owned()), ..uri }))
     }
 
+    /// Settings of a host, by its name or else by the host of its URI, and the name that they have.
+    pub(super) fn settings_of<'u>(&self, uri: &'u Uri) -> Option<(&'u str, &HostConfig)> {
+        let names = [uri.name(), uri.host.as_deref()];
+        names.into_iter().flatten().find_map(|name| Some((name, self.config.hosts.get(name)?)))
+    }
+
     /// Transport to the probe on a host, if the configuration names one.
     #[cfg(feature = "libvirt")]
     pub(super) fn probe(&self, uri: &Uri) -> Result<Option<Transport>, Failure> {
-        let Some(host) = uri.name() else { return Ok(None) };
-        let Some(config) = self.config.hosts.get(host) else { return Ok(None) };
-        probe_way(host, config)
-    }
-
-    /// Reason in the configuration against placing VMs on a host; `None` if there is none.
-    #[cfg(feature = "libvirt")]
-    pub(super) fn maintenance(&self, uri: &Uri) -> Option<String> {
-        self.config.hosts.get(uri.name()?)?.maintenance.clone()
+        self.settings_of(uri).map_or(Ok(None), |(host, config)| probe_way(host, config))
     }
 
     /// Shell on a host: the command in the configuration, else ssh, else the local shell.
     pub(super) fn shell(&self, uri: &Uri) -> Result<HostShell, Failure> {
-        let config = uri.name().and_then(|host| Some((host, self.config.hosts.get(host)?)));
-        let Some((host, config)) = config else { return Ok(HostShell::for_uri(uri)) };
+        let Some((host, config)) = self.settings_of(uri) else { return Ok(HostShell::for_uri(uri)) };
         if let Some(command) = &config.shell {
             return Ok(HostShell::Command(command.clone()));
         }
@@ -200,6 +196,7 @@ impl<'a> Session<'a> {
         let option = match way {
             None => None,
             Some(GuestWay::Agent) => Some("agent"),
+            Some(GuestWay::Wire) => Some("wire"),
             Some(GuestWay::None) => Some("none"),
             Some(GuestWay::Exec) => Some("exec"),
             Some(GuestWay::Ssh) => Some("ssh"),
@@ -225,6 +222,7 @@ impl<'a> Session<'a> {
         match option {
             None => Ok(exec.map_or_else(ssh, |exec| Ok(Some(exec)))?.unwrap_or_default()),
             Some("agent") => Ok(GuestAccess::Agent),
+            Some("wire") => Ok(GuestAccess::Wire),
             Some("none") => Ok(GuestAccess::None("the guest was not asked, as --guest none says".to_owned())),
             Some("exec") => exec.ok_or_else(|| not_named("exec")),
             Some("ssh") => ssh()?.ok_or_else(|| not_named("ssh")),
@@ -232,7 +230,7 @@ impl<'a> Session<'a> {
                 ssh_target(target, "--guest").map(GuestAccess::Ssh)
             }
             Some(other) => Err(Failure::usage(format!(
-                "--guest {other}: give agent, none, exec, ssh or ssh://USER@HOST[:PORT]"
+                "--guest {other}: give agent, wire, none, exec, ssh or ssh://USER@HOST[:PORT]"
             ))),
         }
     }
@@ -250,6 +248,40 @@ impl<'a> Session<'a> {
         Policy::load(&self.rule_sources(), profile, &self.config.parameters)
     }
 
+    /// Door to the manager that runs a migration; none where libvirt does.
+    #[cfg(feature = "libvirt")]
+    pub(super) fn door(&self, run_by: Option<&str>) -> Result<Option<Door>, Failure> {
+        let Some(manager) = run_by else { return Ok(None) };
+        let config = self.config.managers.get(manager).ok_or_else(|| {
+            Failure::usage(format!(
+                "{manager} would run the migration, and vmgate.yaml names no program that orders it: add `managers: {{{manager}: {{program: \
+                 [PROGRAM]}}}}`, as docs/managers.md explains, or order the migration from {manager} yourself"
+            ))
+        })?;
+        let time_limit = Duration::try_from_secs_f64(config.time_limit_seconds).map_err(|error| {
+            Failure::usage(format!("vmgate.yaml: managers.{manager}.time_limit_seconds: {error}"))
+        })?;
+        Ok(Some(Door { manager: manager.to_owned(), program: config.program.clone(), time_limit }))
+    }
+
+    /// Questions about managers of VMs, by which hosts' probes look for those of the catalogues.
+    #[cfg(feature = "libvirt")]
+    pub(super) fn manager_questions(&self) -> Result<ManagerQuestions, Failure> {
+        let catalogues = Catalogues::load(&self.rule_sources()).map_err(Failure::usage)?;
+        let programs = catalogues.managers().iter().flat_map(|entry| entry.programs.clone()).collect();
+        let files = catalogues.managers().iter().flat_map(|entry| {
+            let program = entry.programs.first().cloned().unwrap_or_default();
+            let names: Vec<String> =
+                entry.settings.iter().filter_map(|setting| setting.name.clone()).collect();
+            entry.files.iter().map(move |path| SettingsFile {
+                program: program.clone(),
+                path: path.clone(),
+                names: names.clone(),
+            })
+        });
+        Ok(ManagerQuestions { programs, files: files.collect() })
+    }
+
     /// Rules, catalogues and waivers.
     pub(super) fn policy(&self) -> Result<Policy, Failure> {
         let policy = self.rules().map_err(Failure::usage)?;
@@ -263,7 +295,7 @@ impl<'a> Session<'a> {
 
 /// Transport to the probe on a host, from its configuration.
 #[cfg(feature = "libvirt")]
-pub(super) fn probe_way(host: &str, config: &HostConfig) -> Result<Option<Transport>, Failure> {
+fn probe_way(host: &str, config: &HostConfig) -> Result<Option<Transport>, Failure> {
     if let Some(command) = &config.exec {
         return Ok(Some(Transport::Exec(command.clone())));
     }

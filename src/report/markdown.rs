@@ -8,7 +8,7 @@ use std::{
     io::{self, Write},
 };
 
-use vmgate_verdict::{Decision, Effect, ExitCode, UnknownGroup, Verdict};
+use vmgate_verdict::{Alternative, Decision, Effect, ExitCode, UnknownGroup, Verdict};
 
 use super::{
     Style,
@@ -116,6 +116,8 @@ fn one(verdict: &Verdict, alone: bool, sink: &mut dyn Write, style: &Style) -> i
         items.extend(verdict.unknown.iter().filter(|group| group.effect == effect).map(missing));
         section(title, &items, effect != Effect::Block, sink)?;
     }
+    let others: Vec<String> = verdict.alternatives.iter().map(alternative).collect();
+    section("Other destinations", &others, true, sink)?;
     if let Some(since) = &verdict.since {
         let items: Vec<String> = baseline_entries(since).iter().map(trend).collect();
         section(&words::upper_first(&words::since(since)), &items, true, sink)?;
@@ -150,6 +152,14 @@ fn violation(group: &RuleGroup<'_>, style: &Style) -> String {
     }
     for remediation in group.remediations() {
         let _ = writeln!(item, "  - *Fix:* {}", escaped(remediation));
+    }
+    item
+}
+
+fn alternative(other: &Alternative) -> String {
+    let mut item = format!("- {}: **{}**\n", other.decision.word(), escaped(&words::alternative(other)));
+    for reason in other.reasons.iter().take(SHOWN) {
+        let _ = writeln!(item, "  - {}", escaped(reason));
     }
     item
 }

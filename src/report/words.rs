@@ -2,9 +2,10 @@
 
 use jiff::Timestamp;
 use vmgate_attest::{FactsBasis, FactsOrigin, RulesOrigin};
-use vmgate_facts::Cause;
+use vmgate_facts::{Cause, Forecast, ManagedEndAction, ManagedMigration};
 use vmgate_verdict::{
-    BaselineComparison, Counts, Decision, Effect, GoReason, NoGoReason, Outcome, Status, Verdict, WaiverFault,
+    Alternative, BaselineComparison, Counts, Decision, Effect, GoReason, NoGoReason, Outcome, Status,
+    Verdict, WaiverFault,
 };
 
 /// Cause of missing evidence in words; `None` stands for a rule that cannot be evaluated although its facts are known.
@@ -27,6 +28,7 @@ pub(super) fn cause(cause: Option<Cause>) -> &'static str {
         Some(Cause::ForeignGuest) => "no Linux guest",
         Some(Cause::TooOld) => "too old",
         Some(Cause::NotRehearsed) => "not rehearsed",
+        Some(Cause::NotOnTheWire) => "not on the wire",
         Some(Cause::Malformed) => "malformed answer",
     }
 }
@@ -41,8 +43,20 @@ pub(super) fn fault(fault: WaiverFault) -> &'static str {
     }
 }
 
+/// Number of rounds of a forecast, as every report says it; `None` where it is not known.
+pub(super) fn rounds(forecast: &Forecast) -> Option<String> {
+    let rounds = format!("{:.0}", forecast.rounds.known()?.p50);
+    Some(format!("{rounds} round{}", if rounds == "1" { "" } else { "s" }))
+}
+
+/// Another destination, with its forecast.
+pub(super) fn alternative(other: &Alternative) -> String {
+    let blackout = other.blackout_seconds.map(|p95| format!(" (blackout at most {}, p95)", seconds(p95)));
+    format!("{}{}", other.destination.label(), blackout.unwrap_or_default())
+}
+
 /// `1 rule`, `2 rules`.
-pub(super) fn number(count: usize, thing: &str) -> String {
+pub(crate) fn number(count: usize, thing: &str) -> String {
     format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 
@@ -114,7 +128,7 @@ pub(super) fn upper_first(text: &str) -> String {
     characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }
 
-/// What a reader must know of the basis: facts that were not measured live, and rules that are not those that are shipped.
+/// Notes on the basis for the reader: facts that were not measured live, and rules that are not those that are shipped.
 /// Empty where there is nothing to say.
 pub(super) fn basis(verdict: &Verdict) -> Vec<String> {
     let Some(basis) = &verdict.basis else { return Vec::new() };
@@ -217,4 +231,46 @@ mod tests {
         assert_eq!(reason(&sample::no_go()), "3 violations, and 1 undecided because evidence is missing");
         assert_eq!(reason(&sample::go()), "no rule objects (3 rules evaluated)");
     }
+}
+
+/// A manager's migration in a sentence: its limits, its end, and where its settings are from.
+pub(super) fn managed(migration: &ManagedMigration) -> String {
+    let mut parts = Vec::new();
+    match (migration.downtime_limits.first(), migration.downtime_limits.last()) {
+        (Some(first), Some(last)) if last.at_seconds > 0.0 => parts.push(format!(
+            "downtime limit {}, raised to {} by {}",
+            seconds(first.limit_seconds),
+            seconds(last.limit_seconds),
+            seconds(last.at_seconds)
+        )),
+        (Some(only), _) => parts.push(format!("downtime limit {}", seconds(only.limit_seconds))),
+        (None, _) => {}
+    }
+    if let Some(limit) = migration.bandwidth_limit_bytes_per_second {
+        parts.push(format!("at most {} MiB/s", limit >> 20));
+    }
+    let named = [
+        (migration.auto_converge, "auto-converge"),
+        (migration.xbzrle, "XBZRLE"),
+        (migration.post_copy, "post-copy"),
+        (migration.tls, "TLS"),
+        (migration.tunnelled, "tunnelled"),
+    ];
+    parts.extend(named.into_iter().filter(|(on, _)| *on).map(|(_, name)| name.to_owned()));
+    if let Some(end) = migration.end {
+        let action = match end.action {
+            ManagedEndAction::Abort => "aborted",
+            ManagedEndAction::Pause => "forced by a pause",
+            ManagedEndAction::PostCopy => "switched to post-copy",
+        };
+        parts.push(format!("{action} after {}", seconds(end.at_seconds)));
+    }
+    if let Some(at_once) = migration.parallel_moves {
+        parts.push(format!("{at_once} at a time from a host"));
+    }
+    let own = migration.settings.iter().filter(|one| one.origin.starts_with('/'));
+    let own: Vec<String> = own.map(|one| format!("{} = {} ({})", one.name, one.value, one.origin)).collect();
+    parts.push(if own.is_empty() { "all settings are defaults".to_owned() } else { own.join(", ") });
+    parts.extend(migration.not_replayed.iter().map(|what| format!("not replayed: {what}")));
+    format!("{}: {}", migration.title, parts.join("; "))
 }

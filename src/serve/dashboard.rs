@@ -11,6 +11,8 @@ use vmgate_ledger::{
 };
 use vmgate_verdict::NameAndUuid;
 
+use super::checks::Checks;
+
 /// A campaign with the verdicts, runs and migrations of its moves, after the records that were read.
 #[derive(Debug, Clone)]
 pub struct Dashboard {
@@ -21,6 +23,8 @@ pub struct Dashboard {
     /// Indexes of the moves of each VM, by its name in the change.
     of_vm: HashMap<String, Vec<usize>>,
     runs: HashMap<String, usize>,
+    /// Checks of the whole site.
+    pub checks: Checks,
     seen: u64,
 }
 
@@ -52,6 +56,7 @@ impl Dashboard {
             moves: Vec::new(),
             of_vm: HashMap::new(),
             runs: HashMap::new(),
+            checks: Checks::default(),
             seen: 0,
         }
     }
@@ -78,6 +83,7 @@ impl Dashboard {
                 self.begin();
             }
             self.apply(&record.entry);
+            self.checks.read(record);
         }
     }
 
@@ -249,6 +255,7 @@ moves:
                 rehearsal: false,
                 forecast_total_seconds: Some(Quantiles { p5: 9.0, p50: 11.0, p95: 14.0 }),
                 replayed_total_seconds: None,
+                replayed_blackout_seconds: None,
                 forecast_blackout_seconds: Some(Quantiles { p5: 0.05, p50: 0.08, p95: 0.2 }),
                 total_seconds: Some(12.34),
                 downtime_seconds: Some(0.071),
@@ -256,6 +263,7 @@ moves:
                 rounds: Some(4),
                 downtime_limit_seconds: Some(0.3),
                 throttle_percent: None,
+                silences: Vec::new(),
             }))
             .unwrap();
         run_ended("r1", "hv2");

@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 
 use vmgate_execute::campaign::Counts;
-use vmgate_ledger::campaign::Steering;
+use vmgate_ledger::{campaign::Steering, entry::VerdictSummary};
 
 use crate::{
     report::prometheus::{label, number, seconds},
-    serve::dashboard::Dashboard,
+    serve::{checks::is_go, dashboard::Dashboard},
 };
 
 /// A gauge: name, help, and its values by labels.
@@ -76,6 +76,7 @@ fn all(board: &Dashboard) -> Vec<Gauge> {
         metrics.push(gauge("vmgate_campaign_window_end_timestamp_seconds", help, alone(seconds(end))));
     }
     metrics.extend(migrations(board));
+    metrics.extend(checks(board));
     metrics
 }
 
@@ -114,6 +115,42 @@ fn migrations(board: &Dashboard) -> [Gauge; 5] {
             "vmgate_campaign_longest_downtime_seconds",
             "Longest downtime that QEMU reported.",
             seen().filter_map(|migration| migration.downtime_seconds).fold(0.0, f64::max),
+        ),
+    ]
+}
+
+/// The newest verdict on each VM of the site. Alerts compare the times with their own clock.
+fn checks(board: &Dashboard) -> [Gauge; 4] {
+    let verdicts = board.checks.verdicts();
+    let labels = |given: &VerdictSummary| {
+        let moved = &given.moved;
+        vec![
+            label("vm", moved.vm.label()),
+            label("from", moved.source.label()),
+            label("to", moved.destination.label()),
+        ]
+    };
+    let gauge = |name, help, value: &dyn Fn(&VerdictSummary) -> Option<f64>| Gauge {
+        name,
+        help,
+        samples: verdicts.iter().filter_map(|given| Some((labels(given), value(given)?))).collect(),
+    };
+    [
+        gauge("vmgate_check_go", "1 if the newest verdict on a VM is GO, 0 if it is NO-GO.", &|given| {
+            Some(if is_go(given) { 1.0 } else { 0.0 })
+        }),
+        gauge("vmgate_check_evaluated_timestamp_seconds", "Time of that verdict.", &|given| {
+            Some(seconds(given.evaluated_at))
+        }),
+        gauge(
+            "vmgate_check_expires_timestamp_seconds",
+            "Time from which that verdict is too old to act on.",
+            &|given| Some(seconds(given.expires_at)),
+        ),
+        gauge(
+            "vmgate_check_silence_seconds",
+            "Forecast of the silence that the guest's peers see, 95th percentile.",
+            &|given| given.silence_seconds,
         ),
     ]
 }

@@ -1,9 +1,11 @@
-//! HTTP server for a campaign: a read-only page, and metrics.
+//! HTTP server for the checks of a site and a campaign: a read-only page, and metrics.
 //!
 //! On the loopback address only, unless a token is required. Nothing can be changed through it, and strangers can ask for
 //! little: see [`listener`].
 
 mod access;
+mod checks;
+mod comparison;
 mod connections;
 mod dashboard;
 mod listener;
@@ -217,7 +219,7 @@ mod tests {
     #[test]
     fn whoever_is_here_reads_and_changes_nothing() {
         let page = answered(None, "GET / HTTP/1.1\r\nHost: localhost");
-        assert!(page.starts_with("HTTP/1.1 200") && page.contains("0 of 0 moves done"), "{page}");
+        assert!(page.starts_with("HTTP/1.1 200") && page.contains("No campaign and no check"), "{page}");
         let metrics = answered(None, "GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:8480");
         assert!(metrics.contains("vmgate_campaign_moves{change=\"\",state=\"done\"} 0"), "{metrics}");
         for (request, status) in [

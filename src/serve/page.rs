@@ -4,11 +4,11 @@ use jiff::Timestamp;
 use minijinja::{Value, context, value::Serde};
 use serde::Serialize;
 use vmgate_execute::campaign::{CampaignState, Counts, Task, TaskState, window_text};
-use vmgate_facts::Quantiles;
-use vmgate_ledger::campaign::Steering;
+use vmgate_facts::{Quantiles, text::ShownCommand};
+use vmgate_ledger::{campaign::Steering, entry::VerdictSummary};
 use vmgate_verdict::Decision;
 
-use super::dashboard::host_name;
+use super::{checks::is_go, comparison::comparison, dashboard::host_name};
 use crate::{
     report::{html, words},
     serve::dashboard::{Dashboard, MoveStatus},
@@ -70,7 +70,11 @@ pub fn page(board: &Dashboard, now: Timestamp) -> Result<String, minijinja::Erro
     let mut engine = html::engine()?;
     engine.add_template("page.html", PAGE)?;
     engine.get_template("page.html")?.render(context! {
-        id => state.id.clone(),
+        id => if state.id.is_empty() { "Checks".to_owned() } else { state.id.clone() },
+        has_campaign => !state.id.is_empty(),
+        hosts => Serde(hosts_of(board, now)),
+        checks => Serde(board.checks.verdicts().into_iter().take(MOST_MOVES).map(|given| check(given, now)).collect::<Vec<_>>()),
+        comparison => Serde(comparison(&board.checks)),
         word => standing(state),
         whole => Serde(part(&state.id, state.counts(None))),
         window => state.window_end.map(|end| format!("The window {} ({}).", window_text(end, now), words::time(end))),
@@ -90,6 +94,74 @@ pub fn page(board: &Dashboard, now: Timestamp) -> Result<String, minijinja::Erro
         script => Value::from_safe_string(SCRIPT.to_owned()),
         script_hash => Value::from_safe_string(html::script_hash(SCRIPT)),
     })
+}
+
+/// Row of a host that can, or cannot, be emptied now.
+#[derive(Serialize)]
+struct HostRow {
+    name: String,
+    vms: usize,
+    word: &'static str,
+    why: String,
+}
+
+fn hosts_of(board: &Dashboard, now: Timestamp) -> Vec<HostRow> {
+    let rows = board.checks.hosts(now).into_iter().map(|(name, host)| {
+        let (word, why) = match (host.held.len(), host.outdated) {
+            (0, 0) => ("yes", String::new()),
+            (0, outdated) => {
+                let command = ShownCommand::new("vmgate check --all --from").value(name);
+                (
+                    "unknown",
+                    format!("{} too old: `{command}` checks again", words::number(outdated, "verdict")),
+                )
+            }
+            (held, _) => {
+                let some: Vec<&str> = host.held.iter().take(5).map(String::as_str).collect();
+                let more = if held > some.len() {
+                    format!(" and {} more", held - some.len())
+                } else {
+                    String::new()
+                };
+                ("no", format!("NO-GO: {}{more}", some.join(", ")))
+            }
+        };
+        HostRow { name: name.to_owned(), vms: host.vms(), word, why }
+    });
+    rows.collect()
+}
+
+/// Row of the newest verdict on a VM.
+#[derive(Serialize)]
+struct CheckRow {
+    vm: String,
+    from: String,
+    to: String,
+    go: bool,
+    word: &'static str,
+    /// True if the verdict is too old to act on.
+    outdated: bool,
+    at: String,
+    blocking: String,
+    total: Option<String>,
+    silence: Option<String>,
+    way_out: String,
+}
+
+fn check(given: &VerdictSummary, now: Timestamp) -> CheckRow {
+    CheckRow {
+        vm: given.moved.vm.label().to_owned(),
+        from: given.moved.source.label().to_owned(),
+        to: given.moved.destination.label().to_owned(),
+        go: is_go(given),
+        word: given.decision.word(),
+        outdated: given.expires_at <= now,
+        at: words::time(given.evaluated_at),
+        blocking: given.blocking.join(", "),
+        total: given.total_seconds.map(words::seconds),
+        silence: given.silence_seconds.map(words::seconds),
+        way_out: given.way_out.clone().unwrap_or_default(),
+    }
 }
 
 /// First urgency of moves that need no attention.

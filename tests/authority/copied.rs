@@ -258,7 +258,7 @@ fn no_message_puts_a_command_together_by_hand() {
     }
     assert!(files.len() > 300);
     // A command of vmgate or virsh with a place for a value in it.
-    let commands = "check|collect|audit|evacuate|migrate|run|status|serve|campaign|recover|isolate|observe|report|diff|explain|ledger|verdict|rules|hook";
+    let commands = "check|collect|audit|evacuate|migrate|run|status|serve|campaign|recover|isolate|observe|report|diff|explain|ledger|verdict|rules|hook|init|doctor|self-test";
     let by_hand =
         regex::Regex::new(&format!(r"\b(?:vmgate (?:{commands})|virsh [a-z-]+) [^`;:.,(]*\{{[a-z_.]*\}}"))
             .unwrap();

@@ -68,6 +68,7 @@ fn with_state_of(usual: &Vm, vm: Vm) -> Vm {
         dirty_rate: usual.dirty_rate.clone(),
         dirty_windows: usual.dirty_windows.clone(),
         dirty_trace: usual.dirty_trace.clone(),
+        resident_bytes: usual.resident_bytes.clone(),
         // QEMU was not asked: the configuration alone decides.
         migration_blockers: Fact::Known(None),
         ..vm
@@ -191,6 +192,12 @@ fn with_networks(mut host: Host, config: &DomainConfig) -> Host {
             port_groups: config.nics.iter().filter_map(|nic| nic.port_group.clone()).collect(),
         });
     }
+    let answering = config.servers.iter().map(|server| vmgate_facts::BoundPort {
+        protocol: vmgate_facts::PortProtocol::Tcp,
+        address: "0.0.0.0".to_owned(),
+        port: server.port,
+    });
+    host.bound_ports = Fact::Known(answering.collect());
     let addresses = config.listeners.iter().map(|listener| format!("{}/24", listener.address));
     if let Some(nic) = nics.iter_mut().find(|nic| nic.name == "br0") {
         nic.addresses.extend(addresses);

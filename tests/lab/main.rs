@@ -10,6 +10,7 @@
 )] // tables of faults and places
 
 mod acceptance;
+mod access;
 #[path = "../authority/lab.rs"]
 mod authority;
 mod campaign;
@@ -24,6 +25,7 @@ mod harness;
 mod hook;
 mod hostile;
 mod isolate;
+mod managers;
 mod migrate;
 mod obstacles;
 mod path;
@@ -34,3 +36,4 @@ mod rehearse;
 mod silence;
 mod software;
 mod trial;
+mod wire;

@@ -127,7 +127,7 @@ pub enum Decision {
     NoGo(NoGoReason),
 }
 
-/// Why it is GO.
+/// Reason for a GO.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum GoReason {
@@ -137,7 +137,7 @@ pub enum GoReason {
     WithWarnings,
 }
 
-/// Why it is NO-GO.
+/// Reason for a NO-GO.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum NoGoReason {
@@ -173,7 +173,7 @@ impl Decision {
 impl NameAndUuid {
     /// The name, else the UUID, else what it is not.
     pub fn label(&self) -> &str {
-        self.name.as_deref().or(self.uuid.as_ref().map(Uuid::as_str)).unwrap_or("(unknown)")
+        self.name.as_deref().or(self.uuid.as_ref().map(Uuid::as_str)).unwrap_or("a VM without a name")
     }
 
     /// True if `given`, by a person, is this name or any spelling of this UUID.

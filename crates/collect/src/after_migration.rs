@@ -17,5 +17,5 @@ pub fn guest(request: &CollectRequest, domain: &Domain) -> Result<Guest, Unknown
 pub fn flows(request: &CollectRequest, domain: &Domain, window: Duration) -> Result<UdpCapture, Unknown> {
     let way = request.destination_probe.clone().unwrap_or_else(|| Transport::for_uri(&request.to));
     let vm = vm::look(domain, vm::Monitor::Forbidden)?;
-    WatchedInterfaces::of(&vm)?.watch(&way, window, request.timeout)
+    WatchedInterfaces::of(&vm)?.watch(&way, window, request.timeout).map(|traffic| traffic.udp)
 }

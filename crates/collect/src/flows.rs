@@ -1,14 +1,24 @@
-//! UDP flows of the VM, watched on the host side of its interfaces, so that the guest need not cooperate.
+//! Traffic of the VM, watched on the host side of its interfaces, so that the guest need not cooperate.
 
 use std::time::Duration;
 
-use vmgate_facts::{Cause, Fact, Guest, Udp, UdpCapture, Unknown, VmState, text::plain};
-use vmgate_probe::flows::{FlowProbe, InterfaceFlows, udp_capture};
+use vmgate_facts::{Cause, Fact, Guest, Udp, UdpCapture, Unknown, VmState, Wire, text::plain};
+use vmgate_probe::flows::{FlowProbe, InterfaceFlows, udp_capture, wire};
 
 use super::{guest, transport::Transport, vm::FoundVm};
+use crate::guest_probe::GuestAccess;
 
 /// Most interfaces of one VM that are watched.
 const MOST_TAPS: usize = 32;
+
+/// Traffic of a VM in one window.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct WatchedTraffic {
+    /// Flows of UDP.
+    pub(super) udp: UdpCapture,
+    /// Evidence from the packets.
+    pub(super) wire: Fact<Wire>,
+}
 
 /// Interfaces of the host through which a VM's traffic passes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,13 +85,13 @@ impl WatchedInterfaces {
         way: &Transport,
         window: Duration,
         limit: Duration,
-    ) -> Result<UdpCapture, Unknown> {
+    ) -> Result<WatchedTraffic, Unknown> {
         let probe = way.watch_flows(&self.taps, window, limit)?;
         self.merge(probe)
     }
 
     /// Merges the captures of all interfaces into one, complete only where all of the VM's traffic was watched.
-    fn merge(self, probe: FlowProbe) -> Result<UdpCapture, Unknown> {
+    fn merge(self, probe: FlowProbe) -> Result<WatchedTraffic, Unknown> {
         let (mut captures, mut failures) = (Vec::new(), Vec::new());
         for found in probe.interfaces {
             match found {
@@ -103,16 +113,28 @@ impl WatchedInterfaces {
                 Unknown::new(Cause::Malformed, "the host probe watched no interface of the VM")
             }));
         };
-        let holes = failures.into_iter().map(|why| plain(&why.reason)).chain(self.unwatched);
+        let holes: Vec<_> =
+            failures.into_iter().map(|why| plain(&why.reason)).chain(self.unwatched).collect();
+        let wire = wire(&captures).map(|mut wire| {
+            wire.holes.extend(holes.iter().cloned());
+            wire.complete &= wire.holes.is_empty();
+            wire
+        });
         capture.holes.extend(holes);
         capture.complete &= capture.holes.is_empty();
-        Ok(capture)
+        let too_old =
+            || Fact::unknown(Cause::NotSupported, "the host's probe is older and tells UDP flows only");
+        Ok(WatchedTraffic { udp: capture, wire: wire.map_or_else(too_old, Fact::Known) })
     }
 }
 
-/// Adds the flows to the guest's facts. For a guest that cannot be looked into, the flows are the only known fact.
-pub(super) fn into_guest(guest: Result<Guest, Unknown>, flows: Result<UdpCapture, Unknown>) -> Fact<Guest> {
-    let guest = match (guest, &flows) {
+/// Adds the traffic to the guest's facts. Of a guest that cannot be looked into, nothing else is known.
+pub(super) fn into_guest(
+    guest: Result<Guest, Unknown>,
+    traffic: Result<WatchedTraffic, Unknown>,
+    access: &GuestAccess,
+) -> Fact<Guest> {
+    let guest = match (guest, &traffic) {
         (Ok(guest), _) => guest,
         (Err(why), Ok(_)) => Guest::unknown(&why),
         (Err(why), Err(_)) => return Fact::Unknown(why),
@@ -121,7 +143,15 @@ pub(super) fn into_guest(guest: Result<Guest, Unknown>, flows: Result<UdpCapture
         Fact::Known(udp) => udp.sockets,
         Fact::Unknown(why) => Fact::Unknown(why),
     };
-    Fact::Known(Guest { udp: Fact::Known(Udp { sockets, flows: flows.into() }), ..guest })
+    let (flows, wire) = match traffic {
+        Ok(WatchedTraffic { udp, wire }) => match access {
+            // The operator wants to know nothing of the guest.
+            GuestAccess::None(why) => (Fact::Known(udp), Fact::unknown(Cause::NotAllowed, why.clone())),
+            _ => (Fact::Known(udp), wire),
+        },
+        Err(why) => (Fact::Unknown(why.clone()), Fact::Unknown(why)),
+    };
+    Fact::Known(Guest { udp: Fact::Known(Udp { sockets, flows }), wire, ..guest })
 }
 
 #[cfg(test)]
@@ -164,15 +194,15 @@ mod tests {
     #[test]
     fn every_interface_is_watched_or_the_capture_has_a_hole() {
         let whole = WatchedInterfaces::of(&found(&tap("vnet1"))).unwrap();
-        let capture = whole.merge(FlowProbe { interfaces: vec![captured("vnet1")] }).unwrap();
+        let capture = whole.merge(FlowProbe { interfaces: vec![captured("vnet1")] }).unwrap().udp;
         assert!(capture.complete && capture.holes.is_empty());
 
         let two = WatchedInterfaces::of(&found(&(tap("vnet1") + &tap("vnet2")))).unwrap();
         let half = FlowProbe { interfaces: vec![captured("vnet1"), failed("vnet2")] };
-        let capture = two.clone().merge(half).unwrap();
+        let capture = two.clone().merge(half).unwrap().udp;
         assert_eq!((capture.complete, capture.holes), (false, vec!["may not open vnet2".to_owned()]));
         let silent = FlowProbe { interfaces: vec![captured("vnet1")] };
-        assert!(!two.clone().merge(silent).unwrap().complete);
+        assert!(!two.clone().merge(silent).unwrap().udp.complete);
         let none = FlowProbe { interfaces: vec![failed("vnet1"), failed("vnet2")] };
         assert_eq!(two.merge(none).unwrap_err().cause, Cause::PermissionDenied);
 
@@ -180,7 +210,7 @@ mod tests {
         let capture = WatchedInterfaces::of(&found(&bypassed))
             .unwrap()
             .merge(FlowProbe { interfaces: vec![captured("vnet1")] });
-        assert!(!capture.unwrap().complete, "the second interface is not seen");
+        assert!(!capture.unwrap().udp.complete, "the second interface is not seen");
     }
 
     #[test]
@@ -199,11 +229,12 @@ mod tests {
         let no_agent = || Unknown::new(Cause::NoGuestAgent, "no agent");
         let whole = WatchedInterfaces::of(&found(&tap("vnet1"))).unwrap();
         let capture = whole.merge(FlowProbe { interfaces: vec![captured("vnet1")] }).unwrap();
-        let guest = into_guest(Err(no_agent()), Ok(capture)).known().unwrap().clone();
+        let guest = into_guest(Err(no_agent()), Ok(capture), &GuestAccess::Agent).known().unwrap().clone();
         let udp = guest.udp.known().unwrap();
         assert!(udp.flows.known().is_some());
         assert_eq!(udp.sockets, Fact::Unknown(no_agent()));
         assert_eq!(guest.processes, Fact::Unknown(no_agent()));
-        assert_eq!(into_guest(Err(no_agent()), Err(no_agent())), Fact::Unknown(no_agent()));
+        let nothing = into_guest(Err(no_agent()), Err(no_agent()), &GuestAccess::Agent);
+        assert_eq!(nothing, Fact::Unknown(no_agent()));
     }
 }

@@ -10,23 +10,24 @@ use std::{
 
 use jiff::Timestamp;
 use thiserror::Error;
-use vmgate_facts::{
-    Cause, Change, Fact, Facts, Guest, Host, QemuUser, UdpCapture, Unknown, Uri, Uuid, text::plain,
-};
+use vmgate_facts::{Cause, Change, Fact, Facts, Guest, Host, QemuUser, Unknown, Uri, Uuid, text::plain};
 use vmgate_libvirt::{Domain, Hypervisor, LibvirtError, domain_xml::DomainConfig};
 use vmgate_probe::{
-    host::PeerProbe,
+    host::{ManagerQuestions, PeerProbe},
     path::{self, PathEnd},
 };
 
 use super::{
     claims::{self, PlannedMove},
+    denied,
     dirty_measurement::{DirtyMeasurement, MeasuredVm, MeasurementPlan},
-    flows, guest, host,
+    flows::{self, WatchedTraffic},
+    guest, host,
     host_probes::{self, ProbeAnswers, ProbeInputs, ProbeTransports, SourceDetails, TryPath},
     needed_files,
     offer::{self, Offer, OfferRequest},
     peers, provenance,
+    shared::{self, SharedWork},
     transport::{Answer, Transport},
     vm::{self, FoundVm, Monitor},
     worker::{Clock, TimedResult, Worker},
@@ -70,8 +71,12 @@ pub struct CollectRequest {
     pub allow_monitor: bool,
     /// VMs that are planned to move to the destination before this one.
     pub planned: Vec<PlannedMove>,
+    /// Managers of VMs that are looked for on both hosts.
+    pub managers: ManagerQuestions,
     /// Reason why the destination must not receive VMs, from the site's configuration; none where there is none.
     pub maintenance: Option<String>,
+    /// Work that other collections share with this one.
+    pub shared: SharedWork,
 }
 
 /// Error for which no facts are collected at all.
@@ -121,14 +126,15 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
     let hostname = Fact::from(source.hostname());
     // If the probes' worker has died, its own result says so.
     let _ = details_sender.send(details_of(&vm, hostname.known().cloned()));
-    let parallel = ParallelWork::start(request, &ways.source, &domain, &vm, clock);
+    let parallel =
+        request.seen().is_none().then(|| ParallelWork::start(request, &ways.source, &domain, &vm, clock));
     let libvirt_limit = host_probes::libvirt_limit(&domain);
     let source_answers = host::ask(&source, &request.from, hostname);
     let source_at = clock.now();
 
     let destination = DestinationAnswers::from(destination.join(), request);
     let offer = offer_of(&destination.hypervisor, &vm);
-    let parallel = parallel.join();
+    let parallel = parallel.map_or_else(|| ParallelWork::done_before(clock), ParallelWork::join);
     // All other measurements are over.
     drop(measuring);
     let probes = probes.join().value.unwrap_or_else(|why| ProbeAnswers::unknown(&why, clock.now()));
@@ -137,7 +143,10 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
     let arch = vm.config.as_ref().and_then(|config| config.arch.as_deref());
     let emulator = source_answers.offer(arch).known().and_then(|offer| offer.emulator.clone());
     let source_probe = &probes.source.value;
-    let source_host = source_answers.with_probe(arch, source_probe);
+    let mut source_host = source_answers.with_probe(arch, source_probe);
+    if let Some(unchecked) = vm.config.as_ref().filter(|config| !config.cpu_checked) {
+        source_host.missing_cpu_features = offer::missing_cpu_features(&source, &OfferRequest::of(unchecked));
+    }
     let destination_host = offer.apply_to(destination.answers.with_probe(arch, &probes.destination.value));
     let mut destination_host = with_the_plan(destination_host, request);
     destination_host.configuration_refused = refusal_of(&destination.hypervisor, &vm);
@@ -151,7 +160,7 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
         guest: parallel.guest.value.as_ref().map_or("none", |(_, method)| method),
         guest_at: parallel.guest.at,
         flows_at: parallel.flows.at,
-        flows_window_seconds: parallel.flows.value.as_ref().ok().map(|capture| capture.window_seconds),
+        flows_window_seconds: parallel.flows.value.as_ref().ok().map(|traffic| traffic.udp.window_seconds),
         source: provenance::HostSource {
             libvirt_at: source_at,
             probe_at: probes.source.at,
@@ -180,7 +189,13 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
     ));
     facts.vm =
         Fact::Known(dirtying.into_vm(vm::complete(&vm, &source_host, source_probe, emulator.as_deref())));
-    facts.guest = flows::into_guest(parallel.guest.value.map(|(guest, _)| guest), parallel.flows.value);
+    if let Some(seen) = request.seen() {
+        shared::take_over(seen, &mut facts);
+    } else {
+        let guest = parallel.guest.value.map(|(guest, _)| guest);
+        facts.guest = flows::into_guest(guest, parallel.flows.value, &request.guest_access);
+        compare_with_the_wire(&mut facts.guest, request, &domain, &vm);
+    }
     if request.ask_peers
         && let Fact::Known(guest) = &mut facts.guest
     {
@@ -196,6 +211,21 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
     Ok(facts)
 }
 
+/// Compares the guest's account with the wire; where it lacks something, the guest is asked once more.
+fn compare_with_the_wire(guest: &mut Fact<Guest>, request: &CollectRequest, domain: &Domain, vm: &FoundVm) {
+    let Fact::Known(guest) = guest else { return };
+    let Fact::Known(wire) = &guest.wire else { return };
+    let again = || {
+        let has_channel = vm.config.as_ref().is_none_or(|config| config.has_agent_channel);
+        guest::look(&request.guest_access, domain.clone(), vm.state, has_channel, None, request.timeout)
+            .map(|(guest, _)| guest)
+    };
+    let denied = denied::compared(guest, wire, again);
+    if let Fact::Known(wire) = &mut guest.wire {
+        wire.denied = denied;
+    }
+}
+
 /// The destination with what the operator plans for it: moves that come first, and maintenance.
 fn with_the_plan(mut host: Host, request: &CollectRequest) -> Host {
     host.claims = host.claims.map(|claims| claims::with_planned(claims, &request.planned));
@@ -206,7 +236,7 @@ fn with_the_plan(mut host: Host, request: &CollectRequest) -> Host {
 }
 
 fn vm_at_source(request: &CollectRequest) -> Result<(Hypervisor, Domain, FoundVm), LibvirtError> {
-    let source = Hypervisor::open(&request.from, request.timeout)?;
+    let source = request.open_source()?;
     let domain = source.domain(&request.vm)?;
     let monitor = if request.allow_monitor { Monitor::Allowed } else { Monitor::Forbidden };
     let vm = vm::look(&domain, monitor)?;
@@ -247,9 +277,9 @@ fn start_destination(
 ) -> (Worker<ConnectedDestination>, Receiver<String>, Receiver<Fact<QemuUser>>) {
     let (sender, names) = channel();
     let (tell_user, users) = channel();
-    let (uri, timeout) = (request.to.clone(), request.timeout);
+    let (open, uri) = (request.destination_opener(), request.to.clone());
     let libvirt = Worker::start(clock, move || {
-        let hypervisor = Hypervisor::open(&uri, timeout)?;
+        let hypervisor = open()?;
         let hostname = Fact::from(hypervisor.hostname());
         if let Fact::Known(name) = &hostname {
             // After an error at the source the receiver is gone.
@@ -287,7 +317,7 @@ fn details_of(vm: &FoundVm, source_name: Option<String>) -> SourceDetails {
         vms: vm.uuid.clone().into_iter().collect(),
         files: needed_files::of(&vm.config),
         opened: vm.config.as_ref().map(DomainConfig::opened_files).unwrap_or_default(),
-        ports: vm.config.iter().flat_map(|config| &config.fixed_ports).map(|port| port.port).collect(),
+        ports: vm.config.iter().flat_map(needed_files::ports).collect(),
         qemu_user: vm.config.as_ref().and_then(|config| config.user_label.user.clone()),
         programs: needed_files::programs(&vm.config),
         devices: needed_files::devices(&vm.config),
@@ -314,17 +344,23 @@ fn refusal_of(destination: &Result<Hypervisor, Unknown>, vm: &FoundVm) -> Fact<O
     Fact::from(refusal).map(|words| words.map(|words| plain(&words)))
 }
 
-/// Work that goes on in parallel with the questions to the source's libvirt, or its results.
-struct ParallelWork<G, F, D> {
-    guest: G,
-    flows: F,
-    dirtying: D,
+/// Results of the work that goes on in parallel with the questions to the source's libvirt.
+struct ParallelResults {
+    guest: TimedResult<GuestAndMethod>,
+    flows: TimedResult<WatchedTraffic>,
+    dirtying: TimedResult<DirtyMeasurement>,
+}
+
+/// That work: questions to the guest, and the measurements.
+struct ParallelWork {
+    guest: Worker<GuestAndMethod>,
+    measured: Worker<(TimedResult<WatchedTraffic>, TimedResult<DirtyMeasurement>)>,
 }
 
 /// Facts of the guest, and the method for provenance.
 type GuestAndMethod = (Guest, String);
 
-impl ParallelWork<Worker<GuestAndMethod>, Worker<UdpCapture>, Worker<DirtyMeasurement>> {
+impl ParallelWork {
     fn start(request: &CollectRequest, way: &Transport, domain: &Domain, vm: &FoundVm, clock: Clock) -> Self {
         let timeout = request.timeout;
         let has_channel = vm.config.as_ref().is_none_or(|config| config.has_agent_channel);
@@ -333,27 +369,45 @@ impl ParallelWork<Worker<GuestAndMethod>, Worker<UdpCapture>, Worker<DirtyMeasur
         let (guests, state, into) = (domain.clone(), vm.state, request.guest_access.clone());
         let guest =
             Worker::start(clock, move || guest::look(&into, guests, state, has_channel, attribute, timeout));
-        let window_seconds = request.dirty_window_seconds;
         let interfaces = flows::WatchedInterfaces::of(vm);
-        let watcher = way.clone();
-        let flows = Worker::start(clock, move || {
-            interfaces?.watch(&watcher, Duration::from_secs(window_seconds.into()), timeout)
-        });
         let plan = MeasurementPlan {
             way: way.clone(),
             trace_seconds: request.trace_seconds,
-            window_seconds,
+            window_seconds: request.dirty_window_seconds,
             timeout,
         };
-        let (measured, watched) = (domain.clone(), MeasuredVm::of(vm));
-        let dirtying = Worker::start(clock, move || Ok(plan.measure(&measured, &watched)));
-        Self { guest, flows, dirtying }
+        let (measured, watched, turns) = (domain.clone(), MeasuredVm::of(vm), request.turns());
+        let measured = Worker::start(clock, move || {
+            let turn = turns.take()?;
+            let watcher = plan.way.clone();
+            let flows = Worker::start(clock, move || interfaces?.watch(&watcher, window, timeout));
+            let dirtying = plan.measure(&measured, &watched);
+            let dirtying = TimedResult { value: Ok(dirtying), at: clock.now() };
+            let flows = flows.join();
+            drop(turn);
+            Ok((flows, dirtying))
+        });
+        Self { guest, measured }
     }
 
-    fn join(
-        self,
-    ) -> ParallelWork<TimedResult<GuestAndMethod>, TimedResult<UdpCapture>, TimedResult<DirtyMeasurement>>
-    {
-        ParallelWork { guest: self.guest.join(), flows: self.flows.join(), dirtying: self.dirtying.join() }
+    fn join(self) -> ParallelResults {
+        let guest = self.guest.join();
+        let measured = self.measured.join();
+        let (flows, dirtying) = measured.value.unwrap_or_else(|why| {
+            let at = measured.at;
+            (TimedResult { value: Err(why.clone()), at }, TimedResult { value: Err(why), at })
+        });
+        ParallelResults { guest, flows, dirtying }
+    }
+
+    /// Results where none of it is done, because the VM was seen a moment ago.
+    fn done_before(clock: Clock) -> ParallelResults {
+        let why = Unknown::new(Cause::NotCollected, "this was learnt a moment ago");
+        let at = clock.now();
+        ParallelResults {
+            guest: TimedResult { value: Err(why.clone()), at },
+            flows: TimedResult { value: Err(why.clone()), at },
+            dirtying: TimedResult { value: Err(why), at },
+        }
     }
 }

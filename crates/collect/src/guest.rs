@@ -24,6 +24,10 @@ pub(super) fn look(
         GuestAccess::Agent => by_agent(domain, has_channel, timeout),
         GuestAccess::Ssh(target) => ways::over_ssh(target, attribute, timeout),
         GuestAccess::Exec(words) => ways::by_command(words, timeout),
+        GuestAccess::Wire => Err(Unknown::new(
+            Cause::NotOnTheWire,
+            "nobody looked into the guest, and its packets do not show it",
+        )),
         GuestAccess::None(why) => Err(Unknown::new(Cause::NotAllowed, why.clone())),
     }
 }

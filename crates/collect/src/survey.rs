@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use vmgate_facts::{Cause, Change, Fact, Facts, Host, Unknown, Uri, VmState};
 use vmgate_libvirt::{Hypervisor, ask_each};
 use vmgate_probe::{
-    host::HostQuestions,
+    host::{HostQuestions, ManagerQuestions},
     path::{self, PathEnd},
 };
 
@@ -91,6 +91,7 @@ pub const STEPS_PER_HOST: u64 = 2;
 /// a host, [`STEPS_PER_HOST`] times for each.
 pub fn survey(
     requests: Vec<HostRequest>,
+    managers: ManagerQuestions,
     timeout: Duration,
     now: Timestamp,
     done: impl Fn() + Sync,
@@ -105,9 +106,9 @@ pub fn survey(
         files: needed_files::of(configs()),
         programs: needed_files::programs(configs()),
         devices: needed_files::devices(configs()),
+        managers,
         ..HostQuestions::default()
     };
-    // A host is not asked for its offer to its own VMs: they run there already.
     let wanted = offer_requests(&reached);
     let tasks: Vec<(usize, &HostRequest, &ConnectedHost)> = requests
         .iter()
@@ -117,7 +118,10 @@ pub fn survey(
         .collect();
     let answers = ask_each(&tasks, |(at, request, reached)| {
         let others = wanted.iter().filter(|(owner, _)| *owner != at).flat_map(|(_, wanted)| wanted);
-        let answer = (probe(request, reached, &needed, timeout), reached.offers(others));
+        // Of its own VMs, a host is asked for those whose CPU libvirt did not check when they started.
+        let unchecked: Vec<_> =
+            reached.configs().filter(|config| !config.cpu_checked).map(OfferRequest::of).collect();
+        let answer = (probe(request, reached, &needed, timeout), reached.offers(others.chain(&unchecked)));
         done();
         answer
     });
@@ -286,7 +290,10 @@ impl Survey {
         let config = found.config.as_ref();
         let arch = config.and_then(|config| config.arch.as_deref());
         let files: BTreeSet<String> = needed_files::of(config).into_iter().collect();
-        let from = source.host(arch, &files);
+        let mut from = source.host(arch, &files);
+        if let Some(own) = config.and_then(|config| source.offers.get(&OfferRequest::of(config))) {
+            from.missing_cpu_features = own.missing_cpu_features().clone();
+        }
         let offer = config.and_then(|config| destination.offers.get(&OfferRequest::of(config)).cloned());
         let to =
             offer.unwrap_or_else(|| Offer::unknown(&not_asked())).apply_to(destination.host(arch, &files));
@@ -382,7 +389,13 @@ mod tests {
     fn ten_thousand_collections_leave_nothing_behind() {
         let once = || {
             let requests = vec![request("a", "test:///default"), request("b", "test:///default")];
-            let survey = survey(requests, Duration::from_mins(1), Timestamp::UNIX_EPOCH, || ());
+            let survey = survey(
+                requests,
+                ManagerQuestions::default(),
+                Duration::from_mins(1),
+                Timestamp::UNIX_EPOCH,
+                || (),
+            );
             assert_eq!(survey.moves().into_iter().filter_map(|wanted| survey.facts(wanted)).count(), 2);
         };
         let resident = || {
@@ -404,7 +417,13 @@ mod tests {
         let gone = "qemu+unix:///system?socket=/nonexistent/libvirt-sock";
         let requests =
             vec![request("a", "test:///default"), request("b", "test:///default"), request("c", gone)];
-        let survey = survey(requests, Duration::from_secs(10), Timestamp::UNIX_EPOCH, || {});
+        let survey = survey(
+            requests,
+            ManagerQuestions::default(),
+            Duration::from_secs(10),
+            Timestamp::UNIX_EPOCH,
+            || {},
+        );
         let hosts = survey.hosts();
         assert_eq!(hosts.iter().map(|host| host.running).collect::<Vec<_>>(), [1, 1, 0]);
         assert!(hosts[2].unreachable.is_some());

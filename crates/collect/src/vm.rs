@@ -57,6 +57,10 @@ pub(super) fn look(domain: &Domain, monitor: Monitor) -> Result<FoundVm, Libvirt
         uuid: uuid.clone(),
         state: Fact::Known(state),
         persistent: asker.ask(|| domain.is_persistent()),
+        resident_bytes: asker.ask(|| domain.resident_bytes()).and_then(|bytes| match bytes {
+            Some(bytes) => Fact::Known(Some(bytes)),
+            None => Fact::unknown(Cause::NotSupported, "libvirt reports no resident memory of the VM's QEMU"),
+        }),
         job: asker.ask(|| domain.job_info()).map(|job| job.map(|job| job.operation.name().to_owned())),
         snapshots: asker.ask(|| domain.snapshots()),
         migration_blockers: with_monitor(monitor, state, || {
@@ -204,6 +208,7 @@ fn fill(facts: &mut Vm, config: &Fact<DomainConfig>) {
             None => Fact::unknown(Cause::NotSupported, format!("the VM's configuration has no {name}")),
         })
     }
+    facts.marks = part(config, "marks", |config| Some(config.marks.clone()));
     facts.accelerator = part(config, "accelerator known to QEMU", |config| config.accelerator);
     facts.memory_bytes = part(config, "memory", |config| config.memory_bytes);
     facts.memory_max_bytes = part(config, "memory", |config| config.memory_max_bytes);
@@ -221,6 +226,9 @@ fn fill(facts: &mut Vm, config: &Fact<DomainConfig>) {
             "the VM uses huge pages of the source host's default size, which only the host probe can read",
         ),
     });
+    if config.known().is_some_and(|config| config.populated || config.backing != Backing::Ordinary) {
+        facts.resident_bytes = Fact::Known(None);
+    }
     facts.vcpus = part(config, "vCPUs", |config| config.vcpus);
     facts.most_vcpus = part(config, "vCPUs", |config| config.most_vcpus);
     facts.machine_type = part(config, "machine type", |config| config.machine_type.clone());
@@ -230,6 +238,7 @@ fn fill(facts: &mut Vm, config: &Fact<DomainConfig>) {
     facts.memory_hard_limit_bytes = part(config, "memory", |config| Some(config.memory_hard_limit_bytes));
     facts.placement = part(config, "placement", |config| Some(config.placement.clone()));
     facts.threads_per_socket = part(config, "CPU", |config| Some(config.threads_per_socket));
+    facts.cpu_checked = part(config, "CPU", |config| Some(config.cpu_checked));
     facts.cpu_features = part(config, "CPU", |config| Some(config.cpu_features.clone()));
     facts.tsc_frequency_hertz = part(config, "clock", |config| Some(config.tsc_frequency_hertz));
     facts.firmware = part(config, "firmware", |config| Some(config.firmware.clone()));
@@ -241,6 +250,7 @@ fn fill(facts: &mut Vm, config: &Fact<DomainConfig>) {
     facts.secrets = part(config, "secret", |config| Some(config.secrets.clone()));
     facts.listeners = part(config, "device", |config| Some(config.listeners.clone()));
     facts.fixed_ports = part(config, "device", |config| Some(config.fixed_ports.clone()));
+    facts.servers = part(config, "device", |config| Some(config.servers.clone()));
     facts.automatic_displays = part(config, "device", |config| Some(config.automatic_displays));
     facts.vsock_cid = part(config, "device", |config| Some(config.vsock_cid));
     facts.components = part(config, "device", |config| Some(config.components.clone()));

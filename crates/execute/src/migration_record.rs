@@ -15,8 +15,12 @@ impl Run<'_> {
     /// Records forecast and measured result. `job_stats` are those of libvirt, where the migration completed.
     pub(super) fn record_migration(&self, job_stats: Option<&JobStats>, outcome: MigrationOutcome) {
         let verdict = self.assignment.pass.verdict();
-        let [forecast_total_seconds, replayed_total_seconds, forecast_blackout_seconds] =
-            verdict.forecast.as_ref().map(forecast_quantiles).unwrap_or_default();
+        let [
+            forecast_total_seconds,
+            replayed_total_seconds,
+            forecast_blackout_seconds,
+            replayed_blackout_seconds,
+        ] = verdict.forecast.as_ref().map(forecast_quantiles).unwrap_or_default();
         let last = self.ended.as_ref().and_then(|ended| ended.last_stats.as_ref());
         let stats = job_stats.or(last);
         let seconds = |time: Duration| time.as_secs_f64();
@@ -33,6 +37,7 @@ impl Run<'_> {
             forecast_total_seconds,
             replayed_total_seconds,
             forecast_blackout_seconds,
+            replayed_blackout_seconds,
             total_seconds: stats.and_then(|stats| stats.elapsed).map(seconds),
             downtime_seconds: job_stats.and_then(|job_stats| job_stats.downtime).map(seconds),
             sent_bytes: stats.and_then(|stats| stats.data_processed_bytes),
@@ -62,11 +67,15 @@ impl Run<'_> {
     }
 }
 
-/// Forecasts of the duration as in the verdict, of the duration before the correction by earlier migrations, and of the
-/// blackout.
-fn forecast_quantiles(forecast: &Forecast) -> [Option<Quantiles>; 3] {
-    [&forecast.total_seconds, &forecast.replayed_total_seconds, &forecast.blackout_seconds]
-        .map(|figure: &Fact<Quantiles>| figure.known().copied())
+/// Forecasts of duration and blackout, each as in the verdict and before the correction by earlier migrations.
+fn forecast_quantiles(forecast: &Forecast) -> [Option<Quantiles>; 4] {
+    [
+        &forecast.total_seconds,
+        &forecast.replayed_total_seconds,
+        &forecast.blackout_seconds,
+        &forecast.replayed_blackout_seconds,
+    ]
+    .map(|figure: &Fact<Quantiles>| figure.known().copied())
 }
 
 /// QEMU versions and machine type. The source's version is that of the running process: if the host was updated since the
@@ -99,8 +108,12 @@ mod tests {
         let hosts =
             ["6f0d3c4e-1111-4222-8333-000000000001", "6f0d3c4e-1111-4222-8333-000000000002"].map(uuid);
         let named = |uuid: &vmgate_facts::Uuid| NameAndUuid { name: None, uuid: Some(uuid.clone()) };
-        let [forecast_total_seconds, replayed_total_seconds, forecast_blackout_seconds] =
-            forecast_quantiles(forecast);
+        let [
+            forecast_total_seconds,
+            replayed_total_seconds,
+            forecast_blackout_seconds,
+            replayed_blackout_seconds,
+        ] = forecast_quantiles(forecast);
         let migration = Migration {
             run: "r1".to_owned(),
             vm: named(&vm),
@@ -112,6 +125,7 @@ mod tests {
             forecast_total_seconds,
             replayed_total_seconds,
             forecast_blackout_seconds,
+            replayed_blackout_seconds,
             total_seconds: Some(total),
             downtime_seconds: None,
             sent_bytes: None,

@@ -32,11 +32,19 @@ impl Preparation<'_> {
         match &action.deed {
             ActionKind::Run { .. } => Ok(true),
             ActionKind::StopService { service, .. } => {
-                match self.in_guest(&service_script(service, Verb::IsActive), action)? {
+                match self.in_guest(&service_script(service, Verb::IsActive), action)?.0 {
                     0 => Ok(true),
                     127 => Err(format!("the guest has no service {service}")),
                     _ => Ok(false),
                 }
+            }
+            ActionKind::TakeOut { software, proof, processes, .. } => {
+                if self.in_guest(&runs_script(processes), action)?.0 != 0 {
+                    return Ok(false);
+                }
+                self.script(proof, action).map(|()| true).map_err(|why| {
+                    format!("the others cannot do without this member of {software} now, or it cannot be proven: {why}")
+                })
             }
         }
     }
@@ -45,6 +53,7 @@ impl Preparation<'_> {
     pub(super) fn carry_out(&self, action: &Action) -> Result<(), String> {
         match &action.deed {
             ActionKind::StopService { service, .. } => self.service(service, Verb::Stop, action),
+            ActionKind::TakeOut { stop, .. } => self.script(stop, action),
             ActionKind::Run { on, run, .. } => self.command(*on, run, action),
         }
     }
@@ -53,6 +62,7 @@ impl Preparation<'_> {
     pub(super) fn undo(&self, action: &Action) -> Result<(), String> {
         match &action.deed {
             ActionKind::StopService { service, .. } => self.service(service, Verb::Start, action),
+            ActionKind::TakeOut { start, .. } => self.script(start, action),
             ActionKind::Run { undo, .. } if undo.is_empty() => Ok(()),
             ActionKind::Run { on, undo, .. } => self.command(*on, undo, action),
         }
@@ -60,10 +70,20 @@ impl Preparation<'_> {
 
     fn service(&self, service: &str, verb: Verb, action: &Action) -> Result<(), String> {
         match self.in_guest(&service_script(service, verb), action)? {
-            0 => Ok(()),
-            code => {
-                Err(format!("the guest's service manager ended with exit code {code} for service {service}"))
-            }
+            (0, _) => Ok(()),
+            (code, words) => Err(format!(
+                "the guest's service manager ended with exit code {code} for service {service}{}",
+                after_colon(&words)
+            )),
+        }
+    }
+
+    /// Runs a script of the catalogue in the guest.
+    fn script(&self, script: &str, action: &Action) -> Result<(), String> {
+        match self.in_guest(&format!("{PREAMBLE}{script}"), action)? {
+            (0, _) => Ok(()),
+            (code, words) if words.is_empty() => Err(format!("the guest says exit code {code}")),
+            (_, words) => Err(format!("the guest says: {words}")),
         }
     }
 
@@ -76,8 +96,11 @@ impl Preparation<'_> {
                     self.variables().map(|(name, value)| format!("{name}={}", shell_word(&value)));
                 let script = format!("exec 2>&1; {} exec {}", variables.join(" "), words.join(" "));
                 match self.in_guest(&script, action)? {
-                    0 => Ok(()),
-                    code => Err(format!("the command ended with exit code {code} in the guest")),
+                    (0, _) => Ok(()),
+                    (code, words) => Err(format!(
+                        "the command ended with exit code {code} in the guest{}",
+                        after_colon(&words)
+                    )),
                 }
             }
         }
@@ -95,15 +118,11 @@ impl Preparation<'_> {
             .map_err(|failure| format!("`{program}`: {failure}"))
     }
 
-    fn in_guest(&self, script: &str, action: &Action) -> Result<i64, String> {
+    /// Exit code and words of a script in the guest.
+    fn in_guest(&self, script: &str, action: &Action) -> Result<(i64, String), String> {
         let limit = Duration::from_secs_f64(action.time_limit_seconds);
         match run_script(self.domain.clone(), script, limit, &|| false) {
-            Ok(ScriptResult::Exited { code, output }) => {
-                if code != 0 && !output.is_empty() {
-                    tracing::info!("the guest says: {output}");
-                }
-                Ok(code)
-            }
+            Ok(ScriptResult::Exited { code, output }) => Ok((code, output)),
             Ok(ScriptResult::StillRunning | ScriptResult::Abandoned) => {
                 Err(format!("it did not end within {} s in the guest", action.time_limit_seconds))
             }
@@ -123,6 +142,44 @@ impl Preparation<'_> {
     }
 }
 
+/// Beginning of every script of the catalogue.
+const PREAMBLE: &str = "\
+exec 2>&1
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH LC_ALL=C HOME=${HOME:-/root}
+export PATH LC_ALL HOME
+refuse() { echo \"$*\"; exit 1; }
+runs() { grep -qx \"$1\" /proc/[0-9]*/comm 2>/dev/null; }
+unit() {
+  for comm in $(grep -lx \"$1\" /proc/[0-9]*/comm 2>/dev/null); do
+    found=$(sed -n 's|.*/\\([^/]*\\.service\\)$|\\1|p' \"${comm%comm}cgroup\" | head -n 1)
+    [ -z \"$found\" ] || { mkdir -p /run/vmgate && echo \"$found\" >\"/run/vmgate/unit.$1\"; break; }
+  done
+  cat \"/run/vmgate/unit.$1\" 2>/dev/null || echo \"$2\"
+}
+within() {
+  left=$1
+  shift
+  until \"$@\" >/dev/null 2>&1; do
+    left=$((left - 1))
+    [ \"$left\" -gt 0 ] || { echo \"not within the time: $*\"; return 1; }
+    sleep 1
+  done
+}
+";
+
+fn after_colon(words: &str) -> String {
+    if words.is_empty() { String::new() } else { format!(": {words}") }
+}
+
+/// Shell script that succeeds if one of these processes runs.
+fn runs_script(processes: &[String]) -> String {
+    let names = processes.iter().map(|name| {
+        let (start, rest) = name.strip_suffix('*').map_or((name.as_str(), ""), |start| (start, ".*"));
+        format!(" -e {}", shell_word(&format!("{}{rest}", start.replace('.', "\\."))))
+    });
+    format!("cat /proc/[0-9]*/comm 2>/dev/null | grep -qx{}", names.collect::<String>())
+}
+
 /// Shell script for the guest's service manager: systemd, `OpenRC`, or the scripts of /etc/init.d. Exit code 127 means
 /// that none of them has the service.
 fn service_script(service: &str, verb: Verb) -> String {
@@ -138,4 +195,44 @@ fn service_script(service: &str, verb: Verb) -> String {
          elif [ -x \"/etc/init.d/$s\" ]; then \"/etc/init.d/$s\" {script}; else exit 127; fi",
         service = shell_word(service)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str) -> (i32, String) {
+        let output = Command::new("sh").args(["-c", script]).output().unwrap();
+        (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn in_catalogue(script: &str) -> (i32, String) {
+        sh(&format!("{PREAMBLE}{script}"))
+    }
+
+    #[test]
+    fn the_words_of_the_catalogue_mean_what_it_says() {
+        assert_eq!(in_catalogue("refuse \"no: $((1 + 1)) of 3\"; echo more"), (1, "no: 2 of 3\n".to_owned()));
+        assert_eq!(in_catalogue("within 3 true && echo there").1, "there\n");
+        let (code, words) = in_catalogue("never() { return 1; }; within 2 never");
+        assert_eq!((code, words.as_str()), (1, "not within the time: never\n"));
+        // Words on standard error are the guest's answer too.
+        assert_eq!(in_catalogue("echo bad >&2; exit 4"), (4, "bad\n".to_owned()));
+        assert_eq!(
+            in_catalogue("runs sh && ! runs no-such-process && unit no-such-process etcd").1,
+            "etcd\n"
+        );
+    }
+
+    #[test]
+    fn a_process_is_found_by_its_name_or_its_beginning_and_not_by_a_part() {
+        let runs = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            sh(&runs_script(&names)).0 == 0
+        };
+        let own = std::fs::read_to_string("/proc/self/comm").unwrap();
+        let own = own.trim();
+        assert!(runs(&[own]) && runs(&["no-such-process", &format!("{}*", &own[..4])]));
+        assert!(!runs(&[&own[1..]]) && !runs(&["no.such*", "'; exit 0; '"]));
+    }
 }

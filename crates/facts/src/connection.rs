@@ -14,6 +14,9 @@ pub enum TcpEvidence {
     /// /proc/net/tcp and tcp6: in hundredths of a second, rounded down.
     #[default]
     Proc,
+    /// Packets at the host's side of the VM's interfaces; the budget is that of a system with its vendor's settings
+    /// (assumed).
+    Wire,
 }
 
 /// Running timer of a connection (net/ipv4/inet_diag.c, idiag_timer).

@@ -3,13 +3,15 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Fact;
+use super::{Fact, ManagedMigration};
 
 /// Predicted migration. Derived from the other facts; never part of a facts file.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Forecast {
+    /// Migration that the manager of the change would run (`--as`), which this forecast is of; absent where vmgate runs it.
+    pub managed: Fact<Option<ManagedMigration>>,
     /// Method of the forecast.
     #[schemars(example = &"replay")]
     pub method: Fact<ForecastMethod>,
@@ -33,6 +35,11 @@ pub struct Forecast {
     /// Blackout: time in which the guest is silent, from the stop of its vCPUs at the source to its start at the
     /// destination.
     pub blackout_seconds: Fact<Quantiles>,
+    /// Blackout as replayed, without the correction from earlier migrations between these hosts.
+    pub replayed_blackout_seconds: Fact<Quantiles>,
+    /// Origin of the costs that do not depend on the guest (setup, switchover, end), in words.
+    #[schemars(example = &"corrected by 12 earlier migrations between these hosts and QEMU versions")]
+    pub fixed_costs: Fact<String>,
     /// Silence that the guest's peers see: the blackout, and the dark time of the guest's network after it.
     pub silence_seconds: Fact<Quantiles>,
     /// Parts of that silence in words, at the median.
@@ -50,6 +57,9 @@ pub struct Forecast {
     /// same pages again and again.
     #[schemars(example = 0.2)]
     pub dirty_to_bandwidth_ratio: Fact<f64>,
+    /// Dependence of the answer on the guest's load; absent where the migration converges, or does not, with 15 % more or less
+    /// load as well.
+    pub load_dependence: Fact<Option<LoadDependence>>,
     /// Factor that decides the duration of the migration, or keeps it from completing.
     #[schemars(example = &"the bandwidth of the migration path")]
     pub limited_by: Fact<String>,
@@ -81,6 +91,32 @@ pub enum ForecastMethod {
     ReplayOfWindows,
     /// Replay of QEMU's pre-copy loop over a dirty trace of this guest.
     Replay,
+}
+
+/// Load at which a migration completes that the present load decides: the dirty rate is near the speed of the path.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct LoadDependence {
+    /// Highest load at which the migration completes, relative to the load that was measured.
+    #[schemars(example = 0.92)]
+    pub converges_up_to_ratio: f64,
+    /// Time for which the load must stay that low after the first pass, until the migration has completed.
+    #[schemars(example = 3.0)]
+    pub low_for_seconds: f64,
+    /// Probability of completion by hour of the day (UTC), from the observations of this VM; empty without any.
+    pub hours: Vec<HourChance>,
+}
+
+/// Probability that the migration completes with the load of an hour.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct HourChance {
+    /// Hour of the day, 0 to 23.
+    #[schemars(example = 3)]
+    pub hour: u32,
+    /// Probability of completion.
+    #[schemars(example = 0.98)]
+    pub converges_ratio: f64,
 }
 
 /// Predicted figure with its spread.

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CollectionMethod, DecidedBy, Detector, Fact, GuestClock, GuestMemory, KeepAlive, KernelBypass,
-    MulticastGroup, Names, Sctp, TcpEvidence, TcpTimer, UdpCapture, Unknown,
+    CollectionMethod, ControlSession, DecidedBy, Detector, Fact, GuestClock, GuestMachine, GuestMemory,
+    KeepAlive, KernelBypass, MulticastGroup, Names, Sctp, TcpEvidence, TcpTimer, UdpCapture, Unknown, Wire,
 };
 
 /// The guest as seen from inside.
@@ -70,6 +70,16 @@ pub struct Guest {
     /// Clock source and time synchronisation of the guest.
     #[schemars(extend("x-learnt-by" = CollectionMethod::GUEST))]
     pub clock: Fact<GuestClock>,
+    /// What the guest has of its machine: VMs of its own, watchdogs, hardware clocks.
+    #[schemars(extend("x-learnt-by" = CollectionMethod::GUEST))]
+    pub machine: Fact<GuestMachine>,
+    /// Evidence from the packets at the host's side of the VM's interfaces, independent of the guest.
+    #[schemars(extend("x-learnt-by" = [CollectionMethod::HostProbe]))]
+    pub wire: Fact<Wire>,
+    /// Sessions by which other machines watch the guest, with the silence that they tolerate. Derived from the packets; none
+    /// where no packets could be watched but the guest's own account is known, since its software is judged by that.
+    #[schemars(extend("x-learnt-by" = [CollectionMethod::HostProbe]))]
+    pub control_sessions: Fact<Vec<ControlSession>>,
 }
 
 impl Guest {
@@ -93,6 +103,9 @@ impl Guest {
             memory: Fact::Unknown(why.clone()),
             kernel_bypass: Fact::Unknown(why.clone()),
             clock: Fact::Unknown(why.clone()),
+            machine: Fact::Unknown(why.clone()),
+            wire: Fact::Unknown(why.clone()),
+            control_sessions: Fact::Unknown(why.clone()),
         }
     }
 }
@@ -250,6 +263,10 @@ pub struct TcpConnection {
     #[schemars(example = &"inet-diag")]
     #[serde(default)]
     pub evidence: TcpEvidence,
+    /// Settings that the budget assumes because nobody could read them; absent where they were read.
+    #[schemars(example = &"the defaults of Windows: 5 retransmissions, the first after 0.3 s")]
+    #[serde(default)]
+    pub assumed: Option<String>,
     /// Name of the process that owns the socket; absent where the kernel holds it.
     #[schemars(example = &"postgres", extend("x-learnt-by" = CollectionMethod::GUEST_PROGRAMS))]
     pub owner: Fact<Option<String>>,
@@ -276,6 +293,7 @@ impl TcpConnection {
             keepalive: Fact::default(),
             peer_budget_seconds: Fact::default(),
             evidence: TcpEvidence::default(),
+            assumed: None,
             owner: Fact::default(),
         }
     }
@@ -337,7 +355,7 @@ pub struct UdpSocket {
     pub remote: Option<String>,
     /// Datagrams that the kernel dropped because the socket's buffer was full.
     #[schemars(example = 0)]
-    pub drops: i64,
+    pub drops: Fact<i64>,
     /// Name of the process that owns the socket; absent where the kernel holds it.
     #[schemars(example = &"corosync", extend("x-learnt-by" = CollectionMethod::GUEST_PROGRAMS))]
     pub owner: Fact<Option<String>>,
@@ -452,6 +470,12 @@ pub struct MemorySync {
     #[schemars(example = &"systemctl start corosync")]
     #[serde(default)]
     pub start: String,
+    /// Word of a change file (`prepare: [{take_out: …}]`) by which vmgate itself takes the software out for the time of a move and brings
+    /// it back; absent where only people can.
+    #[schemars(example = &"corosync")]
+    #[schemars(extend("x-names" = Names::OWN))]
+    #[serde(default)]
+    pub take_out: Option<String>,
 }
 
 /// Word of a vendor on moving an active member of its cluster live.
@@ -460,6 +484,8 @@ pub struct MemorySync {
 pub enum LiveMoveSupport {
     /// The vendor supports it.
     Supported,
+    /// The vendor supports it under conditions that it names.
+    Conditional,
     /// The vendor supports it not, or advises against it.
     Unsupported,
     /// The vendor says nothing about it.

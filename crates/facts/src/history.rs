@@ -62,6 +62,21 @@ pub struct PastMigration {
     /// Actual duration, as libvirt reported it.
     #[schemars(example = 31.5)]
     pub total_seconds: f64,
+    /// Forecast of its blackout, before any correction; absent where it was not kept.
+    #[serde(default)]
+    pub forecast_blackout_seconds: Option<Quantiles>,
+    /// Actual downtime, as libvirt reported it; absent where it did not.
+    #[schemars(example = 0.21)]
+    #[serde(default)]
+    pub downtime_seconds: Option<f64>,
+    /// QEMU version that ran the VM at the source; absent where it was not known.
+    #[schemars(example = &"10.0.13")]
+    #[serde(default)]
+    pub source_version: Option<Version>,
+    /// QEMU version at the destination; absent where it was not known.
+    #[schemars(example = &"10.0.13")]
+    #[serde(default)]
+    pub destination_version: Option<Version>,
 }
 
 /// Observations of one hour of the day (UTC), over all observed days.

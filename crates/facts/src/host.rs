@@ -4,9 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Bond, BoundPort, Bridge, DisplayPorts, Duplex, Fact, HostFile, HostHook, HostJob, HostMemory, HostVm,
-    HugePages, MachineType, MemoryClaims, Names, NumaNode, PassthroughDevice, ProgramBuild, QemuUser,
-    StatefulFilter, Tsc, Uuid, Version, VirtualNetwork,
+    Bond, BoundPort, Bridge, DisplayPorts, Duplex, Fact, HostFile, HostHook, HostJob, HostManagers,
+    HostMemory, HostVm, HugePages, MachineType, MemoryClaims, Names, NumaNode, PassthroughDevice,
+    ProgramBuild, QemuUser, StatefulFilter, Tsc, Uuid, Version, VirtualNetwork,
 };
 
 /// A hypervisor host, source or destination.
@@ -40,8 +40,8 @@ pub struct Host {
     /// destination only.
     #[schemars(example = true)]
     pub offers_guest_cpu: Fact<bool>,
-    /// CPU features of the VM that this host's hypervisor lacks, where libvirt names them; empty where it lacks none. Only
-    /// asked of the destination.
+    /// CPU features of the VM that this host's hypervisor lacks, where libvirt names them; empty where it lacks none. Asked of
+    /// the destination, and of the source where libvirt does not check the VM's CPU.
     #[schemars(example = vec!["avx512f"])]
     pub missing_cpu_features: Fact<Vec<String>>,
     /// CPU models that this host's QEMU knows for the VM's machine type; only asked of the destination.
@@ -131,6 +131,8 @@ pub struct Host {
     /// The lock manager that libvirt's QEMU driver uses, lockd or sanlock; absent where it uses none.
     #[schemars(example = &"lockd")]
     pub lock_manager: Fact<Option<String>>,
+    /// Managers of VMs that run here, with their settings of migrations.
+    pub managers: Fact<HostManagers>,
     /// Reason why this host must not receive VMs now; absent where the host is not in maintenance.
     #[schemars(example = &"kernel update, CHG-2041")]
     pub maintenance: Fact<Option<String>>,

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Fact;
+
 /// Protocol of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -29,6 +31,26 @@ pub struct VmPort {
     /// Number of the port.
     #[schemars(example = 5905)]
     pub port: u16,
+}
+
+/// Server on the network that QEMU connects to for a character device when it starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct VmServer {
+    /// Device that is connected: serial, channel, rng …
+    #[schemars(example = &"serial")]
+    pub device: String,
+    /// Address or name, as configured.
+    #[schemars(example = &"127.0.0.1")]
+    pub address: String,
+    /// Number of the port.
+    #[schemars(example = 4555)]
+    pub port: u16,
+    /// True if something listens there, seen from the destination; known only for an address of the destination itself:
+    /// another server is not disturbed to find out.
+    #[serde(default)]
+    #[schemars(example = true)]
+    pub answers: Fact<bool>,
 }
 
 /// Port that a socket of the host is bound to: a listening one for TCP, any for UDP.

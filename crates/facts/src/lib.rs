@@ -21,11 +21,13 @@ mod certificate;
 mod change;
 mod collection_method;
 mod connection;
+mod control_session;
 mod day;
 mod detector;
 mod flow;
 mod forecast;
 mod guest;
+mod guest_machine;
 mod guest_memory;
 mod guest_network;
 mod history;
@@ -42,6 +44,8 @@ mod host_uri;
 mod known_failure;
 mod link;
 mod machine_type;
+mod managed_migration;
+mod manager;
 mod names;
 mod network_order;
 mod network_rehearsal;
@@ -58,6 +62,7 @@ mod value;
 mod version;
 mod vm;
 mod vm_hardware;
+mod wire;
 pub mod xml;
 
 use std::collections::BTreeMap;
@@ -67,14 +72,18 @@ pub use certificate::{Certificate, CertificateUse};
 pub use change::{Change, MigrationSettings};
 pub use collection_method::CollectionMethod;
 pub use connection::{DecidedBy, KeepAlive, Sctp, SctpAssociation, TcpEvidence, TcpTimer};
+pub use control_session::{ControlBasis, ControlSession};
 pub use day::{Day, InvalidDay};
 pub use detector::{Detector, DetectorBasis};
 pub use flow::{CaptureMethod, FlowDirection, MulticastGroup, UdpCapture, UdpFlow};
-pub use forecast::{Alternative, Forecast, ForecastMethod, Quantiles, RemainingMemory};
+pub use forecast::{
+    Alternative, Forecast, ForecastMethod, HourChance, LoadDependence, Quantiles, RemainingMemory,
+};
 pub use guest::{
     DirtyWriter, Guest, Listener, LiveMoveSupport, LossTolerance, MemorySync, Neighbour, Process, Sysctl,
     Tcp, TcpConnection, TcpPeer, TcpState, Udp, UdpService, UdpSocket,
 };
+pub use guest_machine::{GuestMachine, GuestWatchdog};
 pub use guest_memory::{
     Allocation, GuestClock, GuestMemory, HugePageProcess, KernelBypass, MemoryPressure, UserSpaceDevice,
 };
@@ -87,13 +96,17 @@ pub use host_guests::{HostJob, HostVm, MachineType, Tsc};
 pub use host_hooks::{HOOK_MARK, HostHook};
 pub use host_memory::{HostMemory, HugePageClaim, HugePages, MemoryClaims, NumaNode};
 pub use host_network::VirtualNetwork;
-pub use host_sockets::{BoundPort, DisplayPorts, PortProtocol, VmPort};
+pub use host_sockets::{BoundPort, DisplayPorts, PortProtocol, VmPort, VmServer};
 pub use host_storage::{FileKind, HostFile};
 pub use host_uri::{GuestAddress, HostUri};
 use jiff::Timestamp;
 pub use known_failure::{KnownFailure, VirtioQueues};
 pub use link::{Bond, BondPort, Duplex, Shaper, ShaperKind};
 pub use machine_type::machine_version;
+pub use managed_migration::{DowntimeStep, ManagedEnd, ManagedEndAction, ManagedMigration, OriginOfSetting};
+pub use manager::{
+    ClusterVm, HostManagers, ManagerConfidence, ManagerSetting, MetadataElement, VmManager, VmMarks,
+};
 pub use names::{Absence, Names};
 pub use network_order::{BridgePort, HeardGuest, NetworkOrder, SwitchoverSeen};
 pub use network_rehearsal::{NetworkRehearsal, PastSilence, RehearsedSettings};
@@ -110,6 +123,10 @@ pub use value::{Cause, Fact, Unknown};
 pub use version::{InvalidVersion, Version};
 pub use vm::{Accelerator, CpuMode, DirtyRate, DirtyRateMethod, DirtyWindow, Vm, VmDisk, VmNic, VmState};
 pub use vm_hardware::{BootFile, Firmware, Placement, Tpm, VmComponent, VmListener};
+pub use wire::{
+    Denied, DeniedKind, Opener, SystemFamily, Wire, WireConnection, WireGroup, WireLease, WireNeighbours,
+    WireProtocol, WireSystem,
+};
 
 /// All facts of one move. The document that `vmgate collect` writes and `vmgate check --facts` reads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

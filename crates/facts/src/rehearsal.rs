@@ -37,10 +37,10 @@ pub struct Rehearsal {
     /// Kinds of devices that the twin had, with their models, as in vm.components.
     #[schemars(example = vec!["disk virtio", "interface virtio"])]
     pub devices: Vec<String>,
-    /// Why the twin did not arrive at the destination, in the words of libvirt and QEMU; absent if it did.
+    /// Reason why the twin did not arrive at the destination, in the words of libvirt and QEMU; absent if it did.
     #[schemars(example = &"VQ 0 vring.num 1024 exceeds allocated max 128")]
     pub failure: Option<String>,
-    /// Why it did not come back; absent if it did, or never went.
+    /// Reason why it did not come back; absent if it did, or never went.
     #[schemars(example = &"Missing section footer for mc146818rtc")]
     pub return_failure: Option<String>,
     /// Devices and settings of the VM that the twin lacked, each by name.

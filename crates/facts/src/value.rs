@@ -71,6 +71,8 @@ pub enum Cause {
     TooOld,
     /// Only a move shows it, and none was made or rehearsed.
     NotRehearsed,
+    /// Nobody looked into the guest, and its packets do not show it.
+    NotOnTheWire,
 }
 
 impl Cause {
@@ -79,7 +81,7 @@ impl Cause {
         match self {
             Self::NotCollected => "collect again with a current vmgate, or add the fact to the facts file",
             Self::NoGuestAgent => {
-                "install and start qemu-guest-agent in the guest and give the VM its org.qemu.guest_agent.0 channel"
+                "install and start qemu-guest-agent in the guest and give the VM its org.qemu.guest_agent.0 channel, or judge the guest by its packets with `--guest wire`"
             }
             Self::AgentForbids => {
                 "allow guest-file-open, guest-file-read, guest-file-close and guest-exec in the guest agent's configuration"
@@ -101,10 +103,10 @@ impl Cause {
                 "try again with a longer --timeout; if the time-out persists, check the load of that host or guest"
             }
             Self::PermissionDenied => {
-                "run vmgate as root, or give it a login at the host that may read this information"
+                "give vmgate a login at the host that may read this: `vmgate doctor HOST` prints the lines for it"
             }
             Self::ForeignGuest => {
-                "inspect the guest by hand (on Windows: Get-Cluster, Get-NetTCPConnection, Get-NetUDPEndpoint), write the results into a facts file, or waive the rule"
+                "judge the guest by its packets with `--guest wire`; what they do not show, inspect by hand (on Windows: Get-Cluster, Get-NetTCPConnection, Get-NetUDPEndpoint), write the results into a facts file, or waive the rule"
             }
             Self::NotSupported => {
                 "this fact cannot be collected here: check by hand, and waive the rule if the move is safe"
@@ -112,6 +114,9 @@ impl Cause {
             Self::NotAllowed => "allow the measurement with the option that the reason names",
             Self::NotListed => {
                 "rehearse the move with a VM that has the same and may be lost; if that went well, add the name to a catalogue of your own (components), or waive the rule"
+            }
+            Self::NotOnTheWire => {
+                "let vmgate look into the guest, with `--guest agent` or `--guest ssh://root@GUEST`; of a guest that lets nobody in, find it out by hand and write it into a facts file, or waive the rule"
             }
             Self::TooOld => "collect again, closer to the time of the move",
             Self::NotRehearsed => {

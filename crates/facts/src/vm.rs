@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Absence, BootFile, Fact, Firmware, HostDevice, KnownFailure, Names, OpenedFile, Placement, Tpm, Uuid,
-    Version, VirtioQueues, VmComponent, VmListener, VmPort, trace::DirtyTrace,
+    Version, VirtioQueues, VmComponent, VmListener, VmManager, VmMarks, VmPort, VmServer, trace::DirtyTrace,
 };
 
 /// The VM that is to move: its configuration and what it does now.
@@ -20,6 +20,10 @@ pub struct Vm {
     /// The domain's UUID, the same on both hosts.
     #[schemars(example = &"5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11")]
     pub uuid: Fact<Uuid>,
+    /// Marks that the program which defined the VM left in its configuration.
+    pub marks: Fact<VmMarks>,
+    /// Manager to which the VM belongs, from these marks and the source host; absent where libvirt alone has it.
+    pub manager: Fact<Option<VmManager>>,
     /// State of the domain now.
     #[schemars(example = &"running")]
     pub state: Fact<VmState>,
@@ -35,6 +39,11 @@ pub struct Vm {
     /// Maximum memory of the VM, without what may be plugged in later; the destination must be able to provide this much.
     #[schemars(example = 4_294_967_296_u64)]
     pub memory_max_bytes: Fact<u64>,
+    /// Memory that the host holds for the VM: the resident set of its QEMU, from libvirt's balloon statistics. Absent where
+    /// that does not tell what the guest has touched: huge pages are not counted, and memory that is allocated at the start or
+    /// locked is all counted.
+    #[schemars(example = 2_147_483_648_u64)]
+    pub resident_bytes: Fact<Option<u64>>,
     /// Size of the huge pages that back the VM's memory; absent where ordinary pages back the memory.
     #[schemars(example = 2_097_152_u64)]
     pub huge_page_bytes: Fact<Option<u64>>,
@@ -66,6 +75,10 @@ pub struct Vm {
     /// topology.
     #[schemars(example = 2)]
     pub threads_per_socket: Fact<u32>,
+    /// True if libvirt starts the VM only where it gets every feature of its CPU (`<cpu check='full'>`, as libvirt notes it
+    /// when a VM starts); false for `check='none'`, with which QEMU leaves out what a host lacks.
+    #[schemars(example = true)]
+    pub cpu_checked: Fact<bool>,
     /// CPU features that the configuration demands by name.
     #[schemars(example = vec!["invtsc"])]
     pub cpu_features: Fact<Vec<String>>,
@@ -95,6 +108,8 @@ pub struct Vm {
     pub listeners: Fact<Vec<VmListener>>,
     /// Ports of the host that QEMU binds for the VM by fixed numbers.
     pub fixed_ports: Fact<Vec<VmPort>>,
+    /// Servers that QEMU connects to for a device when it starts, and without which it does not start.
+    pub servers: Fact<Vec<VmServer>>,
     /// Number of displays for which libvirt chooses a port on every host.
     #[schemars(example = 1)]
     pub automatic_displays: Fact<u32>,
@@ -104,7 +119,7 @@ pub struct Vm {
     /// Number of snapshots of the VM in libvirt.
     #[schemars(example = 0)]
     pub snapshots: Fact<u32>,
-    /// Why QEMU would refuse to migrate the VM now, in its own words (query-migrate, blocked-reasons); absent where
+    /// Reasons why QEMU would refuse to migrate the VM now, in its own words (query-migrate, blocked-reasons); absent where
     /// its monitor was not to be asked: libvirt marks the domain as tainted (custom-monitor), so that takes --allow-monitor.
     #[schemars(example = vec!["The vdagent chardev doesn't yet support migration"])]
     #[schemars(extend("x-absent" = Absence::monitor_not_asked()))]
@@ -250,6 +265,11 @@ pub struct VmNic {
     #[schemars(example = false)]
     #[serde(default)]
     pub tap_must_exist: bool,
+    /// True if the configuration fixes the device's name, and every host must make one of that name; false where libvirt
+    /// chooses it.
+    #[schemars(example = false)]
+    #[serde(default)]
+    pub tap_named: bool,
     /// Device model that the guest sees.
     #[schemars(example = &"virtio")]
     pub model: Option<String>,

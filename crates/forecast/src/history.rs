@@ -1,8 +1,12 @@
 //! Use of the ledger's history in a forecast: interval correction by earlier migrations, and quieter hours of the day.
 
-use vmgate_facts::{Alternative, Fact, Facts, Forecast, History, ObservedHour, Quantiles};
+use vmgate_facts::{
+    Alternative, Fact, Facts, Forecast, ForecastMethod, History, ObservedHour, PastMigration, Quantiles,
+    Version,
+};
 
 use super::{
+    conditions,
     conformal::{Correction, PastForecast},
     replay::{Conditions, Goal, MigrationParameters, Replayer, synthetic_trace},
 };
@@ -10,24 +14,46 @@ use super::{
 /// An hour is quiet if the VM dirties at most this part of its present dirty rate.
 const QUIET: f64 = 0.5;
 
-/// Corrects the duration by the errors of earlier forecasts between the same hosts, once there are enough. The replayed
-/// duration is kept too: the next correction is learnt from it.
+/// Corrects duration and blackout by the errors of earlier forecasts between the same hosts and QEMU versions, once there are
+/// enough. The replayed figures are kept too: the next correction is learnt from them.
 pub(super) fn correct(forecast: &mut Forecast, facts: &Facts) {
     forecast.replayed_total_seconds = forecast.total_seconds.clone();
-    let (Some(past), Some(total)) = (past_forecasts(facts), forecast.total_seconds.known()) else { return };
-    if let Some(correction) = Correction::from_past(&past) {
-        forecast.total_seconds = Fact::Known(correction.apply(*total));
-        forecast.corrected_by_migrations = u32::try_from(past.len()).unwrap_or(u32::MAX);
+    forecast.replayed_blackout_seconds = forecast.blackout_seconds.clone();
+    let past: Vec<&PastMigration> = past_of_the_pair(facts).collect();
+    let totals = past
+        .iter()
+        .map(|past| PastForecast { predicted: past.forecast_total_seconds, actual: past.total_seconds });
+    let totals: Vec<PastForecast> = totals.collect();
+    if corrected(&mut forecast.total_seconds, &totals) {
+        forecast.corrected_by_migrations = u32::try_from(totals.len()).unwrap_or(u32::MAX);
+        forecast.fixed_costs = Fact::Known(conditions::in_words(false, forecast.corrected_by_migrations));
+    }
+    // An assumed blackout says nothing that could be corrected.
+    if forecast.method.known().is_some_and(|method| *method != ForecastMethod::Assumed) {
+        let blackouts = past.iter().filter_map(|past| {
+            Some(PastForecast { predicted: past.forecast_blackout_seconds?, actual: past.downtime_seconds? })
+        });
+        corrected(&mut forecast.blackout_seconds, &blackouts.collect::<Vec<_>>());
     }
 }
 
-fn past_forecasts(facts: &Facts) -> Option<Vec<PastForecast>> {
-    let past = facts.history.known()?.past_migrations.known()?;
-    Some(
-        past.iter()
-            .map(|past| PastForecast { predicted: past.forecast_total_seconds, actual: past.total_seconds })
-            .collect(),
-    )
+/// Corrects a figure if enough earlier forecasts of it are known.
+fn corrected(figure: &mut Fact<Quantiles>, past: &[PastForecast]) -> bool {
+    let Fact::Known(known) = figure else { return false };
+    let Some(correction) = Correction::from_past(past) else { return false };
+    *known = correction.apply(*known);
+    true
+}
+
+/// Earlier migrations between these hosts, without those of other QEMU versions.
+fn past_of_the_pair(facts: &Facts) -> impl Iterator<Item = &PastMigration> {
+    let source = facts.vm.known().and_then(|vm| vm.qemu_version.known().copied());
+    let destination = facts.destination.known().and_then(|host| host.qemu_version.known().copied());
+    let is = |then: Option<Version>, now: Option<Version>| then.is_none() || now.is_none() || then == now;
+    let past = facts.history.known().and_then(|history| history.past_migrations.known());
+    past.into_iter()
+        .flatten()
+        .filter(move |past| is(past.source_version, source) && is(past.destination_version, destination))
 }
 
 /// Hours with a lower dirty rate than now, the quietest first.
@@ -53,7 +79,7 @@ pub(super) fn at_hour(
 ) -> Option<Alternative> {
     let groups = synthetic_trace::fit_page_groups(&hour.dirty_windows, ram_bytes);
     let trace = synthetic_trace::from_page_groups(&groups, ram_bytes, zero_ratio, seed);
-    let replay = Replayer::new(&trace).ok()?.sketch(settings, conditions, goal, seed);
+    let replay = Replayer::of_groups(&trace).ok()?.sketch(settings, conditions, goal, seed);
     Some(Alternative {
         setting: format!("a start at {:02}:00 UTC, as observed", hour.hour),
         converges_ratio: replay.converges_ratio,

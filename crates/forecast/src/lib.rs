@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 pub mod budget;
+mod conditions;
 #[expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
@@ -22,20 +23,28 @@ pub mod budget;
 pub mod conformal;
 mod dark;
 mod history;
+mod load;
+mod managed;
+mod memory;
 mod migratable;
 mod precopy;
 mod predict;
 pub mod replay;
+mod wire;
 
 pub use budget::{established_timeout_seconds, handshake_timeout_seconds, survived_silence_seconds};
-use vmgate_facts::{Cause, Fact, Facts, Forecast, Guest, UdpService, UdpSocket, Vm};
+use vmgate_facts::{Cause, ControlSession, Fact, Facts, Forecast, Guest, UdpService, UdpSocket, Vm};
 use vmgate_rules::catalogue::Catalogues;
 
 /// Fills in all derived facts and predicts the migration.
 pub fn derive(mut facts: Facts, catalogues: &Catalogues) -> (Facts, Forecast) {
     if let Fact::Known(guest) = &mut facts.guest {
+        wire::fill(guest);
         fill_budgets(guest);
         fill_services(guest, catalogues);
+        if guest.control_sessions.known().is_none() {
+            guest.control_sessions = control_sessions(guest, catalogues);
+        }
         if guest.memory_sync.known().is_none() {
             let mut found = catalogues.recognise(guest);
             if let Fact::Known(found) = &mut found {
@@ -45,12 +54,39 @@ pub fn derive(mut facts: Facts, catalogues: &Catalogues) -> (Facts, Forecast) {
         }
     }
     if let Fact::Known(vm) = &mut facts.vm {
+        if vm.manager.known().is_none() {
+            vm.manager = catalogues.manager_of(vm, &facts.source);
+        }
         fill_dirtying(vm);
         migratable::fill(vm, (&facts.source, &facts.destination), &facts.trial, catalogues);
     }
-    let mut forecast = predict::forecast(&mut facts);
+    let migration = managed::migration(&facts, catalogues);
+    let mut forecast = match &migration {
+        Fact::Known(Some(of_manager)) => {
+            managed::apply(of_manager, &mut facts.change);
+            predict::forecast(&mut facts, managed::Managed::of(of_manager, catalogues))
+        }
+        Fact::Known(None) => predict::forecast(&mut facts, None),
+        Fact::Unknown(why) => predict::unknown(why),
+    };
+    forecast.managed = migration;
     dark::derive(&mut facts, &mut forecast);
+    wire::fill_members(&mut facts, &forecast, catalogues);
     (facts, forecast)
+}
+
+/// Sessions that the packets show, completed by the catalogue.
+fn control_sessions(guest: &Guest, catalogues: &Catalogues) -> Fact<Vec<ControlSession>> {
+    match &guest.wire {
+        Fact::Known(wire) => {
+            let mut sessions = wire.control.clone();
+            sessions.iter_mut().for_each(|session| catalogues.complete_control(session));
+            Fact::Known(sessions)
+        }
+        // The guest's own account covers its software: memory_sync, sockets.
+        Fact::Unknown(_) if guest.processes.known().is_some() => Fact::Known(Vec::new()),
+        Fact::Unknown(why) => Fact::Unknown(why.clone()),
+    }
 }
 
 fn fill_budgets(guest: &mut Guest) {

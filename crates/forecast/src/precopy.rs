@@ -6,6 +6,8 @@
 
 use vmgate_facts::{Cause, Change, Fact, Facts, Forecast, ForecastMethod, MigrationPath, Quantiles};
 
+use super::memory::TouchedMemory;
+
 /// Goodput of one TCP stream as a part of the link's nominal speed, where nobody measured it: 0.9564 was measured at
 /// MTU 1500 on a link without other traffic, and a margin is left.
 const GOODPUT_OF_NOMINAL_RATIO: f64 = 0.9;
@@ -16,19 +18,20 @@ const BANDWIDTH_ERROR_RATIO: f64 = 1.25;
 /// Time for libvirt's handshake, the start of the destination's QEMU and the switchover: 0.9 s was measured for an idle
 /// guest.
 const SETUP_SECONDS: f64 = 1.0;
-/// Part of the memory that is sent even for a guest that has hardly used its memory: an empty page costs 9 bytes.
+/// Part of the touched memory that is sent even for a guest that has hardly used it: an empty page costs 9 bytes.
 const LEAST_USED_RATIO: f64 = 0.1;
 
 /// Interval at which QEMU checks if the rest is small enough for the switchover (migration_thread).
 const LOOK_SECONDS: f64 = 0.1;
 
-/// Forecast from dirty rate and bandwidth alone.
-pub(super) fn forecast(facts: &Facts) -> Forecast {
-    let limit = facts.change.longest_blackout_seconds;
+/// Forecast from dirty rate and bandwidth alone. `limit_seconds` is the downtime limit; none for one like the accepted blackout.
+pub(super) fn forecast(facts: &Facts, limit_seconds: Option<f64>) -> Forecast {
+    let limit = limit_seconds.unwrap_or(facts.change.longest_blackout_seconds);
     let bandwidth = facts.path.as_ref().and_then(|path| bandwidth(path, &facts.change));
     let vm = facts.vm.as_ref();
     let rate = vm.clone().and_then(|vm| vm.dirty_rate.as_ref().map(|rate| rate.rate_bytes_per_second));
     let memory = vm.clone().and_then(|vm| vm.memory_bytes.clone());
+    let touched = facts.vm.known().and_then(TouchedMemory::of).map(|memory| memory.most_bytes());
     let ratio = ratio(&rate, &bandwidth);
     Forecast {
         method: Fact::Known(ForecastMethod::Assumed),
@@ -36,7 +39,7 @@ pub(super) fn forecast(facts: &Facts) -> Forecast {
         converges_ratio: ratio.as_ref().and_then(|ratio| converges(*ratio, limit)),
         blackout_seconds: assumed_blackout(limit),
         downtime_limit_seconds: Fact::Known(limit),
-        total_seconds: total(&memory, &bandwidth, &ratio),
+        total_seconds: total(&memory, touched, &bandwidth, &ratio),
         dirty_to_bandwidth_ratio: ratio,
         ..Forecast::default()
     }
@@ -86,6 +89,20 @@ pub(super) fn path_goodput(path: &MigrationPath) -> Fact<f64> {
     }
 }
 
+/// Speed of the path's links in bytes per second without limits of QEMU, which it lifts for the switchover: the measured
+/// goodput, else the slowest interface or shaper with a margin; none where neither is known.
+pub(super) fn line_goodput(path: &MigrationPath) -> Option<f64> {
+    if let Fact::Known(goodput) = &path.goodput_bytes_per_second {
+        return Some(as_f64(*goodput));
+    }
+    let ends = [path.source_nic.known()?, path.destination_nic.known()?];
+    let shapers = ends.iter().filter_map(|nic| nic.shapers.known()).flatten();
+    let shaped = shapers.map(|shaper| shaper.rate_bytes_per_second);
+    let speeds = ends.iter().map(|nic| nic.speed_bytes_per_second);
+    let slowest = speeds.collect::<Option<Vec<u64>>>()?.into_iter().chain(shaped).min()?;
+    Some(as_f64(slowest) * GOODPUT_OF_NOMINAL_RATIO)
+}
+
 /// Converts bytes, or bytes per second, to a float.
 #[expect(clippy::cast_precision_loss, reason = "no link carries 2^53 bytes a second")]
 pub(super) fn as_f64(bytes: u64) -> f64 {
@@ -112,14 +129,20 @@ pub(super) fn ratio(rate_bytes_per_second: &Fact<u64>, bandwidth: &Fact<f64>) ->
         .and_then(|rate| bandwidth.as_ref().map(|bandwidth| *rate as f64 / bandwidth))
 }
 
-/// Duration of the whole migration. Low end: the guest has used a tenth of its memory. Median: the guest has used all
-/// memory. High end: all memory used, and both measurements with the largest errors seen so far.
+/// Duration of the whole migration. Median: all memory that the guest can have touched is sent. Low end: a tenth of it.
+/// High end: all of it, and both measurements with the largest errors seen so far.
 #[allow(clippy::cast_precision_loss)] // no guest has 2^53 bytes
-pub(super) fn total(memory_bytes: &Fact<u64>, bandwidth: &Fact<f64>, ratio: &Fact<f64>) -> Fact<Quantiles> {
+pub(super) fn total(
+    memory_bytes: &Fact<u64>,
+    touched_bytes: Option<f64>,
+    bandwidth: &Fact<f64>,
+    ratio: &Fact<f64>,
+) -> Fact<Quantiles> {
     let known = memory_bytes.as_ref().and_then(|memory| {
-        bandwidth
-            .as_ref()
-            .and_then(|bandwidth| ratio.as_ref().map(|ratio| (*memory as f64 / bandwidth, *ratio)))
+        bandwidth.as_ref().and_then(|bandwidth| {
+            let sent = touched_bytes.unwrap_or(*memory as f64);
+            ratio.as_ref().map(|ratio| (sent / bandwidth, *ratio))
+        })
     });
     known.and_then(|(once_seconds, ratio)| {
         let worst_ratio = ratio * DIRTY_RATE_ERROR_RATIO;
@@ -154,7 +177,7 @@ mod tests {
     }
 
     fn total_of(memory: u64, bandwidth: f64, ratio: f64) -> Fact<Quantiles> {
-        total(&Fact::Known(memory), &Fact::Known(bandwidth), &Fact::Known(ratio))
+        total(&Fact::Known(memory), None, &Fact::Known(bandwidth), &Fact::Known(ratio))
     }
 
     #[test]

@@ -3,24 +3,25 @@
 
 use sha2::{Digest as _, Sha256};
 use vmgate_facts::{
-    Accelerator, Alternative, Cause, Fact, Facts, Forecast, ForecastMethod, Provenance, Quantiles, Vm,
-    trace::DirtyTrace,
+    Accelerator, Alternative, Cause, Fact, Facts, Forecast, ForecastMethod, LoadDependence, Provenance,
+    Quantiles, Unknown, Vm, trace::DirtyTrace,
 };
 
 use super::{
-    history, precopy,
+    conditions::{self, KnownConditions},
+    history,
+    load::{self, LoadQuestion},
+    managed::Managed,
+    memory::TouchedMemory,
+    precopy,
     replay::{
-        Advice, AutoConverge, Conditions, Goal, MigrationParameters, PredictedMigration, Replayer, WhatIf,
-        synthetic_trace,
+        Advice, AutoConverge, Conditions, Goal, Interval, MigrationParameters, PredictedMigration, Replayer,
+        Schedule, WhatIf, synthetic_trace,
     },
 };
 
 /// Minimum number of windows for a synthetic guest: with one, any mixture of pages would explain the window.
 const FEWEST_WINDOWS: usize = 2;
-/// Coefficient of variation of the goodput from one migration to the next: measured, or estimated from the nominal
-/// speed.
-const MEASURED_CV: f64 = 0.01;
-const NOMINAL_CV: f64 = 0.05;
 
 /// Input of a replay.
 struct Evidence {
@@ -29,13 +30,15 @@ struct Evidence {
     /// Path of the fact that the trace comes from.
     path: &'static str,
     seconds: f64,
+    /// Share of zero pages among those that are not known to be zero.
+    resident_zero_ratio: Interval,
 }
 
 /// Predicts the migration, and records in the provenance the facts on which the forecast is based.
-pub(super) fn forecast(facts: &mut Facts) -> Forecast {
-    let assumed = precopy::forecast(facts);
+pub(super) fn forecast(facts: &mut Facts, managed: Option<Managed>) -> Forecast {
+    let assumed = precopy::forecast(facts, managed.and_then(|managed| managed.longest_limit()));
     let (mut forecast, path, seconds) = match evidence(facts) {
-        Some(evidence) => match replayed(facts, &evidence, &assumed) {
+        Some(evidence) => match replayed(facts, &evidence, &assumed, managed) {
             Some(forecast) => (forecast, evidence.path, Some(evidence.seconds)),
             None => (assumed, "vm.dirty_rate", None),
         },
@@ -50,49 +53,96 @@ pub(super) fn forecast(facts: &mut Facts) -> Forecast {
     forecast
 }
 
+/// Forecast of which nothing is known, for one reason.
+pub(super) fn unknown(why: &Unknown) -> Forecast {
+    Forecast {
+        method: Fact::Unknown(why.clone()),
+        converges_ratio: Fact::Unknown(why.clone()),
+        total_seconds: Fact::Unknown(why.clone()),
+        blackout_seconds: Fact::Unknown(why.clone()),
+        silence_seconds: Fact::Unknown(why.clone()),
+        downtime_limit_seconds: Fact::Unknown(why.clone()),
+        throttle_pause_seconds: Fact::Unknown(why.clone()),
+        advice: Fact::Unknown(why.clone()),
+        ..Forecast::default()
+    }
+}
+
 fn evidence(facts: &Facts) -> Option<Evidence> {
     let vm = facts.vm.known()?;
     if let Some(trace) = vm.dirty_trace.known().filter(|trace| trace.check().is_ok()) {
         let (method, path) = (ForecastMethod::Replay, "vm.dirty_trace");
-        return Some(Evidence { trace: trace.clone(), method, path, seconds: trace.seconds() });
+        let seconds = trace.seconds();
+        return Some(Evidence {
+            trace: trace.clone(),
+            method,
+            path,
+            seconds,
+            resident_zero_ratio: Interval::none(),
+        });
     }
     let windows = vm.dirty_windows.known().filter(|windows| windows.len() >= FEWEST_WINDOWS)?;
-    let ram_bytes = *vm.memory_bytes.known()?;
-    let groups = synthetic_trace::fit_page_groups(windows, ram_bytes);
+    // Page sampling does not count zero pages: what the guest has touched is told by the host.
+    let memory = TouchedMemory::of(vm)?;
+    let groups = synthetic_trace::fit_page_groups(windows, memory.touched_bytes());
     let longest = windows.iter().map(|window| window.window_seconds).fold(0.0, f64::max);
-    // Page sampling does not count zero pages: all of the RAM is assumed to be sent.
-    let trace = synthetic_trace::from_page_groups(&groups, ram_bytes, 0.0, seed(facts));
+    let zero_ratio = memory.untouched_ratio_beside(&groups);
+    let trace = synthetic_trace::from_page_groups(&groups, memory.ram_bytes, zero_ratio, seed(facts));
     let (method, path) = (ForecastMethod::ReplayOfWindows, "vm.dirty_windows");
-    Some(Evidence { trace, method, path, seconds: longest })
+    let resident_zero_ratio = memory.resident_zero_ratio;
+    Some(Evidence { trace, method, path, seconds: longest, resident_zero_ratio })
 }
 
 /// Forecast by replay; `None` where the goodput of the path is not known.
-fn replayed(facts: &Facts, evidence: &Evidence, assumed: &Forecast) -> Option<Forecast> {
+fn replayed(
+    facts: &Facts,
+    evidence: &Evidence,
+    assumed: &Forecast,
+    managed: Option<Managed>,
+) -> Option<Forecast> {
     let path = facts.path.known()?;
-    let goodput = *precopy::path_goodput(path).known()?;
     let change = &facts.change;
-    let cv = if path.goodput_bytes_per_second.known().is_some() { MEASURED_CV } else { NOMINAL_CV };
-    let conditions =
-        Conditions { goodput_bytes_per_second: goodput, goodput_cv: cv, ..Conditions::default() };
+    let KnownConditions { conditions, tried } = conditions::of(facts, path)?;
+    let conditions = Conditions { resident_zero_ratio: evidence.resident_zero_ratio, ..conditions };
     let goal = Goal {
         longest_blackout_seconds: change.longest_blackout_seconds,
         deadline_seconds: change.deadline_seconds,
     };
-    if goal.longest_blackout_seconds.is_nan() || goal.longest_blackout_seconds <= 0.0 || goodput <= 0.0 {
+    if goal.longest_blackout_seconds.is_nan() || goal.longest_blackout_seconds <= 0.0 {
         return None;
     }
-    let replayer = Replayer::new(&evidence.trace).ok()?;
+    let replayer = match evidence.method {
+        ForecastMethod::ReplayOfWindows => Replayer::of_groups(&evidence.trace).ok()?,
+        _ => Replayer::new(&evidence.trace).ok()?,
+    };
     let seed = seed(facts);
-    let advice = replayer.advise(&migration_parameters(facts), &conditions, &goal, seed);
+    let usual = migration_parameters(facts);
+    let (advised, own) = if let Some(managed) = managed {
+        (managed.predict(facts, &replayer, &usual, (&conditions, &goal, seed)), None)
+    } else {
+        let advice = replayer.advise(&usual, &conditions, &goal, seed);
+        (Advised::from(&advice), Some(advice))
+    };
     let quiet = history::quiet_hours(facts, evidence.trace.dirty_rate().rate_bytes_per_second);
     let guest = (evidence.trace.ram_bytes, zero_ratio(&evidence.trace));
     let quietest = quiet
         .first()
-        .and_then(|hour| history::at_hour(hour, guest, &advice.settings, &conditions, &goal, seed));
-    let mut alternatives: Vec<Alternative> = advice.what_if.iter().map(alternative).collect();
+        .and_then(|hour| history::at_hour(hour, guest, &advised.settings, &conditions, &goal, seed));
+    let question = LoadQuestion {
+        replayer: &replayer,
+        settings: &advised.settings,
+        conditions: &conditions,
+        goal: &goal,
+        seed,
+    };
+    let ratio = assumed.dirty_to_bandwidth_ratio.known().copied();
+    let observed = facts.history.known().and_then(|history| history.observed_hours.known());
+    let observed = observed.map(Vec::as_slice).unwrap_or_default();
+    let load_dependence = question.dependence(&advised.as_it_is, ratio, observed, guest);
+    let mut alternatives = advised.alternatives;
     alternatives.extend(quietest);
-    let PredictedMigration { converges_ratio, throttle_pause_seconds, limit, .. } = advice.as_it_is;
-    let replay = &advice.as_it_is;
+    let PredictedMigration { converges_ratio, throttle_pause_seconds, limit, .. } = advised.as_it_is;
+    let replay = &advised.as_it_is;
     let figure = |figure: Option<Quantiles>| match figure {
         Some(figure) => Fact::Known(figure),
         None => Fact::unknown(
@@ -101,6 +151,7 @@ fn replayed(facts: &Facts, evidence: &Evidence, assumed: &Forecast) -> Option<Fo
         ),
     };
     Some(Forecast {
+        managed: Fact::default(), // set by derive
         method: Fact::Known(evidence.method),
         evidence_seconds: Fact::Known(evidence.seconds),
         converges_ratio: Fact::Known(converges_ratio),
@@ -110,16 +161,21 @@ fn replayed(facts: &Facts, evidence: &Evidence, assumed: &Forecast) -> Option<Fo
         sent_bytes: figure(replay.bytes),
         rounds: figure(replay.rounds),
         blackout_seconds: figure(replay.blackout_seconds),
+        replayed_blackout_seconds: figure(replay.blackout_seconds),
+        fixed_costs: Fact::Known(conditions::in_words(tried, 0)),
         // With the dark time, once that is derived.
         silence_seconds: Fact::default(),
         silence_parts: Fact::default(),
-        downtime_limit_seconds: Fact::Known(advice.settings.downtime_limit_seconds),
+        downtime_limit_seconds: Fact::Known(advised.settings.downtime_limit_seconds),
         throttle_pause_seconds: Fact::Known(throttle_pause_seconds),
         dirty_to_bandwidth_ratio: assumed.dirty_to_bandwidth_ratio.clone(),
         limited_by: Fact::Known(limit.words().to_owned()),
-        advice: Fact::Known(advice_in_words(&advice, &alternatives)),
+        advice: Fact::Known(own.map_or(advised.words, |advice| {
+            advice_in_words(&advice, &alternatives, load_dependence.as_ref())
+        })),
+        load_dependence: Fact::Known(load_dependence),
         alternatives: Fact::Known(alternatives),
-        recommended: Fact::Known(recommended(&advice)),
+        recommended: Fact::Known(advised.recommended),
         quiet_hours: match facts.history.known().map(|history| &history.observed_hours) {
             Some(Fact::Known(_)) => Fact::Known(quiet.iter().map(|hour| hour.hour).collect()),
             Some(Fact::Unknown(why)) => Fact::Unknown(why.clone()),
@@ -132,9 +188,10 @@ fn replayed(facts: &Facts, evidence: &Evidence, assumed: &Forecast) -> Option<Fo
     })
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a sample has far fewer pages than 2^52")]
 fn zero_ratio(trace: &DirtyTrace) -> f64 {
-    trace.zero.ones() as f64 / trace.zero.len().max(1) as f64
+    let weights = trace.weights();
+    let zero = weights.iter().enumerate().filter(|(page, _)| trace.zero.get(*page)).map(|(_, weight)| weight);
+    zero.sum::<f64>() / weights.iter().sum::<f64>().max(1.0)
 }
 
 /// Migration parameters of QEMU as the change sets them; libvirt's defaults for the rest.
@@ -153,6 +210,7 @@ fn migration_parameters(facts: &Facts) -> MigrationParameters {
         xbzrle_cache_bytes: change.settings.xbzrle_cache_bytes,
         multifd_channels: change.settings.multifd_channels,
         post_copy: change.settings.post_copy,
+        schedule: Schedule::default(),
     }
 }
 
@@ -163,6 +221,8 @@ fn seed(facts: &Facts) -> u64 {
     if let Some(change) = change.as_object_mut() {
         change.shift_remove("rehearsal");
         change.shift_remove("in_ledger");
+        // The manager's settings are in the change.
+        change.shift_remove("run_by");
     }
     let text = serde_json::to_vec(&(&facts.vm, &facts.path, &change)).unwrap_or_default();
     let digest = Sha256::digest(text);
@@ -173,13 +233,43 @@ fn alternative(what: &WhatIf) -> Alternative {
     with_words(what.step.words(), &what.settings, &what.replay)
 }
 
+/// Forecast of a migration, with other settings that were tried.
+pub(super) struct Advised {
+    /// The migration with its settings.
+    pub(super) as_it_is: PredictedMigration,
+    /// Its settings.
+    pub(super) settings: MigrationParameters,
+    /// The migration with other settings.
+    pub(super) alternatives: Vec<Alternative>,
+    /// Settings that meet the goals.
+    pub(super) recommended: Option<Alternative>,
+    /// Forecast and advice in a sentence; empty where it is made of the alternatives.
+    pub(super) words: String,
+}
+
+impl From<&Advice> for Advised {
+    fn from(advice: &Advice) -> Self {
+        Self {
+            as_it_is: advice.as_it_is.clone(),
+            settings: advice.settings.clone(),
+            alternatives: advice.what_if.iter().map(alternative).collect(),
+            recommended: recommended(advice),
+            words: String::new(),
+        }
+    }
+}
+
 fn recommended(advice: &Advice) -> Option<Alternative> {
     let recommended = advice.recommended.as_ref()?;
     let words = recommended.step.map_or("the present settings", super::replay::SettingsChange::words);
     Some(with_words(words, &recommended.settings, &recommended.replay))
 }
 
-fn with_words(words: &str, settings: &MigrationParameters, replay: &PredictedMigration) -> Alternative {
+pub(super) fn with_words(
+    words: &str,
+    settings: &MigrationParameters,
+    replay: &PredictedMigration,
+) -> Alternative {
     Alternative {
         setting: words.to_owned(),
         converges_ratio: replay.converges_ratio,
@@ -200,10 +290,15 @@ fn helps(other: &Alternative, as_it_is: &PredictedMigration) -> bool {
 }
 
 /// Advice in one sentence: duration with the settings that help, and the recommended one.
-fn advice_in_words(advice: &Advice, alternatives: &[Alternative]) -> String {
+fn advice_in_words(
+    advice: &Advice,
+    alternatives: &[Alternative],
+    load_dependence: Option<&LoadDependence>,
+) -> String {
     let PredictedMigration { total_seconds, converges_ratio, .. } = &advice.as_it_is;
     let mut parts =
         vec![format!("with the present settings: {}", history::in_words(*total_seconds, *converges_ratio))];
+    parts.extend(load_dependence.map(load::in_words));
     parts.extend(alternatives.iter().filter(|other| helps(other, &advice.as_it_is)).map(|other| {
         format!("with {}: {}", other.setting, history::in_words(other.total_seconds, other.converges_ratio))
     }));

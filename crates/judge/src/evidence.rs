@@ -51,7 +51,7 @@ impl Predicate for SignedFacts {
     }
 
     fn label(&self) -> &str {
-        self.0.vm.known().and_then(|vm| vm.name.known()).map_or("(unknown)", String::as_str)
+        self.0.vm.known().and_then(|vm| vm.name.known()).map_or("a VM without a name", String::as_str)
     }
 }
 

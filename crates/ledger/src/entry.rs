@@ -141,6 +141,15 @@ pub struct VerdictSummary {
     pub simulated: bool,
     /// Time from which the verdict is too old to act on.
     pub expires_at: Timestamp,
+    /// Forecast of the whole migration, 95th percentile, in seconds; absent without a forecast.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_seconds: Option<f64>,
+    /// Forecast of the silence that the guest's peers see (blackout and dark time of its network), 95th percentile, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silence_seconds: Option<f64>,
+    /// Way out of what blocks first; absent where nothing blocks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way_out: Option<String>,
     /// Digests of facts, rules and change.
     pub digests: Digests,
 }
@@ -276,6 +285,9 @@ pub struct Migration {
     pub replayed_total_seconds: Option<Quantiles>,
     /// Forecast of the blackout, seconds.
     pub forecast_blackout_seconds: Option<Quantiles>,
+    /// Forecast of its blackout before the correction by earlier migrations; absent where none was made or kept.
+    #[serde(default)]
+    pub replayed_blackout_seconds: Option<Quantiles>,
     /// Duration as libvirt reports it, seconds.
     pub total_seconds: Option<f64>,
     /// Downtime as QEMU reports it, seconds.
@@ -514,6 +526,11 @@ impl From<&Verdict> for VerdictSummary {
             verdict.with_effect(vmgate_verdict::Effect::Block).map(|judged| judged.outcome.rule.to_string());
         let mut blocking: Vec<String> = blocking.collect();
         blocking.dedup();
+        let forecast = verdict.forecast.as_ref();
+        let blocks_nothing = blocking.is_empty();
+        let mut first = verdict.with_effect(vmgate_verdict::Effect::Block);
+        let remediation = first.find_map(|judged| judged.outcome.remediation.clone());
+        let remediation = remediation.map(|text| text.trim_end().to_owned());
         Self {
             moved: verdict.moved.clone(),
             change: verdict.change.id.clone(),
@@ -523,6 +540,15 @@ impl From<&Verdict> for VerdictSummary {
             evaluated_at: verdict.evaluated_at,
             simulated: verdict.simulated,
             expires_at: verdict.expires_at,
+            total_seconds: forecast.and_then(|forecast| Some(forecast.total_seconds.known()?.p95)),
+            silence_seconds: forecast.and_then(|forecast| {
+                let silence = forecast.silence_seconds.known().or(forecast.blackout_seconds.known());
+                Some(silence?.p95)
+            }),
+            way_out: remediation.or_else(|| {
+                let missing = verdict.unknown.first().filter(|_| !blocks_nothing);
+                missing.map(|group| group.way_out.clone())
+            }),
             digests: verdict.digests.clone(),
         }
     }

@@ -20,7 +20,7 @@ pub enum LedgerError {
     Unopened {
         /// Location of the ledger.
         place: LedgerUrl,
-        /// Why.
+        /// Reason, as the database gave it.
         why: String,
     },
     /// A newer version of vmgate wrote the ledger.
@@ -100,7 +100,7 @@ pub enum LedgerError {
     Unreachable {
         /// Location of the ledger.
         place: LedgerUrl,
-        /// Why.
+        /// Reason, as the database gave it.
         why: String,
     },
     /// The connection to the database was lost while a record was written.

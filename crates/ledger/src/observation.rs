@@ -69,6 +69,10 @@ pub(super) fn past_migrations(past: &[PastForecast]) -> Vec<PastMigration> {
                 at: past.at,
                 forecast_total_seconds: past.migration.replayed_total_seconds?,
                 total_seconds: past.migration.total_seconds?,
+                forecast_blackout_seconds: past.migration.replayed_blackout_seconds,
+                downtime_seconds: past.migration.downtime_seconds,
+                source_version: past.migration.pair.as_ref().map(|pair| pair.source_version),
+                destination_version: past.migration.pair.as_ref().map(|pair| pair.destination_version),
             })
         })
         .collect()

@@ -239,6 +239,7 @@ fn a_pair_of_versions_is_known_by_what_went_well_and_rehearsals_are_told_apart()
             forecast_total_seconds: None,
             replayed_total_seconds: None,
             forecast_blackout_seconds: None,
+            replayed_blackout_seconds: None,
             total_seconds: Some(2.5),
             downtime_seconds: Some(0.1),
             sent_bytes: None,

@@ -143,6 +143,15 @@ impl Domain {
         })
     }
 
+    /// Resident memory of the VM's QEMU, from libvirt's balloon statistics; none where libvirt has no figure.
+    pub fn resident_bytes(&self) -> Result<Option<u64>, LibvirtError> {
+        self.call("read the VM's memory statistics", |domain| {
+            let stats = domain.raw.memory_stats(0)?;
+            let resident = stats.iter().find(|stat| stat.tag == sys::VIR_DOMAIN_MEMORY_STAT_RSS);
+            Ok(resident.map(|stat| stat.val.saturating_mul(1024)).filter(|bytes| *bytes > 0))
+        })
+    }
+
     /// Sends a command to the guest agent and returns its answer, both JSON. `patience` is the agent's time limit, rounded
     /// up to whole seconds; the whole call gets one second more for the round trip.
     ///

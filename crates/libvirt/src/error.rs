@@ -208,7 +208,8 @@ pub(super) fn kind_of_connect_error(number: u32, message: &str) -> LibvirtErrorK
     let message = message
         .strip_prefix("Cannot recv data: ")
         .and_then(|rest| rest.strip_suffix(": Connection reset by peer"))
-        .unwrap_or(message);
+        .unwrap_or(message)
+        .trim_end_matches('.');
     let lower = message.to_ascii_lowercase();
     if host_key.iter().any(|sign| lower.contains(sign)) {
         return LibvirtErrorKind::HostKey(message.split_whitespace().collect::<Vec<_>>().join(" "));
@@ -264,7 +265,7 @@ mod tests {
         );
         let key = "Cannot recv data: Host key verification failed.: Connection reset by peer";
         let kind = kind_of_connect_error(38, key);
-        assert_eq!(kind, LibvirtErrorKind::HostKey("Host key verification failed.".into()));
+        assert_eq!(kind, LibvirtErrorKind::HostKey("Host key verification failed".into()));
         let error = LibvirtError { host: "hv1".into(), action: "connect".into(), kind };
         assert!(
             error.to_string().contains("ssh-keygen -lf") && !error.to_string().contains("root"),

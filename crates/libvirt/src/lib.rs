@@ -15,6 +15,7 @@ mod agent;
 mod blockers;
 mod bulk;
 pub mod capabilities;
+mod configuration_check;
 mod cpu;
 mod dirty_rate;
 mod domain;
@@ -49,9 +50,6 @@ use crate::{error::kind_of_connect_error, limit::CallLimit, session::Session};
 
 /// Most similar names that are proposed in place of an unknown VM.
 const NEAR_NAMES: usize = 3;
-/// Errors by which libvirt refuses a configuration.
-const REFUSALS: [u32; 3] = [sys::VIR_ERR_CONFIG_UNSUPPORTED, sys::VIR_ERR_XML_ERROR, sys::VIR_ERR_XML_DETAIL];
-
 /// A hypervisor host, reached through libvirt.
 #[derive(Debug, Clone)]
 pub struct Hypervisor {
@@ -83,6 +81,11 @@ impl Hypervisor {
     /// Name of the host in the URI, for messages.
     pub fn name(&self) -> &str {
         &self.limit.host
+    }
+
+    /// True if libvirt lets this user only read: its VMs cannot be migrated, and their agents cannot be asked.
+    pub fn is_read_only(&self) -> bool {
+        self.session.is_read_only()
     }
 
     /// The same connection with another time limit.
@@ -214,22 +217,6 @@ impl Hypervisor {
         self.call("find a volume of a storage pool", move |session| {
             let pool = session.connect().lookup_storage_pool_by_name(&pool)?;
             pool.lookup_storage_vol_by_name(&volume)?.xml_desc(0)
-        })
-    }
-
-    /// Words with which libvirt refuses a domain's configuration; none if it would start the domain. Nothing is started: libvirt
-    /// checks the configuration and makes QEMU's command line of it (virConnectDomainXMLToNative). An error is no refusal: the
-    /// check itself could not be made.
-    pub fn configuration_refused(&self, xml: &str) -> Result<Option<String>, LibvirtError> {
-        let xml = xml.to_owned();
-        self.call("check the VM's configuration", move |session| {
-            match session.connect().domain_xml_to_native("qemu-argv", &xml, 0) {
-                Ok(_) => Ok(None),
-                Err(error) if REFUSALS.contains(&error.code().to_raw()) => {
-                    Ok(Some(error.message().to_owned()))
-                }
-                Err(error) => Err(error),
-            }
         })
     }
 

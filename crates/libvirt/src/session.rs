@@ -15,6 +15,8 @@ use std::{
 
 use virt::{connect::Connect, sys};
 
+use crate::error::{LibvirtErrorKind, kind_of_connect_error};
+
 /// Seconds between keepalive messages, and how many may stay unanswered before the connection counts as lost.
 const KEEPALIVE: (i32, u32) = (3, 3);
 
@@ -26,6 +28,8 @@ const CLOSE_LIMIT: Duration = Duration::from_millis(500);
 pub(super) struct Session {
     connect: ManuallyDrop<Connect>,
     uri: String,
+    /// True if the daemon lets this user only read.
+    read_only: bool,
 }
 
 /// A connection with a keepalive, for one long call: a daemon that is silent meanwhile ends it. Neither `Clone` nor `Sync`,
@@ -34,11 +38,22 @@ pub(super) struct Session {
 pub(super) struct KeepaliveSession(Session, PhantomData<Cell<()>>);
 
 impl Session {
-    /// Opens a connection. Blocks for as long as the transport does.
+    /// Opens a connection: to read only, where the daemon refuses more. Blocks for as long as the transport does.
     pub(super) fn open(uri: &str) -> Result<Self, virt::error::Error> {
         start_event_loop();
-        let connect = ManuallyDrop::new(Connect::open(Some(uri))?);
-        Ok(Self { connect, uri: uri.to_owned() })
+        let (connect, read_only) = match Connect::open(Some(uri)) {
+            Ok(connect) => (connect, false),
+            Err(refused) if daemon_refused(&refused) => {
+                (Connect::open_read_only(Some(uri)).map_err(|_| refused)?, true)
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Self { connect: ManuallyDrop::new(connect), uri: uri.to_owned(), read_only })
+    }
+
+    /// True if the daemon lets this user only read.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.read_only
     }
 
     /// Opens another connection to the same daemon, with a keepalive. Blocks for as long as the transport does.
@@ -96,6 +111,13 @@ impl Drop for Session {
             let _ = receiver.recv_timeout(CLOSE_LIMIT);
         }
     }
+}
+
+/// True if libvirt's daemon refused this user, and not ssh.
+fn daemon_refused(error: &virt::error::Error) -> bool {
+    let kind = kind_of_connect_error(error.code().to_raw(), error.message());
+    let by_ssh = error.message().contains("publickey") || error.message().contains("password");
+    matches!(kind, LibvirtErrorKind::PermissionDenied(_)) && !by_ssh
 }
 
 /// Starts libvirt's event loop once: it is what answers and sends keepalives. Also silences libvirt's own

@@ -19,6 +19,7 @@ pub mod canned;
 mod login;
 mod on_host;
 mod shell;
+mod socket_folder;
 mod ssh;
 
 pub use login::Login;

@@ -16,11 +16,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tempfile::TempDir;
 use vmgate_facts::Unknown;
 use vmgate_process::{ChildFailure, ChildGuard, Output, receive, run};
 
-use super::{SshTarget, Subject, on_host::on_host_program, ssh::INSTALLED};
+use super::{
+    SshTarget, Subject,
+    on_host::{AS_ROOT, on_host_program},
+    socket_folder::SocketFolder,
+    ssh::INSTALLED,
+};
 
 /// Longest name of a control socket: ssh adds 17 characters to it, and a socket's address holds 107 (unix(7)).
 const SOCKET_NAME_LIMIT: usize = 90;
@@ -40,7 +44,7 @@ pub struct Login {
     program: OnceLock<Result<String, ChildFailure>>,
     socket: PathBuf,
     /// Holds the socket.
-    _folder: TempDir,
+    _folder: SocketFolder,
 }
 
 /// The ssh process that holds the connection.
@@ -58,7 +62,7 @@ impl Login {
     /// Begins to log in and to send the probe, for at most `limit`. None where a connection cannot be shared: with another
     /// program than ssh, or without a place for the socket.
     pub fn begin(target: &SshTarget, limit: Duration) -> Option<Self> {
-        let folder = tempfile::Builder::new().prefix("vmgate-").tempdir().ok()?;
+        let folder = SocketFolder::make().ok()?;
         let socket = folder.path().join("ssh");
         if target.program != "ssh" || socket.as_os_str().len() > SOCKET_NAME_LIMIT {
             return None;
@@ -67,7 +71,7 @@ impl Login {
         let keep = format!("timeout {} cat >/dev/null", KEPT_FOR.as_secs());
         let (script, content): (_, Box<dyn Read + Send>) = match sent {
             Some(program) => {
-                let script = format!("echo \"'$d/vmgate'\" && {keep}");
+                let script = format!("{AS_ROOT}; echo \"$as '$run'\" && {keep}");
                 (program.received(&script), Box::new(program.bytes()))
             }
             None => (format!("echo {INSTALLED}; {keep}"), Box::new(io::empty())),

@@ -21,6 +21,11 @@ pub(super) const VARIABLE: &str = "VMGATE_PROBE";
 pub(super) const NAME: &str = "vmgate-probe";
 /// Path of the on-host program in packages.
 pub(super) const PACKAGED: &str = "/usr/lib/vmgate/vmgate-probe";
+/// Shell script that chooses how the program at `$d/vmgate` is run: `$as` is `sudo -n` or empty, and `$run` the program. A user
+/// who may run anything as root runs what was sent. One who may run only the installed program runs that: what was sent
+/// lies in a folder of his own, so no rule of sudo could allow it alone.
+pub(super) const AS_ROOT: &str = "as= run=\"$d/vmgate\"; [ \"$(id -u)\" = 0 ] || for p in \"$run\" /usr/lib/vmgate/vmgate-probe; do \
+     if sudo -n -l \"$p\" >/dev/null 2>&1; then as='sudo -n' run=$p; break; fi; done";
 /// Largest on-host program, in bytes.
 const LIMIT: u64 = 64 << 20;
 
@@ -72,6 +77,12 @@ impl OnHostProgram {
     /// the standard input of `"$d/vmgate" ARGUMENTS`.
     pub(super) fn pushed(&self, arguments: &str) -> String {
         self.received(&format!("\"$d/vmgate\" {arguments}"))
+    }
+
+    /// Shell script that receives and checks the program, and answers a question with it: as root, where this user is root or
+    /// may run it with `sudo -n`, else as this user.
+    pub(super) fn asked(&self) -> String {
+        self.received(&format!("{AS_ROOT} && $as \"$run\""))
     }
 
     /// Shell script that receives and checks the program, runs a script that finds it at `$d/vmgate`, and removes it.

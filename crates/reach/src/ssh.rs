@@ -45,7 +45,7 @@ impl Subject {
     }
 }
 
-/// Why a probe command of the user's brought nothing.
+/// Reason why a probe command of the user's brought nothing.
 pub fn of_command(failure: &ChildFailure, subject: Subject, program: &str) -> Unknown {
     let cause =
         if *failure == ChildFailure::TimedOut { Cause::TimedOut } else { subject.missing_probe_cause() };
@@ -107,7 +107,7 @@ impl SshTarget {
         let mut command = self.command(limit, &[]);
         let question = Cursor::new(question.to_vec());
         let output = if let Some(program) = program {
-            command.arg(program.pushed(""));
+            command.arg(program.asked());
             run(command, program.bytes().chain(question), limit, most)
         } else {
             command.arg(format!("exec {INSTALLED}"));

@@ -83,6 +83,7 @@ pub fn decide(
         waiver_problems: applied.problems,
         forecast: context.forecast.clone(),
         since: None,
+        alternatives: Vec::new(),
         digests,
         basis: context.basis.clone(),
     }

@@ -8,7 +8,7 @@ use vmgate_attest::{
 };
 use vmgate_facts::{Cause, Change, Forecast};
 
-use super::{BaselineComparison, ExitCode, VALID_FOR, WaiverProblem, waiver::Day};
+use super::{Alternative, BaselineComparison, ExitCode, VALID_FOR, WaiverProblem, waiver::Day};
 use crate::{Effect, Outcome};
 
 /// The digests of everything that went into a verdict.
@@ -71,6 +71,9 @@ pub struct Verdict {
     /// Difference from an earlier verdict; absent without `--baseline`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<BaselineComparison>,
+    /// The other destinations that were judged for the VM, best first; absent where one destination was named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alternatives: Vec<Alternative>,
     /// Digests of the inputs.
     pub digests: Digests,
     /// Rules and facts that it rests on, with their origins; absent in verdicts of older versions.

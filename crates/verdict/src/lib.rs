@@ -17,6 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+mod alternative;
 mod baseline;
 mod decide;
 mod document;
@@ -29,6 +30,7 @@ pub mod sample;
 mod unknown;
 pub mod waiver;
 
+pub use alternative::Alternative;
 pub use baseline::{Baseline, BaselineComparison, ChangedFinding, ChangedValue, Finding, Trend};
 pub use decide::{DecisionContext, decide};
 pub use document::{

@@ -1,11 +1,14 @@
 //! The inventory, `vmgate/inventory/v1`: hosts with racks, pools, networks and limits, and groups of VMs.
 
 mod document;
+mod draft;
 mod load;
 #[cfg(test)]
 mod tests;
 
 use std::{net::IpAddr, path::Path};
+
+pub use draft::{FoundHost, draft};
 
 use schemars::{Schema, schema_for};
 use thiserror::Error;

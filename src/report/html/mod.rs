@@ -132,8 +132,15 @@ pub(crate) fn engine<'a>() -> Result<Environment<'a>, minijinja::Error> {
         }
         _ => escape_formatter(out, state, value),
     });
+    environment.add_filter("spans", |text: String| -> Vec<String> { spans(&text) });
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     Ok(environment)
+}
+
+/// Parts of a text, of which every second one stood between backticks: code. A text with an odd backtick is one part.
+fn spans(text: &str) -> Vec<String> {
+    let parts: Vec<String> = text.split('`').map(str::to_owned).collect();
+    if parts.len() % 2 == 1 { parts } else { vec![text.to_owned()] }
 }
 
 /// Hash of a script for a content security policy.

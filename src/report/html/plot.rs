@@ -14,6 +14,8 @@ pub(super) struct Plot {
     middle: f64,
     width: f64,
     limit: Option<f64>,
+    /// Figure at the right end, in seconds.
+    end: String,
     /// True if the ninety-fifth percentile is beyond the limit.
     over: bool,
 }
@@ -47,6 +49,7 @@ fn plot(title: &'static str, quantiles: &Fact<Quantiles>, limit: Option<f64>) ->
         middle: percent(p50),
         width: (percent(p95) - percent(p5)).max(0.3),
         limit: limit.map(percent),
+        end: format!("{} s", number(scale)),
         over: limit.is_some_and(|limit| p95 > limit),
     })
 }

@@ -74,9 +74,9 @@ fn draw(forecast: &Forecast) -> Option<Timeline> {
         width: WIDTH,
         height: HEIGHT,
         text: format!(
-            "{} at the beginning; {takes}, in {}",
+            "{} at the beginning; {takes}{}",
             words::bytes(most),
-            words::number(rounds.len(), "round")
+            words::rounds(forecast).map_or(String::new(), |rounds| format!(", in {rounds}"))
         ),
         band: format!("M{above}L{below}Z"),
         middle: format!("M{middle}"),

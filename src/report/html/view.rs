@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use vmgate_verdict::{
-    AppliedWaiver, Decision, Effect, JudgedOutcome, Status, UnknownGroup, Verdict, WaiverProblem,
+    Alternative, AppliedWaiver, Decision, Effect, JudgedOutcome, Status, UnknownGroup, Verdict, WaiverProblem,
 };
 
 use super::{
@@ -31,7 +31,7 @@ pub(super) struct MoveView<'a> {
     destination: &'a str,
     change: Option<&'a str>,
     reason: String,
-    /// What a reader must know of the rules and facts; empty where nothing is unusual.
+    /// Notes on the rules and facts for the reader; empty where nothing is unusual.
     basis: Vec<String>,
     evaluated: String,
     expires: String,
@@ -44,6 +44,8 @@ pub(super) struct MoveView<'a> {
     advice: Option<&'a str>,
     /// Blocking findings, warnings, notes; empty sections are left out.
     sections: Vec<Section<'a>>,
+    /// The other destinations that were judged, best first.
+    alternatives: Vec<OtherDestination<'a>>,
     /// Changes since the baseline, in figures; `None` without a baseline.
     since: Option<String>,
     trends: Vec<Trend<'a>>,
@@ -54,6 +56,16 @@ pub(super) struct MoveView<'a> {
     digests: Vec<(&'static str, String)>,
     tool: &'a str,
     version: &'a str,
+}
+
+/// Another destination of the VM.
+#[derive(Serialize)]
+struct OtherDestination<'a> {
+    word: &'static str,
+    go: bool,
+    /// Its name, with the forecast of a blackout there.
+    text: String,
+    reasons: &'a [String],
 }
 
 /// All findings with one effect.
@@ -163,6 +175,7 @@ impl<'a> MoveView<'a> {
                 .and_then(|forecast| forecast.advice.known())
                 .map(String::as_str),
             sections: sections(verdict),
+            alternatives: verdict.alternatives.iter().map(other_destination).collect(),
             since: verdict.since.as_ref().map(words::since),
             trends: verdict.since.iter().flat_map(baseline_entries).map(trend).collect(),
             waived: groups(by_rule(verdict.waived()), verdict.evaluated_at),
@@ -190,6 +203,15 @@ fn sections(verdict: &Verdict) -> Vec<Section<'_>> {
         })
         .filter(|section| !section.groups.is_empty() || !section.missing.is_empty())
         .collect()
+}
+
+fn other_destination(other: &Alternative) -> OtherDestination<'_> {
+    OtherDestination {
+        word: other.decision.word(),
+        go: matches!(other.decision, Decision::Go(_)),
+        text: words::alternative(other),
+        reasons: &other.reasons,
+    }
 }
 
 fn groups(groups: Vec<RuleGroup<'_>>, now: Timestamp) -> Vec<Group<'_>> {

@@ -40,8 +40,7 @@ fn lines(forecast: &Forecast) -> Vec<(&'static str, String)> {
     let span = words::seconds(end.at_seconds);
     let mut lines = vec![("left to send", format!("{blocks}  {} over {span}", words::bytes(most)))];
     let mut add = |lead, text: Option<String>| lines.extend(text.map(|text| (lead, text)));
-    let rounds =
-        forecast.rounds.known().map_or(String::new(), |rounds| format!(" in {:.0} rounds", rounds.p50));
+    let rounds = words::rounds(forecast).map_or(String::new(), |rounds| format!(" in {rounds}"));
     let sent = forecast
         .sent_bytes
         .known()
@@ -71,6 +70,7 @@ fn lines(forecast: &Forecast) -> Vec<(&'static str, String)> {
             .zip(forecast.silence_parts.known())
             .map(|(silence, parts)| format!("{}: {parts}", spread(silence))),
     );
+    add("run by", forecast.managed.known().and_then(Option::as_ref).map(words::managed));
     add("limited by", forecast.limited_by.known().cloned());
     add("advice", forecast.advice.known().cloned());
     lines

@@ -61,6 +61,7 @@ fn one(verdict: &Verdict, sink: &mut dyn Write, style: &Style) -> io::Result<()>
         }
         grid.write(title, sink)?;
     }
+    alternatives(verdict, sink, style)?;
     trends(verdict, sink, style)?;
     waived(verdict, sink, style)?;
     problems(&waiver_problems(std::slice::from_ref(verdict)), sink, style)?;
@@ -144,6 +145,28 @@ fn missing(group: &UnknownGroup, paint: Paint) -> Row {
     }
     lines.push(Line::after("Way out: ", visible(&group.way_out)));
     Row { key: words::cause(group.cause).to_owned(), paint: Some(paint), lines }
+}
+
+/// Writes the other destinations that were judged, best first.
+fn alternatives(verdict: &Verdict, sink: &mut dyn Write, style: &Style) -> io::Result<()> {
+    let mut grid = Grid::new(style);
+    for other in &verdict.alternatives {
+        let paint = match other.decision {
+            Decision::Go(_) => None,
+            Decision::NoGo(_) => Some(Paint::Bad),
+        };
+        let mut lines = vec![Line::plain(visible(&words::alternative(other)))];
+        let reasons = if style.verbose { other.reasons.len() } else { SHOWN };
+        lines.extend(other.reasons.iter().take(reasons).map(|reason| Line::after("  ", visible(reason))));
+        if other.reasons.len() > reasons {
+            lines.push(Line::plain(format!(
+                "… and {} more; --verbose shows all",
+                other.reasons.len() - reasons
+            )));
+        }
+        grid.push(Row { key: other.decision.word().to_owned(), paint, lines });
+    }
+    grid.write("Other destinations", sink)
 }
 
 /// Writes the changes since the baseline.

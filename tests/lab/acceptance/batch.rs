@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{
     Case,
     configuration::{Fill, When},
-    results::{Block, Came, Line, Said},
+    results::{Block, Came, Line, Said, Twin},
     stage,
 };
 use crate::harness::{lab, on_host, setting, vmgate};
@@ -42,8 +42,25 @@ pub(super) fn run(cases: &[Case]) -> Vec<Line> {
     });
     let started = script(&from, cases, start);
     let running: Vec<&Case> = cases.iter().filter(|case| started[&case.number].0 == 0).collect();
-    let judged = judge(&running);
+    let judged = judge(&running, &[]);
+    let open: Vec<&Case> = running
+        .iter()
+        .copied()
+        .filter(|case| {
+            judged.get(&case.name()).is_some_and(|(said, blocks)| asking_may_settle(*said, blocks))
+        })
+        .collect();
+    let asked = judge(&open, &["--allow-monitor", "--trial"]);
     let moved = script(&from, running.iter().copied(), migrate);
+    let twins: BTreeMap<usize, Twin> = running
+        .iter()
+        .filter(|case| {
+            moved
+                .get(&case.number)
+                .is_some_and(|(code, words)| *code != 0 && refusal(words) == Came::RefusedAtTheEnd)
+        })
+        .map(|case| (case.number, rehearse(case)))
+        .collect();
     clear(cases);
     cases
         .iter()
@@ -64,6 +81,8 @@ pub(super) fn run(cases: &[Case]) -> Vec<Line> {
                 to: case.to,
                 said,
                 blocks,
+                asked: asked.get(&case.name()).map(|(said, _)| *said),
+                twin: twins.get(&case.number).copied(),
                 came,
                 words: words.chars().take(400).collect(),
             }
@@ -107,8 +126,7 @@ fn start(case: &Case) -> String {
 /// As vmgate itself asks libvirt: its flags, with the migration's address.
 fn migrate(case: &Case) -> String {
     let Case { number, to, .. } = case;
-    let (name, address) =
-        (case.quoted(), setting(&format!("VMGATE_LAB_MIGRATE_{}", to.to_ascii_uppercase())));
+    let (name, address) = (case.quoted(), address(*to));
     format!(
         "p=; virsh dominfo {name} 2>/dev/null | grep -q 'Persistent: *yes' && p='--persistent --undefinesource'\n\
          o=$(timeout 60 virsh -q migrate --live --abort-on-error $p {name} qemu+tcp://lab-{to}/system tcp://{address} 2>&1 </dev/null)\n\
@@ -138,11 +156,54 @@ fn script<'a>(
     found
 }
 
+/// True if vmgate could not tell, or shows a way to ask that it was not allowed.
+fn asking_may_settle(said: Said, blocks: &[Block]) -> bool {
+    let offers = |block: &Block| {
+        ["--allow-monitor", "--trial"]
+            .iter()
+            .any(|option| format!("{} {}", block.message, block.way_out).contains(option))
+    };
+    said == Said::Unknown || said == Said::NoGo && blocks.iter().all(offers)
+}
+
+fn uri(host: char) -> String {
+    setting(&format!("VMGATE_LAB_URI_{}", host.to_ascii_uppercase()))
+}
+
+fn address(host: char) -> String {
+    setting(&format!("VMGATE_LAB_MIGRATE_{}", host.to_ascii_uppercase()))
+}
+
+/// Word of the VM's twin. What it finds stays out of the ledger of the other cases.
+fn rehearse(case: &Case) -> Twin {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = folder.path().join("ledger.db");
+    let (name, from, to, address) = (case.name(), uri(case.from), uri(case.to), address(case.to));
+    let said = vmgate(&[
+        "rehearse",
+        &name,
+        "--from",
+        &from,
+        "--to",
+        &to,
+        "--migrate-address",
+        &address,
+        "--config",
+        &stage::config(),
+        "--ledger",
+        ledger.to_str().unwrap(),
+    ]);
+    match said.code {
+        0 => Twin::Passed,
+        20 => Twin::Failed,
+        _ => Twin::NotRehearsed,
+    }
+}
+
 /// What vmgate says of the VMs, by their names.
-fn judge(cases: &[&Case]) -> BTreeMap<String, (Said, Vec<Block>)> {
+fn judge(cases: &[&Case], options: &[&str]) -> BTreeMap<String, (Said, Vec<Block>)> {
     let Some(first) = cases.first() else { return BTreeMap::new() };
-    let uri = |host: char| setting(&format!("VMGATE_LAB_URI_{}", host.to_ascii_uppercase()));
-    let address = setting(&format!("VMGATE_LAB_MIGRATE_{}", first.to.to_ascii_uppercase()));
+    let address = address(first.to);
     let today = Timestamp::now().strftime("%Y-%m-%d").to_string();
     let mut change =
         "schema: vmgate/change/v1\nid: acceptance\ntitle: configurations of the oracle\nwaivers:\n"
@@ -166,8 +227,8 @@ fn judge(cases: &[&Case]) -> BTreeMap<String, (Said, Vec<Block>)> {
     let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
     fs::write(file.path(), change).unwrap();
     let (change, config) = (file.path().to_str().unwrap(), stage::config());
-    let said =
-        vmgate(&["check", "--change", change, "--config", &config, "--output", "json", "--timeout", "60"]);
+    let check = ["check", "--change", change, "--config", &config, "--output", "json", "--timeout", "60"];
+    let said = vmgate(&[&check[..], options].concat());
     let Ok(report) = serde_json::from_str::<Value>(&said.stdout) else {
         eprintln!("no report, exit code {}: {}", said.code, said.stderr);
         return BTreeMap::new();
@@ -175,7 +236,13 @@ fn judge(cases: &[&Case]) -> BTreeMap<String, (Said, Vec<Block>)> {
     let one = |verdict: &Value| {
         (verdict["move"]["vm"]["name"].as_str().unwrap_or_default().to_owned(), answer(verdict))
     };
-    report["verdicts"].as_array().unwrap().iter().map(one).collect()
+    // Of one move the report is its verdict alone.
+    report["verdicts"]
+        .as_array()
+        .map_or_else(|| vec![&report], |all| all.iter().collect())
+        .into_iter()
+        .map(one)
+        .collect()
 }
 
 fn answer(verdict: &Value) -> (Said, Vec<Block>) {

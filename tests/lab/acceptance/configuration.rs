@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde_yaml::Mapping;
 
 /// Texts by name.
 type Texts = BTreeMap<String, String>;
@@ -38,14 +39,9 @@ pub(super) struct Configuration {
     ready: Texts,
     after: Texts,
     undo: Texts,
-    /// Texts by which the remediation of the rule differs.
-    remedy: Option<Remedy>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Remedy {
-    texts: Texts,
+    /// True for a configuration as the remediation of the rule makes it.
+    #[serde(skip)]
+    pub(super) remedied: bool,
 }
 
 /// When a command of a configuration runs.
@@ -59,17 +55,33 @@ pub(super) enum When {
 
 /// Configurations with one deviation, with one remedied, and with two deviations.
 pub(super) fn configurations() -> Vec<Configuration> {
-    let entries: Vec<Configuration> = serde_yaml::from_str(include_str!("configurations.yaml")).unwrap();
-    let mut all: Vec<Configuration> = entries.iter().flat_map(Configuration::filled).collect();
-    all.insert(
-        0,
-        Configuration { topic: "base".to_owned(), id: "base".to_owned(), ..Configuration::default() },
-    );
+    let entries: Vec<Mapping> = serde_yaml::from_str(include_str!("configurations.yaml")).unwrap();
+    let (mut all, mut remedied) = (Vec::new(), Vec::new());
+    for mut entry in entries {
+        let remedy = entry.remove("remedy");
+        all.extend(entry_of(&entry).filled());
+        for change in remedy.iter().flat_map(|remedy| remedy.as_mapping()).flatten() {
+            entry.insert(change.0.clone(), change.1.clone());
+        }
+        if remedy.is_some() {
+            remedied.extend(entry_of(&entry).filled().into_iter().map(|one| Configuration {
+                id: format!("{} (remedied)", one.id),
+                remedied: true,
+                ..one
+            }));
+        }
+    }
+    let base = Configuration { topic: "base".to_owned(), id: "base".to_owned(), ..Configuration::default() };
+    all.insert(0, base);
     let pairs = pairs(&all, 200, 17);
-    let remedied: Vec<Configuration> = all.iter().filter_map(Configuration::remedied).collect();
     all.extend(remedied);
     all.extend(pairs);
     all
+}
+
+fn entry_of(entry: &Mapping) -> Configuration {
+    // As text, in which a number is a text too.
+    serde_yaml::from_str(&serde_yaml::to_string(entry).unwrap()).unwrap()
 }
 
 /// So many pairs of deviations that can be had together and change nothing on the hosts.
@@ -120,12 +132,6 @@ impl Configuration {
             one
         };
         made.into_iter().map(named).collect()
-    }
-
-    fn remedied(&self) -> Option<Self> {
-        let remedy = self.remedy.clone()?;
-        let texts = self.texts.clone().into_iter().chain(remedy.texts).collect();
-        Some(Self { id: format!("{} (remedied)", self.id), texts, remedy: None, ..self.clone() })
     }
 
     /// The texts that take the place of the base's.

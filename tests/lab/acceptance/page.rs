@@ -23,6 +23,10 @@ What vmgate says is its verdict with these rules waived, which do not speak of w
 (`memory-sync-survives-blackout` and the like), of the forecast and the dark time, and `vm-is-running` (a paused VM can be moved; vmgate asks for one that
 runs, as it measures it). *Unknown* is a NO-GO in which no rule is violated, but one that blocks could not be decided.
 A configuration that its own host does not start is no case.
+
+Where vmgate cannot tell, or shows `--allow-monitor` or `--trial` as the way out, it is asked again with both; *caught by asking only* counts the
+refusals that only this, or the empty twin of the VM (`vmgate rehearse`), foretold. Of each VM that is refused at the end of the copy, the twin is
+tried too.
 ";
 
 /// The page.
@@ -52,6 +56,13 @@ pub(super) fn page(lines: &[Line], planned: usize) -> String {
     section(&mut page, "Said GO, and refused", "None.", &Line::go_and_refused);
     section(&mut page, "Said NO-GO, and accepted", "None.", &Line::no_go_and_accepted);
     section(&mut page, "Said unknown", "None.", &|line| line.said == Some(Said::Unknown));
+    section(&mut page, "Caught by asking only", "None.", &Line::caught_by_asking);
+    section(
+        &mut page,
+        "Refused at the end without a twin's warning",
+        "None.",
+        &Line::without_a_twins_warning,
+    );
     remedied(&mut page, &cases);
     page
 }
@@ -63,8 +74,9 @@ fn table(page: &mut String, cases: &[&Line]) {
     }
     rows.insert("~ all".to_owned(), cases.to_vec());
     page.push_str(
-        "| move | cases | GO, accepted | NO-GO, refused | **GO, refused** | of these at the end of the copy | NO-GO, accepted | unknown, accepted | unknown, refused |\n\
-         |---|---|---|---|---|---|---|---|---|\n",
+        "| move | cases | GO, accepted | NO-GO, refused | **GO, refused** | NO-GO, accepted | of these GO when asked | unknown, accepted | \
+         of these GO when asked | unknown, refused | caught by asking only | refused at the end | of these without a twin's warning |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for (row, lines) in rows {
         let count = |wanted: &dyn Fn(&Line) -> bool| lines.iter().filter(|line| wanted(line)).count();
@@ -75,16 +87,20 @@ fn table(page: &mut String, cases: &[&Line]) {
         let unknown = |line: &Line| line.said == Some(Said::Unknown);
         let _ = writeln!(
             page,
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             row.trim_start_matches("~ "),
             lines.len(),
             count(&|line| line.said == Some(Said::Go) && line.came == Came::Accepted),
             count(&|line| line.said == Some(Said::NoGo) && line.refused()),
             part(count(&Line::go_and_refused)),
-            count(&|line| line.go_and_refused() && line.came == Came::RefusedAtTheEnd),
             part(count(&Line::no_go_and_accepted)),
+            count(&|line| line.no_go_and_accepted() && line.asked == Some(Said::Go)),
             part(count(&|line| unknown(line) && line.came == Came::Accepted)),
+            count(&|line| unknown(line) && line.came == Came::Accepted && line.asked == Some(Said::Go)),
             count(&|line| unknown(line) && line.refused()),
+            count(&Line::caught_by_asking),
+            count(&|line| line.came == Came::RefusedAtTheEnd),
+            count(&Line::without_a_twins_warning),
         );
     }
 }
@@ -109,7 +125,10 @@ fn list(page: &mut String, lines: &[&Line]) {
                 _ => format!("`{}`: {}", block.rule, short(&block.message)),
             })
             .collect();
-        let said = blocks.into_iter().collect::<Vec<_>>().join("<br>");
+        let mut said = blocks.into_iter().collect::<Vec<_>>().join("<br>");
+        if let Some(asked) = line.asked {
+            let _ = write!(said, "<br>*Asked:* {}", word(asked));
+        }
         rows.entry((&line.id, said, answer(line)))
             .or_default()
             .insert(format!("{} → {}", line.from, line.to));
@@ -119,6 +138,14 @@ fn list(page: &mut String, lines: &[&Line]) {
         let said = if said.is_empty() { "GO".to_owned() } else { said };
         let moves = moves.into_iter().collect::<Vec<_>>().join(", ");
         let _ = writeln!(page, "| {} | {moves} | {} | {} |", cell(id), cell(&said), cell(&came));
+    }
+}
+
+fn word(said: Said) -> &'static str {
+    match said {
+        Said::Go => "GO",
+        Said::NoGo => "NO-GO",
+        Said::Unknown => "unknown",
     }
 }
 
@@ -138,11 +165,7 @@ fn remedied(page: &mut String, cases: &[&Line]) {
     );
     page.push_str("| configuration | move | vmgate | libvirt |\n|---|---|---|---|\n");
     for line in remedied {
-        let said = line.said.map_or("", |said| match said {
-            Said::Go => "GO",
-            Said::NoGo => "NO-GO",
-            Said::Unknown => "unknown",
-        });
+        let said = line.said.map_or("", word);
         let _ = writeln!(
             page,
             "| {} | {} → {} | {said} | {} |",

@@ -41,6 +41,16 @@ pub(super) struct Block {
     pub(super) way_out: String,
 }
 
+/// Word of the empty twin of a VM (`vmgate rehearse`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Twin {
+    Passed,
+    /// It could not go there and back, as a move of the VM cannot.
+    Failed,
+    NotRehearsed,
+}
+
 /// Both answers to a case.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Line {
@@ -51,6 +61,12 @@ pub(super) struct Line {
     pub(super) said: Option<Said>,
     #[serde(default)]
     pub(super) blocks: Vec<Block>,
+    /// Answer with `--allow-monitor --trial`, the way out that vmgate shows where these could settle it.
+    #[serde(default)]
+    pub(super) asked: Option<Said>,
+    /// Word of the twin, where libvirt refused at the end of the copy.
+    #[serde(default)]
+    pub(super) twin: Option<Twin>,
     pub(super) came: Came,
     /// Words of libvirt, if it refuses.
     #[serde(default)]
@@ -76,6 +92,19 @@ impl Line {
 
     pub(super) fn no_go_and_accepted(&self) -> bool {
         self.said == Some(Said::NoGo) && self.came == Came::Accepted
+    }
+
+    /// True if only a trial, QEMU's monitor or the twin foretold the refusal.
+    pub(super) fn caught_by_asking(&self) -> bool {
+        let asked = self.asked == Some(Said::NoGo) || self.twin == Some(Twin::Failed);
+        self.refused() && self.said != Some(Said::NoGo) && asked
+    }
+
+    /// True if the VM passed the start and failed at the end, and its twin did not. What the trial refuses has not passed the start.
+    pub(super) fn without_a_twins_warning(&self) -> bool {
+        self.came == Came::RefusedAtTheEnd
+            && self.twin != Some(Twin::Failed)
+            && self.asked != Some(Said::NoGo)
     }
 
     /// True where vmgate was wrong, could not tell, or was not asked.

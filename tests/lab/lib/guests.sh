@@ -44,7 +44,12 @@ guest_start() {
       memory=${memory:-768}
       image_command software
       ;;
-    *) die "--image is small or software, not '$image'" ;;
+    kvm)
+      memory=${memory:-256} machine=pc-i440fx-7.2 agent=none nic=0
+      cache_locked kvm_guest_complete
+      host_exec "$on" test -c /dev/kvm || die "host $on has no /dev/kvm; run: lab up --kvm"
+      ;;
+    *) die "--image is small, software or kvm, not '$image'" ;;
   esac
   [[ $agent =~ ^(on|none|hang|nofile|garbage|flood|mute|late|other)$ ]] ||
     die "--agent is on, none, hang, nofile, garbage, flood, mute, late or other, not '$agent'"
@@ -57,7 +62,7 @@ guest_start() {
   [[ $wait =~ ^[0-9]+$ ]] || die "--wait is in seconds, not '$wait'"
   local boot
   boot=$(guest_boot_path "$image")
-  host_exec "$on" test -e "$boot/initramfs" ||
+  host_exec "$on" test -e "$boot" ||
     die "host $on does not see this checkout's guest image ($boot); run: lab up"
   local dir address there
   if there=$(guest_host "$name"); then
@@ -66,7 +71,9 @@ guest_start() {
   dir=$LAB_STATE/guests/$name
   address=$(guest_claim_address "$name") || die "guest $name got no address; is the lab up?"
   : >"$dir/console.log"
-  guest_xml "$name" "$memory" "$vcpus" "$machine" "$agent" "${nic/1/$attach}" "$boot" \
+  local define=guest_xml
+  [[ $image != kvm ]] || define=kvm_guest_xml
+  "$define" "$name" "$memory" "$vcpus" "$machine" "$agent" "${nic/1/$attach}" "$boot" \
     "vmgate.name=$name vmgate.address=$address/24 vmgate.gateway=$BUSINESS_GATEWAY vmgate.agent=$agent vmgate.workload=$(guest_words "$workload")" \
     "$backing" >"$dir/domain.xml"
   host_exec "$on" virsh -q define "/lab/guests/$name/domain.xml" >/dev/null || {
@@ -196,6 +203,7 @@ guest_boot_path() {
   case $1 in
     small) echo "/lab/cache/$(basename "$(image_path)")" ;;
     software) echo "/lab/cache/$(basename "$(software_path)")" ;;
+    kvm) echo "/lab/cache/$(basename "$(kvm_guest_path)")" ;;
   esac
 }
 

@@ -89,6 +89,22 @@ internal_host_boot() {
     /bin/sh -c ': >/run/booted; exec /usr/bin/tini -s -- /bin/sleep infinity'
 }
 
+# Gives the hosts /dev/kvm, which libvirtd looks for when it starts.
+hosts_offer_kvm() {
+  local host
+  kvm_works || die "this machine has no /dev/kvm that opens: guests of kind kvm cannot run here"
+  for host in "${HOSTS[@]}"; do
+    host_exec "$host" test -e /dev/kvm && continue
+    host_exec "$host" mknod -m 666 /dev/kvm c 10 232
+    # shellcheck disable=SC2016 # for the host's shell
+    host_exec "$host" sh -c 'pid=$(cat /run/libvirtd.pid); kill "$pid"; while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done; rm -rf /var/cache/libvirt/qemu /run/libvirtd.pid'
+    host_start_daemons "$host"
+    wait_until 60 host_answers "$host" || die "libvirtd of host $host does not answer with /dev/kvm"
+  done
+}
+
+kvm_works() { [[ -c /dev/kvm ]] && (exec 7<>/dev/kvm) 2>/dev/null; }
+
 # /dev is the host's own and has no kvm: where the machine has one, the lab behaves as where it has none.
 host_mount_kernel_files() {
   local root=$1 node

@@ -3,10 +3,11 @@
 # disk image that all such guests share read-only; what one writes stays in its memory. Built when it is first wanted.
 
 SOFTWARE_PACKAGES=(busybox-static qemu-guest-agent iproute2 procps kmod hostname
-  corosync pacemaker etcd-server redis-server redis-sentinel keepalived mariadb-server galera-4 chrony
-  redis-tools sqlite3 stress-ng tcc libc6-dev)
+  corosync pacemaker pacemaker-cli-utils pacemaker-resource-agents etcd-server etcd-client redis-server redis-sentinel
+  keepalived mariadb-server galera-4 rabbitmq-server postgresql-15 patroni python3-etcd python3-dnspython chrony
+  redis-tools rsync sqlite3 stress-ng tcc libc6-dev)
 SOFTWARE_MODULES=(ext4 overlay)
-SOFTWARE_DISK_MIB=1536 # sparse
+SOFTWARE_DISK_MIB=2560 # sparse
 
 software_parts_path() { echo "$LAB_CACHE/software-parts-$(software_recipe_parts | hash_of)"; }
 software_path() { echo "$LAB_CACHE/guest-software-$(software_recipe | hash_of)"; }
@@ -19,7 +20,7 @@ software_recipe_parts() {
 
 software_recipe() {
   software_recipe_parts
-  declare -f software_fill
+  declare -f software_fill software_scripts
   cat "$LAB_DIR"/guest/* "$LAB_DIR"/guest-software/*
 }
 
@@ -52,6 +53,8 @@ software_fill_parts() {
 innodb_buffer_pool_size=24M
 innodb_data_file_path=ibdata1:3M:autoextend
 performance_schema=OFF' >"$work/etc/mysql/mariadb.conf.d/90-lab.cnf"
+  mkdir -p "$work/etc/postgresql-common"
+  echo 'create_main_cluster = false' >"$work/etc/postgresql-common/createcluster.conf"
   root_apt "$work" install "${SOFTWARE_PACKAGES[@]}"
   image_take_kernel "$work" "$parts" "$parts/tree"
   cp "$work/bin/busybox" "$parts/tree/bin/busybox"
@@ -62,6 +65,12 @@ performance_schema=OFF' >"$work/etc/mysql/mariadb.conf.d/90-lab.cnf"
   cp -a "$parts/tree/lib/modules" "$work/usr/lib/"
   mke2fs -q -t ext4 -O ^has_journal -m 0 -d "$work" "$parts/disk.img" "${SOFTWARE_DISK_MIB}M"
   rm -rf --one-file-system "$work"
+}
+
+# software_scripts ROOT: what starts and stops the software.
+software_scripts() {
+  install -D -m 755 "$LAB_DIR/guest-software/software" "$1/etc/software"
+  install -D -m 755 "$LAB_DIR/guest-software/systemctl" "$1/usr/local/bin/systemctl"
 }
 
 # Our own part: an initramfs that mounts the disk and puts our scripts over it.
@@ -75,7 +84,7 @@ software_fill() {
   install -m 755 "$LAB_DIR/guest-software/init" "$tree/init"
   cp "$LAB_DIR/guest/inittab" "$tree/payload/etc/inittab"
   install -m 755 "$LAB_DIR/guest/rc" "$tree/payload/etc/rc"
-  install -m 755 "$LAB_DIR/guest-software/software" "$tree/payload/etc/software"
+  software_scripts "$tree/payload"
   rustc --edition 2021 -O -C target-feature=+crt-static -C strip=symbols -C panic=abort \
     -o "$tree/payload/usr/bin/workload" "$LAB_DIR/guest/workload.rs"
   (cd "$tree" && find . -print0 | cpio --quiet --null -o -H newc -R 0:0) | gzip -6 >"$image/initramfs"

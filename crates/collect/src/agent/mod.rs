@@ -38,7 +38,7 @@ pub struct AgentGuest<C> {
     /// Files and processes that a shell in the guest printed, or the reason why there are none.
     gathered: Result<script::ScriptOutput, Unknown>,
     told: GuestHints,
-    /// Why no file can be read in it, where it is no Linux.
+    /// Reason why no file can be read in it, where it is no Linux.
     foreign: Option<Unknown>,
 }
 

@@ -49,7 +49,7 @@ struct Address {
 /// Operating system of the guest, as its agent reports it.
 pub(super) struct GuestSystem {
     pub(super) told: GuestHints,
-    /// Why nothing can be read in it: it has no /proc.
+    /// Reason why nothing can be read in it: it has no /proc.
     pub(super) foreign: Option<Unknown>,
 }
 

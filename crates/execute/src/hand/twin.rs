@@ -124,12 +124,28 @@ impl Twin {
     }
 
     /// Moves it from host to host, over the connections that there are. Blocks until that is over; [`Twin::abort`] from another
-    /// thread ends it. After the time limit of `from` the call is left behind.
+    /// thread ends it. After the time limit of `from` the call is left behind. A host that takes VMs with TLS only (migrate_tls_force)
+    /// is given one.
     pub(crate) fn migrate(
         &self,
         from: &Hypervisor,
         to: &Hypervisor,
         migrate_uri: Option<&str>,
+    ) -> Result<(), LibvirtError> {
+        match self.migrate_with(from, to, migrate_uri, 0) {
+            Err(error) if error.to_string().contains("VIR_MIGRATE_TLS") => {
+                self.migrate_with(from, to, migrate_uri, sys::VIR_MIGRATE_TLS)
+            }
+            moved => moved,
+        }
+    }
+
+    fn migrate_with(
+        &self,
+        from: &Hypervisor,
+        to: &Hypervisor,
+        migrate_uri: Option<&str>,
+        tls: sys::virDomainMigrateFlags,
     ) -> Result<(), LibvirtError> {
         let action = format!("move the twin to {}", to.name());
         let uri = migrate_uri.map(str::to_owned);
@@ -139,7 +155,7 @@ impl Twin {
                 list.text(sys::VIR_MIGRATE_PARAM_URI, uri)?;
             }
             let (values, count) = list.as_parts();
-            let flags = sys::VIR_MIGRATE_LIVE | sys::VIR_MIGRATE_ABORT_ON_ERROR;
+            let flags = sys::VIR_MIGRATE_LIVE | sys::VIR_MIGRATE_ABORT_ON_ERROR | tls;
             // SAFETY: domain and connection are valid while the call runs, and the list has `count` parameters.
             free(unsafe { sys::virDomainMigrate3(domain, destination, values, count, flags) })
         })

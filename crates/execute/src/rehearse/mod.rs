@@ -365,6 +365,7 @@ const WORDS_OF_THE_WAY: &[&str] = &[
     "cannot allocate memory",
     "no space left on device",
     "certificate",
+    "tls",
 ];
 
 fn subject_of(why: &str) -> Subject {
@@ -390,6 +391,10 @@ mod tests {
                 Subject::Hook,
             ),
             ("unable to connect to server at 'hv2:49152': No route to host", Subject::Path),
+            (
+                "internal error: unable to execute QEMU command 'object-add': Unable to access credentials of TLS",
+                Subject::Path,
+            ),
             (
                 "operation failed: job 'migration in' failed: load of migration failed: Invalid argument",
                 Subject::Twin,

@@ -6,7 +6,7 @@
 
 mod attachment;
 
-use attachment::{ANNOUNCED, Derived, after_copy, host_name};
+use attachment::{Derived, after_copy, host_name};
 use vmgate_facts::{
     DarkBasis, DarkInterface, Fact, Facts, Forecast, GuestNetwork, NetworkRehearsal, Quantiles, VmNic,
 };

@@ -1,4 +1,4 @@
-//! What-if forecasts: the migration with each single change of settings, and the mildest change that meets the goal.
+//! Forecasts under other settings: the migration with each single change of settings, and the mildest change that meets the goal.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -7,6 +7,8 @@ use super::{AutoConverge, Conditions, Goal, MigrationParameters, PredictedMigrat
 
 /// Number of runs for each alternative: enough for a choice.
 const RUNS: usize = 24;
+/// Number of runs for a yes or no.
+const FEW_RUNS: usize = 8;
 /// Minimum probability of completion for a recommendation.
 const SURE: f64 = 0.95;
 /// Part of the accepted blackout at which the downtime limit aims, as a margin for the few runs of the choice.
@@ -113,11 +115,11 @@ impl Replayer<'_> {
             WhatIf { step, settings, replay }
         };
         let what_if: Vec<WhatIf> = steps(settings).into_par_iter().map(try_out).collect();
-        let recommended = if meets(&as_it_is, goal) {
+        let recommended = if goal.is_met_by(&as_it_is) {
             Some(Recommendation { step: None, settings: own.clone(), replay: as_it_is.clone() })
         } else {
             let others = what_if.iter().filter(|what| what.step != SettingsChange::TwiceTheGoodput);
-            others.filter(|what| meets(&what.replay, goal)).map(Recommendation::from).next()
+            others.filter(|what| goal.is_met_by(&what.replay)).map(Recommendation::from).next()
         };
         Advice { as_it_is, settings: own, what_if, recommended }
     }
@@ -131,6 +133,17 @@ impl Replayer<'_> {
         seed: u64,
     ) -> PredictedMigration {
         self.runs(settings, conditions, goal, seed, RUNS)
+    }
+
+    /// Forecast from very few runs, enough to see if a migration completes.
+    pub fn glance(
+        &self,
+        settings: &MigrationParameters,
+        conditions: &Conditions,
+        goal: &Goal,
+        seed: u64,
+    ) -> PredictedMigration {
+        self.runs(settings, conditions, goal, seed, FEW_RUNS)
     }
 
     /// Finds the longest downtime limit that keeps the blackout within the goal; returns the settings and a sketch of
@@ -221,8 +234,11 @@ fn with(
     (settings, conditions)
 }
 
-fn meets(replay: &PredictedMigration, goal: &Goal) -> bool {
-    let longest = goal.longest_blackout_seconds;
-    let short = replay.blackout_seconds.is_some_and(|blackout| blackout.p95 <= longest);
-    replay.converges_ratio >= SURE && short && replay.throttle_pause_seconds <= longest
+impl Goal {
+    /// True if a migration meets the goal surely enough.
+    pub fn is_met_by(&self, replay: &PredictedMigration) -> bool {
+        let longest = self.longest_blackout_seconds;
+        let short = replay.blackout_seconds.is_some_and(|blackout| blackout.p95 <= longest);
+        replay.converges_ratio >= SURE && short && replay.throttle_pause_seconds <= longest
+    }
 }

@@ -18,6 +18,7 @@ mod guest;
 mod prediction;
 mod random;
 mod run;
+mod schedule;
 mod send_queue;
 mod settings;
 pub mod synthetic_trace;
@@ -30,7 +31,8 @@ pub use prediction::{LimitingFactor, PredictedMigration};
 use random::Random;
 use rayon::prelude::*;
 use run::{ReplayResult, Run, UncertainInputs};
-pub use settings::{AutoConverge, Conditions, Goal, Interval, MigrationParameters};
+pub use schedule::{Schedule, ScheduledAction, ScheduledStep};
+pub use settings::{AutoConverge, Conditions, Goal, Interval, LoadEnd, MigrationParameters};
 use timeline::RunTimeline;
 use vmgate_facts::trace::{DirtyTrace, PAGE_BYTES, TraceError};
 
@@ -58,12 +60,19 @@ pub struct Replayer<'t> {
     trace: &'t DirtyTrace,
     guest: TracedGuest,
     effort: Effort,
+    /// True for a trace whose pages are a sample of the guest's; false for one made of groups, which have no error of a sample.
+    sampled: bool,
 }
 
 impl<'t> Replayer<'t> {
     /// Prepares a trace; refuses one that is empty or contradicts itself.
     pub fn new(trace: &'t DirtyTrace) -> Result<Self, TraceError> {
-        Ok(Self { trace, guest: TracedGuest::new(trace)?, effort: EFFORT })
+        Ok(Self { trace, guest: TracedGuest::new(trace)?, effort: EFFORT, sampled: true })
+    }
+
+    /// Prepares a trace that was made of page groups ([`synthetic_trace`]).
+    pub fn of_groups(trace: &'t DirtyTrace) -> Result<Self, TraceError> {
+        Ok(Self { trace, guest: TracedGuest::of_groups(trace)?, effort: EFFORT, sampled: false })
     }
 
     /// Predicts a migration. `seed` is a hash of the facts, so that the same facts give the same forecast.
@@ -114,7 +123,10 @@ impl<'t> Replayer<'t> {
     fn patience(&self, settings: &MigrationParameters, conditions: &Conditions) -> f64 {
         let limit = settings.bandwidth_limit_bytes_per_second.unwrap_or(f64::INFINITY);
         let bandwidth = conditions.goodput_bytes_per_second.min(limit).max(1.0);
-        PATIENCE * self.trace.ram_bytes as f64 / bandwidth + PATIENCE_SECONDS
+        let ends = conditions.load_end.map_or(0.0, |end| end.at_seconds.high);
+        PATIENCE * self.trace.ram_bytes as f64 / bandwidth
+            + PATIENCE_SECONDS
+            + ends.max(settings.schedule.ends_seconds())
     }
 
     /// Draws the inputs of one run. `expected` is the approximate duration of the migration: where the trace is longer,
@@ -135,7 +147,7 @@ impl<'t> Replayer<'t> {
         let busy = random.between(0.2, 1.0);
         let deltas = self.trace.deltas;
         UncertainInputs {
-            weights: self.resampled(random),
+            weights: if self.sampled { self.resampled(random) } else { self.guest.weights.clone() },
             offset_seconds,
             goodput,
             queue_bytes,
@@ -149,6 +161,12 @@ impl<'t> Replayer<'t> {
             delta_bytes: deltas.map_or(PAGE_BYTES as f64, |deltas| deltas.mean_bytes)
                 * random.between(0.8, 1.25),
             delta_overflow: deltas.map_or(1.0, |deltas| deltas.overflow_ratio),
+            resident_zero_ratio: random
+                .between(conditions.resident_zero_ratio.low, conditions.resident_zero_ratio.high),
+            load_ratio: random.between(conditions.load_ratio.low, conditions.load_ratio.high),
+            load_ends_seconds: conditions
+                .load_end
+                .map_or(f64::INFINITY, |end| random.between(end.at_seconds.low, end.at_seconds.high)),
             seed: random.next(),
             moment_seconds: f64::INFINITY,
         }

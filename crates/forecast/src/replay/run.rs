@@ -4,12 +4,15 @@
 //! `migration_update_counters` in QEMU 7.2 to 10.0. Between them the loop differs in what [`MigrationParameters`] says: the sync
 //! on a timer while throttling, and the bandwidth that QEMU is told.
 
+mod sending;
+mod switchover;
+
 use vmgate_facts::trace::PAGE_BYTES;
 
 use super::{
     dirty::{DirtyPages, PageAtCursor},
     guest::TracedGuest,
-    random::{mix, to_unit},
+    schedule::{ScheduledAction, ScheduledStep},
     send_queue::SendQueue,
     settings::{Conditions, MigrationParameters},
     throttle::Throttle,
@@ -18,25 +21,14 @@ use super::{
 
 /// Maximum length of a section (MAX_WAIT).
 const SECTION_SECONDS: f64 = 0.050;
-/// Number of pages between two readings of the clock.
-const LOOK_PAGES: f64 = 64.0;
 /// Window in which bandwidth is measured and the rate budget renewed (BUFFER_DELAY).
 const WINDOW_SECONDS: f64 = 0.100;
 /// Interval of the timed sync while throttling (CPU_THROTTLE_DIRTY_SYNC_TIMESLICE_MS).
 const TIMER_SECONDS: f64 = 5.0;
 /// Bytes of a page's header, of a zero page, and of a section's end.
 const PAGE_HEADER: f64 = 8.0;
-const ZERO_PAGE_BYTES: f64 = 9.0;
 const SECTION_END_BYTES: f64 = 8.0;
-/// Bytes per page besides its content in a multifd packet of 128: its offset, and its part of the header.
-const MULTIFD_PAGE_HEADER: f64 = 11.0;
-/// Header of a page sent as a difference.
-const XBZRLE_HEADER: f64 = 11.0;
-/// Factor on the CPU time of a page sent as a difference: the page is compared with the cached one.
-const XBZRLE_COST: f64 = 1.5;
 const PAGE: f64 = PAGE_BYTES as f64;
-/// The threshold counts as far if more than this many times the threshold is left to send.
-const FAR: f64 = 4.0;
 /// A run is stopped after this many passes through the trace: further passes would only repeat.
 const PATIENCE_ROUNDS: f64 = 2.0;
 const PATIENCE_SECONDS: f64 = 20.0;
@@ -63,6 +55,9 @@ pub(super) struct UncertainInputs {
     pub(super) throttle_effect: f64,
     pub(super) delta_bytes: f64,
     pub(super) delta_overflow: f64,
+    pub(super) resident_zero_ratio: f64,
+    pub(super) load_ratio: f64,
+    pub(super) load_ends_seconds: f64,
     pub(super) seed: u64,
     /// Time between two points kept for the plot; infinite for none.
     pub(super) moment_seconds: f64,
@@ -109,6 +104,13 @@ pub(super) struct Run<'a> {
     throttle: Throttle,
     /// Speed of the guest relative to its usual speed.
     speed: f64,
+    /// Steps of the schedule that are still to come, and what the earlier ones made of the settings.
+    steps: &'a [ScheduledStep],
+    downtime_limit: f64,
+    bandwidth_limit: Option<f64>,
+    wants_post_copy: bool,
+    aborted: bool,
+    paused_at: Option<f64>,
     now: f64,
     guest_now: f64,
     window_began: f64,
@@ -145,6 +147,12 @@ impl<'a> Run<'a> {
             send_queue: SendQueue::new(drawn.goodput, drawn.queue_bytes),
             throttle: Throttle::new(settings.auto_converge),
             speed: 1.0,
+            steps: settings.schedule.steps(),
+            downtime_limit: settings.downtime_limit_seconds,
+            bandwidth_limit: settings.bandwidth_limit_bytes_per_second,
+            wants_post_copy: false,
+            aborted: false,
+            paused_at: None,
             now: 0.0,
             guest_now: at,
             window_began: 0.0,
@@ -175,12 +183,13 @@ impl<'a> Run<'a> {
     pub(super) fn run_until(mut self, horizon: f64) -> ReplayResult {
         let horizon = horizon - self.inputs.setup_seconds;
         self.throttle.synced(self.now, 0.0, 0.0);
-        while self.now < horizon {
+        while self.now < horizon && !self.aborted {
+            self.follow_schedule();
             if self.left() < self.threshold {
                 self.sync();
                 self.least_left = self.least_left.min(self.left() / self.inputs.goodput);
             }
-            if self.settings.post_copy && self.syncs > 1 {
+            if self.wants_post_copy || self.settings.post_copy && self.syncs > 1 {
                 return self.post_copy();
             }
             // At a threshold of zero, in the first window, only a guest with nothing left to send completes.
@@ -204,13 +213,45 @@ impl<'a> Run<'a> {
     fn is_hopeless(&self) -> bool {
         let Some(since) = self.first_pass_ended else { return false };
         let patience = PATIENCE_SECONDS.max(PATIENCE_ROUNDS * self.guest.seconds());
-        self.now - since > patience && !self.throttle.may_grow()
+        let load_ends = self.inputs.load_ends_seconds;
+        let load_is_to_end = load_ends.is_finite() && self.now < load_ends + patience;
+        self.now - since > patience && !self.throttle.may_grow() && self.steps.is_empty() && !load_is_to_end
     }
 
     fn elapse(&mut self, seconds: f64) {
         self.now += seconds;
         self.timeline.pass(self.now + self.inputs.setup_seconds, self.left());
-        self.guest_now += seconds * self.speed;
+        self.guest_now += seconds * self.speed * self.load();
+    }
+
+    /// Part of the guest's load that is left now: none while the guest is paused.
+    fn load(&self) -> f64 {
+        let over = self.now + self.inputs.setup_seconds >= self.inputs.load_ends_seconds;
+        match (self.paused_at, self.conditions.load_end) {
+            (Some(_), _) => 0.0,
+            (None, Some(end)) if over => end.remaining_ratio * self.inputs.load_ratio,
+            _ => self.inputs.load_ratio,
+        }
+    }
+
+    /// Takes the steps of the schedule that are due.
+    fn follow_schedule(&mut self) {
+        while let Some((step, later)) = self.steps.split_first() {
+            if step.at_seconds > self.now + self.inputs.setup_seconds {
+                return;
+            }
+            self.steps = later;
+            match step.action {
+                ScheduledAction::DowntimeLimit(limit) => {
+                    self.threshold *= limit / self.downtime_limit.max(1e-6);
+                    self.downtime_limit = limit;
+                }
+                ScheduledAction::BandwidthLimit(limit) => self.bandwidth_limit = limit,
+                ScheduledAction::PostCopy => self.wants_post_copy = true,
+                ScheduledAction::Pause => self.paused_at = self.paused_at.or(Some(self.now)),
+                ScheduledAction::Abort => self.aborted = true,
+            }
+        }
     }
 
     /// Bytes left to send.
@@ -297,17 +338,6 @@ impl<'a> Run<'a> {
         self.bytes += SECTION_END_BYTES;
     }
 
-    /// Number of pages until the next reading of the clock, in a section of this age: QEMU's own number, or a multiple
-    /// to save computing: while the threshold is far, as many as the rest of the section takes; near the threshold,
-    /// where the exact end of a section matters, as many as a millisecond takes.
-    fn stride(&self, page_seconds: f64, age_seconds: f64) -> f64 {
-        let far = self.left() > FAR * self.threshold;
-        let moment = if far { SECTION_SECONDS - age_seconds } else { 1e-3 };
-        let look_seconds =
-            LOOK_PAGES * page_seconds.max((PAGE + PAGE_HEADER) / self.inputs.goodput).max(1e-9);
-        LOOK_PAGES * (moment / look_seconds).floor().clamp(1.0, 4096.0)
-    }
-
     fn hand_over(&mut self, at: PageAtCursor, pages: f64, bytes: f64, cpu: f64) {
         let seconds = self.send_queue.send(pages * bytes, pages * cpu);
         self.cpu += pages * cpu;
@@ -319,53 +349,6 @@ impl<'a> Run<'a> {
         if pages >= at.left {
             self.cache(at.page);
         }
-    }
-
-    /// Bytes on the wire and CPU seconds of one page at the cursor.
-    fn page_cost(&self, at: PageAtCursor) -> (f64, f64) {
-        if at.zero {
-            return (ZERO_PAGE_BYTES, self.conditions.zero_page_seconds);
-        }
-        let seconds = self.conditions.page_seconds;
-        if let Some(channels) = self.settings.multifd_channels {
-            let seconds = (seconds / f64::from(channels.max(1))).max(self.conditions.zero_page_seconds);
-            return (PAGE + MULTIFD_PAGE_HEADER, seconds);
-        }
-        let whole = PAGE + PAGE_HEADER;
-        if at.page == SILENT && self.settings.xbzrle_cache_bytes.is_some() {
-            return (XBZRLE_HEADER, seconds * XBZRLE_COST);
-        }
-        if self.in_cache.get(at.page / 64).is_some_and(|word| word >> (at.page % 64) & 1 == 1) {
-            let overflow = self.inputs.delta_overflow;
-            let bytes = overflow * whole + (1.0 - overflow) * (XBZRLE_HEADER + self.inputs.delta_bytes);
-            return (bytes, seconds * XBZRLE_COST);
-        }
-        (whole, seconds)
-    }
-
-    /// Stores a page sent after the first pass in its slot of the XBZRLE cache, unless another page has the slot. All
-    /// pages that a sampled page stands for are stored together, once the last of them was sent.
-    fn cache(&mut self, page: usize) {
-        let Some(size) = self.settings.xbzrle_cache_bytes else { return };
-        let free = 1.0 - self.cached_pages * PAGE / size as f64;
-        let bit = 1_u64 << (page % 64);
-        if let Some(word) = self.in_cache.get_mut(page / 64)
-            && *word & bit == 0
-            && self.dirty.passes() > 0
-            && to_unit(mix(self.inputs.seed ^ page as u64)) < free
-        {
-            *word |= bit;
-            self.cached_pages += self.inputs.weights.get(page).copied().unwrap_or(0.0);
-        }
-    }
-
-    fn budget_left(&self) -> Option<f64> {
-        let limit = self.settings.bandwidth_limit_bytes_per_second?;
-        Some(limit * WINDOW_SECONDS - self.window_bytes)
-    }
-
-    fn budget_spent(&self) -> bool {
-        self.budget_left().is_some_and(|left| left <= 0.0)
     }
 
     /// Starts a new window if the last one is over, and waits for it where the rate budget is spent.
@@ -387,45 +370,9 @@ impl<'a> Run<'a> {
         }
         let measured = self.window_bytes / length;
         let bandwidth = self.settings.switchover_bandwidth().unwrap_or(measured);
-        self.threshold = bandwidth * self.settings.downtime_limit_seconds;
+        self.threshold = bandwidth * self.downtime_limit;
         self.window_began = self.now;
         self.window_bytes = 0.0;
-    }
-
-    /// Stop-and-copy: the vCPUs stop, the rest is sent, the guest starts at the destination.
-    fn complete(mut self) -> ReplayResult {
-        self.read_dirty_log();
-        self.send_queue.pass(self.inputs.stop_seconds);
-        let mut sending = 0.0;
-        while let Some(at) = self.seek() {
-            let (bytes, cpu) = self.page_cost(at);
-            sending += self.send_queue.send(at.left * bytes, at.left * cpu);
-            self.bytes += at.left * bytes;
-            self.sent(at, at.left);
-            self.cache(at.page);
-        }
-        sending += self.send_other_state();
-        let blackout = self.inputs.stop_seconds + sending + self.inputs.start_seconds;
-        let end = self.now + blackout + self.inputs.finish_seconds;
-        self.result(true, blackout, end)
-    }
-
-    /// Post-copy: the guest continues at the destination at once, and the rest follows.
-    fn post_copy(mut self) -> ReplayResult {
-        self.read_dirty_log();
-        self.send_queue.pass(self.inputs.stop_seconds);
-        let sending = self.send_other_state();
-        let blackout = self.inputs.stop_seconds + sending + self.inputs.start_seconds;
-        let rest = self.left() / PAGE * (PAGE + PAGE_HEADER);
-        self.bytes += rest;
-        let end = self.now + blackout + rest / self.inputs.goodput + self.inputs.finish_seconds;
-        self.result(true, blackout, end)
-    }
-
-    fn send_other_state(&mut self) -> f64 {
-        let bytes = self.conditions.other_bytes;
-        self.bytes += bytes;
-        self.send_queue.send(bytes, 0.0) + self.send_queue.drain()
     }
 
     fn result(self, converged: bool, blackout_seconds: f64, end: f64) -> ReplayResult {

@@ -3,6 +3,13 @@
 use serde::{Deserialize, Serialize};
 use vmgate_facts::{Accelerator, Version};
 
+use super::schedule::Schedule;
+
+/// Pages that fill the vector of a QEMUFile: 64 entries (MAX_IOV_SIZE), two of a page.
+const FLUSHED_PAGES: f64 = 32.0;
+/// Pages of a packet of multifd (MULTIFD_PACKET_SIZE).
+const MULTIFD_PACKET_PAGES: f64 = 128.0;
+
 /// Migration parameters of QEMU. The defaults are libvirt's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -25,6 +32,9 @@ pub struct MigrationParameters {
     pub multifd_channels: Option<u32>,
     /// Switch to post-copy when all of the RAM was sent once.
     pub post_copy: bool,
+    /// Changes to the running migration; empty for none.
+    #[serde(default)]
+    pub schedule: Schedule,
 }
 
 impl Default for MigrationParameters {
@@ -39,6 +49,7 @@ impl Default for MigrationParameters {
             xbzrle_cache_bytes: None,
             multifd_channels: None,
             post_copy: false,
+            schedule: Schedule::default(),
         }
     }
 }
@@ -47,6 +58,16 @@ impl MigrationParameters {
     /// True if this QEMU synchronises the dirty bitmap every 5 s while it throttles (from 9.2: cpu-throttle.c).
     pub(super) fn syncs_while_throttling(&self) -> bool {
         self.auto_converge.is_some() && self.qemu >= Version { major: 9, minor: 2, micro: 0 }
+    }
+
+    /// Bytes that QEMU counts against its bandwidth limit at a time: from 8.2 what it flushes to the socket (32 pages of a
+    /// full iovec, or a packet of multifd), before that each page.
+    pub(super) fn counted_bytes(&self, page_bytes: f64) -> f64 {
+        match self.multifd_channels {
+            Some(_) => MULTIFD_PACKET_PAGES * page_bytes,
+            None if self.qemu >= Version { major: 8, minor: 2, micro: 0 } => FLUSHED_PAGES * page_bytes,
+            None => page_bytes,
+        }
     }
 
     /// Bandwidth configured for QEMU's switchover decision, if QEMU is new enough to support it.
@@ -91,7 +112,7 @@ pub struct Conditions {
     /// Time of one synchronisation of the dirty bitmap, for each GiB of RAM.
     pub sync_seconds_per_gib: f64,
     /// Pages that the guest's kernel rewrites all the time with their previous content, such as locks and counters. A
-    /// trace of contents does not see them.
+    /// trace of contents does not see them. Linux guests had 110 to 150, others none.
     pub silent_pages: Interval,
     /// Time from the order to migrate to the first page: libvirt's preparation, the destination's QEMU, the connection.
     pub setup_seconds: Interval,
@@ -103,6 +124,25 @@ pub struct Conditions {
     pub start_seconds: Interval,
     /// Time from a running guest to the end of the migration as libvirt reports it.
     pub finish_seconds: Interval,
+    /// Share of zero pages among those that the evidence takes for content: pages that the host holds for the guest, and
+    /// that nothing was ever written to.
+    #[serde(default = "Interval::none")]
+    pub resident_zero_ratio: Interval,
+    /// Load of the guest relative to that of the evidence.
+    pub load_ratio: Interval,
+    /// End of the guest's load; none for a load that lasts.
+    #[serde(default)]
+    pub load_end: Option<LoadEnd>,
+}
+
+/// End of the guest's load during the migration.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoadEnd {
+    /// Time of the end, from the order to migrate.
+    pub at_seconds: Interval,
+    /// Part of the load that remains, in [0, 1].
+    pub remaining_ratio: f64,
 }
 
 impl Default for Conditions {
@@ -114,12 +154,15 @@ impl Default for Conditions {
             page_seconds: 2.0e-6,
             zero_page_seconds: 0.7e-6,
             sync_seconds_per_gib: 0.5e-3,
-            silent_pages: Interval { low: 110.0, high: 150.0 },
-            setup_seconds: Interval { low: 0.3, high: 0.8 },
+            silent_pages: Interval { low: 0.0, high: 150.0 },
+            setup_seconds: Interval { low: 0.1, high: 1.0 },
             other_bytes: 5.0e5,
-            stop_seconds: Interval { low: 0.01, high: 0.03 },
-            start_seconds: Interval { low: 0.03, high: 0.08 },
+            stop_seconds: Interval { low: 0.005, high: 0.03 },
+            start_seconds: Interval { low: 0.01, high: 0.08 },
             finish_seconds: Interval { low: 0.02, high: 0.1 },
+            resident_zero_ratio: Interval::none(),
+            load_ratio: Interval { low: 1.0, high: 1.0 },
+            load_end: None,
         }
     }
 }
@@ -132,6 +175,13 @@ pub struct Interval {
     pub low: f64,
     /// Upper end.
     pub high: f64,
+}
+
+impl Interval {
+    /// The interval of zero alone.
+    pub const fn none() -> Self {
+        Self { low: 0.0, high: 0.0 }
+    }
 }
 
 /// Goal of the operator for the migration.

@@ -122,7 +122,7 @@ pub(super) struct UnplacedVmDocument {
     /// Libvirt URI of the host that the VM stays on.
     #[schemars(example = &"qemu+ssh://root@hv1/system")]
     pub(super) on: String,
-    /// Why, the most hopeful reason first.
+    /// Reasons, the most hopeful first.
     #[schemars(example = vec!["devices-migratable: 0000:3b:00.1 is given to the VM"])]
     pub(super) because: Vec<String>,
     /// The cheapest way out.
@@ -197,6 +197,10 @@ pub struct MoveSettings {
     /// both hosts say to it counts for the verdict. False if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trial: Option<bool>,
+    /// Manager that runs the migration, by its id in the catalogue of managers; vmgate asks libvirt if left out.
+    #[schemars(example = &"nova")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_by: Option<String>,
     /// True for a rehearsal of the switchover on the VMs' networks before the moves, once a day for each network between two
     /// hosts; the time until a network followed counts for the verdict. False if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -219,6 +223,7 @@ impl MoveSettings {
             multifd_channels: self.multifd_channels.or(others.multifd_channels),
             tls: self.tls.or(others.tls),
             trial: self.trial.or(others.trial),
+            run_by: self.run_by.or_else(|| others.run_by.clone()),
             probe_network: self.probe_network.or(others.probe_network),
         }
     }
@@ -261,12 +266,16 @@ pub(super) struct NotifyDocument {
     pub(super) longest_delay_seconds: Option<f64>,
 }
 
-/// An action before a move, which is undone after the move: either `stop_service` or `run`.
+/// An action before a move, which is undone after the move: `take_out`, `stop_service` or `run`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ActionDocument {
+    /// Cluster software in the guest, by its id in vmgate's catalogue. If the others can do without this member now, it is taken out as its
+    /// vendor asks, and brought back after the move; otherwise the VM is not moved.
+    #[schemars(example = &"etcd")]
+    pub(super) take_out: Option<String>,
     /// Service in the guest that is stopped, and started again if it was running.
-    #[schemars(example = &"corosync")]
+    #[schemars(example = &"postfix")]
     pub(super) stop_service: Option<String>,
     /// Names of its processes, as the kernel has them; the service's own name where it is left out. The check judges
     /// the guest without them; whether they are really gone is seen just before the migration.
@@ -281,7 +290,7 @@ pub(super) struct ActionDocument {
     /// Machine on which `run` and `undo` run; the machine of vmgate if left out.
     #[serde(default)]
     pub(super) on: RunsOn,
-    /// Time limit of the action; 60 if left out.
+    /// Time limit of the action, and of its undoing; 60 if left out, 300 for `take_out`.
     #[schemars(example = 30.0)]
     pub(super) time_limit_seconds: Option<f64>,
 }

@@ -10,6 +10,8 @@ use vmgate_facts::{GuestAddress, InvalidUri};
 pub enum GuestWay {
     /// The guest agent.
     Agent,
+    /// The packets at the host's side of its interfaces alone.
+    Wire,
     /// None: the guest is not asked.
     None,
     /// The command that vmgate.yaml names for this VM.
@@ -37,6 +39,7 @@ impl FromStr for GuestWay {
     fn from_str(text: &str) -> Result<Self, UnknownGuestWay> {
         Ok(match text {
             "agent" => Self::Agent,
+            "wire" => Self::Wire,
             "none" => Self::None,
             "exec" => Self::Exec,
             "ssh" => Self::Ssh,

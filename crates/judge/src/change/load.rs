@@ -1,10 +1,15 @@
 //! Loader of change files: reads and checks a file, and reports all problems with their places.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, LazyLock},
+};
 
 use vmgate_attest::Digest;
-use vmgate_documents::{Node, Problem, Problems, Shape, SourceFile};
+use vmgate_documents::{Node, Problem, Problems, Shape, SourceFile, closest};
 use vmgate_facts::HostUri;
+use vmgate_rules::Catalogues;
 use vmgate_verdict::{FileLine, waiver};
 
 use super::{
@@ -16,6 +21,12 @@ static CHANGE: Shape<ChangeDocument> = Shape::new();
 
 /// Default time limit of an action.
 const TIME_LIMIT_SECONDS: f64 = 60.0;
+
+/// Default time limit of taking a member out: a member that comes back must first catch up with the others.
+const TAKE_OUT_TIME_LIMIT_SECONDS: f64 = 300.0;
+
+/// The shipped catalogues: a change file runs no commands of others but those that it spells out.
+static CATALOGUES: LazyLock<Catalogues> = LazyLock::new(|| Catalogues::shipped().unwrap_or_default());
 
 /// Limit on every time in a change file: a day.
 const LONGEST_SECONDS: f64 = 86_400.0;
@@ -153,17 +164,30 @@ fn notify(asked: &NotifyDocument, change: &NotifyDocument) -> Option<Notify> {
 }
 
 fn action(action: &ActionDocument) -> Result<Action, String> {
-    let deed = match (&action.stop_service, &action.run, &action.undo) {
-        (Some(service), None, None) => ActionKind::StopService {
-            service: service.clone(),
-            processes: action.processes.clone().unwrap_or_else(|| vec![service.clone()]),
-        },
-        (None, Some(run), Some(undo)) => {
-            ActionKind::Run { on: action.on, run: run.clone(), undo: undo.clone() }
+    let (deed, limit) = match (&action.take_out, &action.stop_service, &action.run, &action.undo) {
+        (Some(software), None, None, None) => (take_out(software)?, TAKE_OUT_TIME_LIMIT_SECONDS),
+        (None, Some(service), None, None) => {
+            let processes = action.processes.clone().unwrap_or_else(|| vec![service.clone()]);
+            (ActionKind::StopService { service: service.clone(), processes }, TIME_LIMIT_SECONDS)
         }
-        _ => return Err("an action is either `stop_service`, or `run` with `undo`".to_owned()),
+        (None, None, Some(run), Some(undo)) => {
+            (ActionKind::Run { on: action.on, run: run.clone(), undo: undo.clone() }, TIME_LIMIT_SECONDS)
+        }
+        _ => return Err("an action is `take_out`, `stop_service`, or `run` with `undo`".to_owned()),
     };
-    Ok(Action { deed, time_limit_seconds: action.time_limit_seconds.unwrap_or(TIME_LIMIT_SECONDS) })
+    Ok(Action { deed, time_limit_seconds: action.time_limit_seconds.unwrap_or(limit) })
+}
+
+fn take_out(software: &str) -> Result<ActionKind, String> {
+    let found = CATALOGUES.take_out(software);
+    let (entry, scripts) = found.ok_or_else(|| format!("vmgate cannot take `{software}` out by itself"))?;
+    Ok(ActionKind::TakeOut {
+        software: entry.id.clone(),
+        proof: scripts.proof.clone(),
+        stop: scripts.stop.clone(),
+        start: scripts.start.clone(),
+        processes: scripts.ends.clone(),
+    })
 }
 
 /// Checks that the types cannot express.
@@ -337,29 +361,32 @@ impl ChangeCheck<'_> {
     fn action(&mut self, action: &Node) {
         self.seconds(action, "time_limit_seconds");
         let given = |key: &str| action.get(key).is_some();
-        let (service, run, undo) = (given("stop_service"), given("run"), given("undo"));
+        let kinds = ["take_out", "stop_service", "run"].into_iter().filter(|key| given(key)).count();
         let is_map = !action.entries().is_empty();
-        if is_map && service == run {
+        if is_map && kinds != 1 {
             self.wrong(
                 action,
-                "an action is either `stop_service` or `run`",
-                if service { "this has both" } else { "this has neither" },
-                "`- stop_service: NAME`, or `- run: [PROGRAM, ARGUMENT]` with `undo: [PROGRAM, ARGUMENT]`",
+                "an action is one of `take_out`, `stop_service` and `run`",
+                if kinds == 0 { "this has none" } else { "this has several" },
+                "`- take_out: SOFTWARE`, `- stop_service: NAME`, or `- run: [PROGRAM, ARGUMENT]` with `undo: [PROGRAM, ARGUMENT]`",
             );
-        } else if run && !undo {
+        } else if given("run") && !given("undo") {
             self.wrong(
                 action,
                 "a command needs its `undo`",
                 "this has none",
                 "add `undo: [PROGRAM, ARGUMENT]`, or `undo: []` if there is nothing to undo",
             );
-        } else if service && (undo || given("on")) {
+        } else if !given("run") && (given("undo") || given("on")) {
             self.wrong(
                 action,
-                "`stop_service` needs no `undo` and no `on`: vmgate starts the service again, in the guest",
+                "only `run` has `undo` and `on`: vmgate starts in the guest again what it stops there",
                 "`undo` and `on` belong to `run`",
                 "remove `undo` and `on`",
             );
+        }
+        if let Some(software) = action.get("take_out") {
+            self.software(software);
         }
         if let Some(service) = action.get("stop_service") {
             let name = service.text().unwrap_or_default();
@@ -378,6 +405,30 @@ impl ChangeCheck<'_> {
         {
             self.wrong(run, "the command is empty", "no program", "write the program as the first item");
         }
+    }
+
+    fn software(&mut self, software: &Node) {
+        let id = software.text().unwrap_or_default();
+        if CATALOGUES.take_out(id).is_some() {
+            return;
+        }
+        let by_hand = CATALOGUES.memory_sync().iter().find(|entry| entry.id == id);
+        let known = || CATALOGUES.memory_sync().iter().filter(|entry| entry.take_out.is_some());
+        let (label, help) = match (by_hand, closest(id, known().map(|entry| entry.id.as_str()))) {
+            (Some(entry), _) => (
+                "known, but not taken out by vmgate",
+                format!(
+                    "write the commands yourself, as `run` and `undo` with `on: guest`: {}; {}",
+                    entry.stop, entry.start
+                ),
+            ),
+            (None, Some(like)) => ("no such software", format!("did you mean `{like}`?")),
+            (None, None) => {
+                let ids: Vec<&str> = known().map(|entry| entry.id.as_str()).collect();
+                ("no such software", format!("vmgate takes out: {}", ids.join(", ")))
+            }
+        };
+        self.wrong(software, format!("vmgate cannot take `{id}` out by itself"), label, &help);
     }
 
     fn moves(&mut self, moves: &Node) {
@@ -432,7 +483,12 @@ impl ChangeCheck<'_> {
 
     fn guest(&mut self, guest: &Node) {
         if let Err(why) = guest_way(guest.text().unwrap_or_default()) {
-            self.wrong(guest, why, "not such a way", "use agent, none, exec, ssh or ssh://USER@HOST[:PORT]");
+            self.wrong(
+                guest,
+                why,
+                "not such a way",
+                "use agent, wire, none, exec, ssh or ssh://USER@HOST[:PORT]",
+            );
         }
     }
 

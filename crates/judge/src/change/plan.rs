@@ -46,6 +46,19 @@ pub enum ActionKind {
         /// Process names of the service, which end when the service is stopped.
         processes: Vec<String>,
     },
+    /// Takes a member out of its cluster, and brings it back if it was one.
+    TakeOut {
+        /// Id of the software in vmgate's catalogue.
+        software: String,
+        /// Script that succeeds while the others can do without the member.
+        proof: String,
+        /// Script that takes the member out.
+        stop: String,
+        /// Script that brings it back.
+        start: String,
+        /// Names of the processes that end when it is taken out; a name that ends in `*` stands for all with this beginning.
+        processes: Vec<String>,
+    },
     /// Runs a command, and another command to undo it.
     Run {
         /// Machine on which both commands run.
@@ -85,6 +98,7 @@ impl MovePlan {
                 multifd_channels: self.settings.multifd_channels,
                 post_copy: self.settings.post_copy == Some(true),
             },
+            run_by: self.settings.run_by.clone(),
             rehearsal: self.rehearsal,
             ..vmgate_facts::Change::default()
         }
@@ -104,6 +118,7 @@ impl From<&vmgate_facts::Change> for MovePlan {
                 xbzrle: change.settings.xbzrle_cache_bytes.is_some().then_some(true),
                 multifd_channels: change.settings.multifd_channels,
                 post_copy: change.settings.post_copy.then_some(true),
+                run_by: change.run_by.clone(),
                 ..MoveSettings::default()
             },
             rehearsal: change.rehearsal,
@@ -126,6 +141,9 @@ impl std::fmt::Display for Action {
             |run: &[String]| run.iter().map(|word| ShellWord(word).to_string()).collect::<Vec<_>>().join(" ");
         match &self.deed {
             ActionKind::StopService { service, .. } => write!(f, "stop the service {service} in the guest"),
+            ActionKind::TakeOut { software, .. } => {
+                write!(f, "take {software} in the guest out of its cluster")
+            }
             ActionKind::Run { on: RunsOn::Operator, run, .. } => write!(f, "run `{}`", typed(run)),
             ActionKind::Run { on: RunsOn::Guest, run, .. } => {
                 write!(f, "run `{}` in the guest", typed(run))

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use vmgate_facts::{Fact, Facts, Guest};
+use vmgate_rules::catalogue::is_process_name;
 
 use super::{ActionKind, MovePlan};
 
@@ -18,7 +19,9 @@ impl MovePlan {
             .actions
             .iter()
             .filter_map(|action| match &action.deed {
-                ActionKind::StopService { processes, .. } => Some(processes),
+                ActionKind::StopService { processes, .. } | ActionKind::TakeOut { processes, .. } => {
+                    Some(processes)
+                }
                 ActionKind::Run { .. } => None,
             })
             .flatten()
@@ -28,15 +31,29 @@ impl MovePlan {
             && !stopped.is_empty()
         {
             remove_stopped(guest, &stopped);
+            // A facts file may tell of the members themselves.
+            if let Fact::Known(members) = &mut guest.memory_sync {
+                members.retain(|member| !self.takes_out(member.take_out.as_deref()));
+            }
         }
+    }
+
+    fn takes_out(&self, member: Option<&str>) -> bool {
+        self.actions.iter().any(|action| {
+            matches!(&action.deed, ActionKind::TakeOut { software, .. } if Some(software.as_str()) == member)
+        })
     }
 }
 
 fn remove_stopped(guest: &mut Guest, stopped: &BTreeSet<String>) {
-    let goes =
-        |owner: &Fact<Option<String>>| matches!(owner, Fact::Known(Some(name)) if stopped.contains(name));
+    let ends = |process: &str| stopped.iter().any(|name| is_process_name(name, process));
+    let goes = |owner: &Fact<Option<String>>| matches!(owner, Fact::Known(Some(name)) if ends(name));
     if let Fact::Known(processes) = &mut guest.processes {
-        processes.retain(|process| !stopped.contains(&process.name));
+        let gone: BTreeSet<u32> =
+            processes.extract_if(.., |process| ends(&process.name)).map(|process| process.pid).collect();
+        if let Fact::Known(detectors) = &mut guest.detectors {
+            detectors.retain(|detector| detector.pid.is_none_or(|pid| !gone.contains(&pid)));
+        }
     }
     if let Fact::Known(tcp) = &mut guest.tcp {
         if let Fact::Known(connections) = &mut tcp.connections {

@@ -1,3 +1,5 @@
+use vmgate_facts::Fact;
+
 use super::*;
 
 const WHOLE: &str = "# a comment
@@ -119,7 +121,7 @@ moves:
         (6, "absolute path"),
         (8, "needs its `undo`"),
         (10, "is not a valid service name"),
-        (11, "vmgate starts the service again"),
+        (11, "only `run` has `undo` and `on`"),
         (12, "`limits.per_link` must be 1 or more"),
         (14, "`match` is empty"),
         (14, "at most 90 are allowed"),
@@ -153,4 +155,52 @@ fn what_is_no_change_is_refused_and_nothing_panics() {
         assert!(parse(text).is_err(), "{text}");
     }
     assert!(ChangeFile::parse("c", b"\xff").is_err());
+}
+
+/// A change with one move that prepares in this way.
+fn preparing(actions: &str) -> Result<ChangeFile, Problems> {
+    parse(&format!(
+        "schema: vmgate/change/v1\nid: C\nmoves:\n  - vm: db1\n    from: qemu:///system\n    to: qemu+ssh://hv2/system\n    prepare: {actions}\n"
+    ))
+}
+
+#[test]
+fn a_member_that_is_taken_out_is_no_member_in_the_facts_whatever_told_of_it() {
+    let change = preparing("[{take_out: pacemaker}]").unwrap();
+    let [action] = change.moves[0].plan.actions.as_slice() else { panic!() };
+    assert_eq!(action.to_string(), "take corosync in the guest out of its cluster");
+    assert!((action.time_limit_seconds - 300.0).abs() < f64::EPSILON, "a member may have to catch up");
+    assert!(!change.has_commands(), "the scripts are vmgate's own");
+
+    let text = include_str!("../../../../rules/fixtures/busy-cluster-member.yaml");
+    let mut facts: vmgate_facts::Facts = serde_yaml::from_str(text).unwrap();
+    let Fact::Known(guest) = &mut facts.guest else { panic!() };
+    guest.detectors = Fact::Known(vec![vmgate_facts::Detector {
+        software: "corosync".to_owned(),
+        pid: Some(812),
+        detector_seconds: Fact::Known(3.0),
+        basis: vmgate_facts::DetectorBasis::Tool,
+        source: "corosync-cmapctl".to_owned(),
+    }]);
+    change.moves[0].plan.apply_preparation(&mut facts);
+    let guest = facts.guest.known().unwrap();
+    let members = guest.memory_sync.known().unwrap();
+    assert_eq!(members.iter().map(|member| member.id.as_str()).collect::<Vec<_>>(), ["redis-sentinel"]);
+    assert_eq!(guest.detectors, Fact::Known(Vec::new()), "a detector ends with its process");
+    assert!(guest.processes.known().unwrap().iter().all(|process| process.name != "corosync"));
+    assert!(guest.udp.known().unwrap().sockets.known().unwrap().iter().all(|socket| socket.port != 5405));
+}
+
+#[test]
+fn only_known_software_is_taken_out() {
+    for (actions, message) in [
+        ("[{take_out: etdc}]", "did you mean `etcd`?"),
+        ("[{take_out: kafka}]", "write the commands yourself"),
+        ("[{take_out: mine}]", "vmgate takes out: corosync, keepalived, etcd"),
+        ("[{take_out: etcd, undo: []}]", "only `run` has `undo` and `on`"),
+        ("[{take_out: etcd, stop_service: etcd}]", "this has several"),
+    ] {
+        let problems = preparing(actions).unwrap_err().to_string();
+        assert!(problems.contains(message), "{actions}: {problems}");
+    }
 }

@@ -8,6 +8,9 @@ use super::{child, children};
 /// Deepest backing chain that is read; libvirt's own limit is 200.
 const DEEPEST_CHAIN: usize = 200;
 
+/// Beginnings of the names that libvirt chooses for devices of interfaces; it does not keep such a name.
+const NAMED_BY_LIBVIRT: [&str; 4] = ["vnet", "macvtap", "macvlan", "vif"];
+
 /// Parses an interface.
 pub(super) fn nic(interface: Node) -> VmNic {
     let attribute = |element: &str, name: &str| {
@@ -23,11 +26,16 @@ pub(super) fn nic(interface: Node) -> VmNic {
     let source =
         network.or_else(|| ["bridge", "dev", "path"].iter().find_map(|name| attribute("source", name)));
     let tags = child(interface, "vlan").into_iter().flat_map(|vlan| children(vlan, "tag"));
+    let makes_device = matches!(kind.as_str(), "bridge" | "network" | "ethernet" | "direct")
+        && attribute("target", "managed").as_deref() != Some("no");
     VmNic {
         mac: attribute("mac", "address").unwrap_or_default(),
         source,
         kind,
         tap: attribute("target", "dev"),
+        tap_named: makes_device
+            && attribute("target", "dev")
+                .is_some_and(|name| !NAMED_BY_LIBVIRT.iter().any(|prefix| name.starts_with(prefix))),
         tap_must_exist: attribute("target", "managed").as_deref() == Some("no"),
         model: attribute("model", "type"),
         link_up: attribute("link", "state").as_deref() != Some("down"),

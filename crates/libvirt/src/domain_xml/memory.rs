@@ -12,6 +12,14 @@ const ORDINARY_PAGE_BYTES: u64 = 4096;
 /// One kind of page; none for huge pages of the host's default size.
 type PageSize = Option<u64>;
 
+/// True if QEMU touches all memory at the start (`<allocation mode='immediate'/>`, `<locked/>`).
+pub(super) fn is_populated(domain: Node) -> bool {
+    let Some(backing) = child(domain, "memoryBacking") else { return false };
+    let immediate =
+        child(backing, "allocation").is_some_and(|node| node.attribute("mode") == Some("immediate"));
+    immediate || child(backing, "locked").is_some()
+}
+
 /// Pages of the whole VM (qemuBuildMemoryBackendProps): a page size may be named for single guest nodes, or for the rest.
 pub(super) fn backing(domain: Node) -> Backing {
     let memory_backing = child(domain, "memoryBacking");
@@ -60,6 +68,16 @@ fn guest_nodes(domain: Node) -> Vec<u32> {
 mod tests {
 
     use super::*;
+
+    #[test]
+    fn memory_is_populated_where_it_is_allocated_at_once_or_locked() {
+        let populated = |backing: &str| {
+            let xml = format!("<domain><memoryBacking>{backing}</memoryBacking></domain>");
+            is_populated(vmgate_facts::xml::parse(&xml).unwrap().root_element())
+        };
+        assert!(populated("<allocation mode='immediate'/>") && populated("<locked/>"));
+        assert!(!populated("<allocation mode='ondemand'/>") && !populated("<source type='memfd'/>"));
+    }
 
     fn of(xml: &str) -> Backing {
         backing(vmgate_facts::xml::parse(xml).unwrap().root_element())

@@ -7,6 +7,7 @@ mod elements;
 mod hardware;
 mod host_devices;
 mod host_paths;
+mod marks;
 mod memory;
 mod named_files;
 mod opened;
@@ -21,7 +22,7 @@ pub use opened::UserLabel;
 use roxmltree::Node;
 use vmgate_facts::{
     Accelerator, BootFile, CpuMode, Firmware, HostDevice, OpenedFile, Placement, Tpm, Uuid, VmComponent,
-    VmDisk, VmListener, VmNic, VmPort, text::plain,
+    VmDisk, VmListener, VmMarks, VmNic, VmPort, VmServer, text::plain,
 };
 
 /// Name of the channel on which QEMU's guest agent listens.
@@ -37,6 +38,8 @@ pub struct DomainConfig {
     pub name: Option<String>,
     /// The domain's UUID.
     pub uuid: Option<Uuid>,
+    /// Marks of the program that defined the VM.
+    pub marks: VmMarks,
     /// Accelerator (KVM or TCG); absent for hypervisors other than QEMU.
     pub accelerator: Option<Accelerator>,
     /// Present memory of the VM.
@@ -45,6 +48,8 @@ pub struct DomainConfig {
     pub memory_max_bytes: Option<u64>,
     /// Pages that back the VM's memory.
     pub backing: Backing,
+    /// True if all memory is there from the start: allocated at once, or locked.
+    pub populated: bool,
     /// Virtual CPUs online.
     pub vcpus: Option<u32>,
     /// Maximum number of virtual CPUs; QEMU starts with room for all of them.
@@ -73,6 +78,8 @@ pub struct DomainConfig {
     pub host_devices: Vec<HostDevice>,
     /// Threads of one socket of the virtual CPU.
     pub threads_per_socket: u32,
+    /// True if libvirt demands every feature of the CPU when the VM starts.
+    pub cpu_checked: bool,
     /// CPU features demanded by name.
     pub cpu_features: Vec<String>,
     /// Promised frequency of the time stamp counter.
@@ -101,6 +108,8 @@ pub struct DomainConfig {
     pub listeners: Vec<VmListener>,
     /// Ports at which QEMU listens by their number.
     pub fixed_ports: Vec<VmPort>,
+    /// Servers that QEMU connects to at its start.
+    pub servers: Vec<VmServer>,
     /// Number of displays whose port libvirt chooses.
     pub automatic_displays: u32,
     /// Fixed address of the vsock.
@@ -123,6 +132,21 @@ pub enum Backing {
     Mixed,
 }
 
+/// True if the live XML of a VM says that a guest agent has opened its channel. libvirt knows it without a command to the agent.
+pub fn agent_is_connected(xml: &str) -> bool {
+    let Ok(document) = vmgate_facts::xml::parse(xml) else { return false };
+    let devices = child(document.root_element(), "devices");
+    let mut channels = devices.into_iter().flat_map(|devices| children(devices, "channel"));
+    channels.any(|channel| {
+        is_agent_channel(channel)
+            && child(channel, "target").and_then(|target| target.attribute("state")) == Some("connected")
+    })
+}
+
+fn is_agent_channel(channel: roxmltree::Node) -> bool {
+    child(channel, "target").and_then(|target| target.attribute("name")) == Some(AGENT_CHANNEL)
+}
+
 /// Reads a domain XML. The error is the parser's.
 pub fn parse(xml: &str) -> Result<DomainConfig, roxmltree::Error> {
     let document = vmgate_facts::xml::parse(xml)?;
@@ -139,6 +163,7 @@ pub fn parse(xml: &str) -> Result<DomainConfig, roxmltree::Error> {
         name: child(domain, "name").and_then(|name| name.text()).map(plain),
         tpm: hardware::tpm(devices_named("tpm"), uuid.as_ref()),
         uuid,
+        marks: marks::of(domain),
         accelerator: match virt_type.as_deref() {
             Some("kvm") => Some(Accelerator::Kvm),
             Some("qemu") => Some(Accelerator::Tcg),
@@ -147,6 +172,7 @@ pub fn parse(xml: &str) -> Result<DomainConfig, roxmltree::Error> {
         memory_bytes: child(domain, "currentMemory").and_then(bytes).or(memory),
         memory_max_bytes: memory,
         backing: memory::backing(domain),
+        populated: memory::is_populated(domain),
         vcpus: child(domain, "vcpu")
             .and_then(|vcpu| vcpus(vcpu.attribute("current").or_else(|| vcpu.text()))),
         most_vcpus: child(domain, "vcpu").and_then(|vcpu| vcpus(vcpu.text())),
@@ -157,13 +183,12 @@ pub fn parse(xml: &str) -> Result<DomainConfig, roxmltree::Error> {
         cpu_mode: cpu.map_or(CpuMode::Default, cpu_mode),
         cpu_model: cpu.and_then(|cpu| child(cpu, "model")).and_then(|model| model.text()).map(plain),
         cpu_xml: cpu.and_then(|cpu| xml.get(cpu.range())).map(str::to_owned),
-        has_agent_channel: devices_named("channel").any(|channel| {
-            child(channel, "target").and_then(|target| target.attribute("name")) == Some(AGENT_CHANNEL)
-        }),
+        has_agent_channel: devices_named("channel").any(is_agent_channel),
         nics: devices_named("interface").map(devices::nic).collect(),
         disks: devices_named("disk").filter_map(devices::disk).collect(),
         host_devices: devices.map(host_devices::of).unwrap_or_default(),
         threads_per_socket: cpu.map_or(1, hardware::threads_per_socket),
+        cpu_checked: cpu.and_then(|cpu| cpu.attribute("check")) != Some("none"),
         cpu_features: cpu.map(hardware::demanded_features).unwrap_or_default(),
         tsc_frequency_hertz: hardware::tsc_frequency(domain),
         memory_hard_limit_bytes: child(domain, "memtune")
@@ -185,6 +210,7 @@ pub fn parse(xml: &str) -> Result<DomainConfig, roxmltree::Error> {
         secrets: requirements::secrets(domain),
         listeners: devices.map(requirements::listeners).unwrap_or_default(),
         fixed_ports: devices.map(sockets::fixed_ports).unwrap_or_default(),
+        servers: devices.map(sockets::servers).unwrap_or_default(),
         automatic_displays: devices.map(sockets::automatic_displays).unwrap_or_default(),
         vsock_cid: devices.and_then(sockets::fixed_cid),
         components: components::of(domain),

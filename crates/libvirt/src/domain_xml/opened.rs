@@ -1,14 +1,14 @@
 //! Files that the destination's QEMU opens as its own user, and those of them that libvirt gives to that user before.
 //!
 //! Only what QEMU opens by its path: libvirt itself opens logs, sockets that it binds, taps and vhost devices, as root.
-//! Which files libvirt gives away is in virSecurityDACSetAllLabel (libvirt 11.3).
+//! The files that libvirt gives away are those of virSecurityDACSetAllLabel (libvirt 11.3).
 
 use std::collections::BTreeSet;
 
 use roxmltree::Node;
 use vmgate_facts::{BootFile, Fact, OpenedFile, QemuUser, VmDisk, text::plain};
 
-use super::{DomainConfig, child, children};
+use super::{DomainConfig, child, children, sockets::connects_again};
 use crate::capabilities::ownership;
 
 /// Label of the domain for libvirt's DAC driver, which decides under which user QEMU runs.
@@ -78,7 +78,8 @@ pub(super) fn device_files(devices: Node) -> Vec<OpenedFile> {
         match purpose {
             "serial" | "console" | "parallel" | "channel" | "redirdev" | "smartcard" => {
                 let path = source().and_then(|source| source.attribute("path"));
-                let connects = source().and_then(|source| source.attribute("mode")) == Some("connect");
+                let connects =
+                    source().is_some_and(|of| of.attribute("mode") == Some("connect") && !connects_again(of));
                 match device.attribute("type") {
                     Some("dev") => found.extend(path.map(|path| file(path, true, true))),
                     Some("unix") if connects => found.extend(path.map(|path| file(path, true, true))),

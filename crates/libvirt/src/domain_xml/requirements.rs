@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use roxmltree::Node;
 use vmgate_facts::{BootFile, VmListener, text::plain};
 
-use super::{child, children};
+use super::{
+    child, children,
+    sockets::{connects_again, kind_of, sources},
+};
 
 /// Folders that libvirt fills by itself on every host.
 const MANAGED_BY_LIBVIRT: &[&str] = &["/var/lib/libvirt/qemu/", "/run/libvirt/", "/var/run/libvirt/"];
@@ -74,18 +77,13 @@ pub(super) fn backend_files(devices: Node) -> Vec<BootFile> {
     };
     for device in devices.children().filter(Node::is_element) {
         let kind = device.tag_name().name();
-        let sources = || {
-            children(device, "source")
-                .chain(child(device, "backend").into_iter().flat_map(|end| children(end, "source")))
-        };
         match kind {
             "serial" | "console" | "parallel" | "channel" | "redirdev" | "smartcard" | "rng" => {
                 let backend = child(device, "backend");
-                let type_of =
-                    device.attribute("type").or_else(|| backend.and_then(|end| end.attribute("type")));
-                for source in sources() {
+                for source in sources(device) {
                     let Some(path) = source.attribute("path") else { continue };
-                    match (type_of, source.attribute("mode")) {
+                    match (kind_of(device), source.attribute("mode")) {
+                        (Some("unix"), Some("connect")) if connects_again(source) => {}
                         (Some("dev"), _) | (Some("unix"), Some("connect")) => needs(kind.to_owned(), path),
                         (Some("file" | "pipe" | "unix"), _) => {
                             needs(format!("folder of {kind}"), folder_of(path));
@@ -171,6 +169,7 @@ mod tests {
         <console type='file'><source path='/var/log/guests/c.log'/><log file='/var/log/other/x.log'/></console>
         <channel type='unix'><source mode='bind' path='/var/lib/libvirt/qemu/channel/x'/></channel>
         <channel type='unix'><source mode='connect' path='/run/app.sock'/></channel>
+        <channel type='unix'><source mode='connect' path='/run/later.sock'><reconnect enabled='yes' timeout='9'/></source></channel>
         <serial type='dev'><source path='/dev/ttyS0'/></serial>
         <rng model='virtio'><backend model='random'>/dev/hwrng</backend></rng>
         <rng model='virtio'><backend model='egd' type='unix'><source mode='connect' path='/run/egd'/></backend></rng>

@@ -1,8 +1,8 @@
 //! Ports and socket addresses that the destination's QEMU must get by their number: fixed ports of displays and serial
-//! ports, and the address of a vsock. What libvirt chooses anew on every host is only counted.
+//! ports, the address of a vsock, and servers that it connects to. What libvirt chooses anew on every host is only counted.
 
 use roxmltree::Node;
-use vmgate_facts::{PortProtocol, VmPort, text::plain};
+use vmgate_facts::{Fact, PortProtocol, VmPort, VmServer, text::plain};
 
 use super::{child, children};
 
@@ -96,16 +96,12 @@ fn of_display(display: Node) -> Vec<VmPort> {
 }
 
 fn of_character_device(device: Node) -> Vec<VmPort> {
-    let backend = child(device, "backend");
-    let kind = device.attribute("type").filter(|kind| *kind != "random");
-    let kind = kind.or_else(|| backend.and_then(|end| end.attribute("type")));
-    let protocol = match kind {
+    let protocol = match kind_of(device) {
         Some("tcp") => PortProtocol::Tcp,
         Some("udp") => PortProtocol::Udp,
         _ => return Vec::new(),
     };
-    let ends = std::iter::once(device).chain(backend).flat_map(|end| children(end, "source"));
-    let binds = ends.filter(|source| source.attribute("mode") == Some("bind"));
+    let binds = sources(device).filter(|source| source.attribute("mode") == Some("bind"));
     binds
         .filter_map(|source| {
             Some(VmPort {
@@ -116,6 +112,50 @@ fn of_character_device(device: Node) -> Vec<VmPort> {
             })
         })
         .collect()
+}
+
+/// Servers that QEMU connects to at its start, each once. With `<reconnect>` it starts without them, and tries again.
+pub(super) fn servers(devices: Node) -> Vec<VmServer> {
+    let clients = devices
+        .children()
+        .filter(|device| CHARACTER_DEVICES.contains(&device.tag_name().name()))
+        .filter(|device| kind_of(*device) == Some("tcp"));
+    let mut found: Vec<VmServer> = Vec::new();
+    for device in clients {
+        let ends = sources(device)
+            .filter(|source| source.attribute("mode") == Some("connect") && !connects_again(*source));
+        let servers = ends.filter_map(|source| {
+            Some(VmServer {
+                device: device.tag_name().name().to_owned(),
+                address: numeric(source.attribute("host").unwrap_or(LOOPBACK)),
+                port: source.attribute("service")?.parse().ok()?,
+                answers: Fact::default(),
+            })
+        });
+        for server in servers {
+            // The first console is the first serial port once more.
+            if !found.iter().any(|other| (&other.address, other.port) == (&server.address, server.port)) {
+                found.push(server);
+            }
+        }
+    }
+    found
+}
+
+/// Back end of a character device, such as `tcp`; that of a random number generator is in an element of its own.
+pub(super) fn kind_of<'a>(device: Node<'a, '_>) -> Option<&'a str> {
+    let backend = || child(device, "backend").and_then(|end| end.attribute("type"));
+    device.attribute("type").filter(|kind| *kind != "random").or_else(backend)
+}
+
+/// Sources of a character device.
+pub(super) fn sources<'a, 'input>(device: Node<'a, 'input>) -> impl Iterator<Item = Node<'a, 'input>> {
+    std::iter::once(device).chain(child(device, "backend")).flat_map(|end| children(end, "source"))
+}
+
+/// True if QEMU goes on without the server that a source names, and tries again.
+pub(super) fn connects_again(source: Node) -> bool {
+    child(source, "reconnect").is_some_and(|again| again.attribute("enabled") == Some("yes"))
 }
 
 fn numeric(address: &str) -> String {
@@ -143,6 +183,23 @@ mod tests {
             <graphics type='egl-headless'/><vsock model='virtio'><cid auto='yes' address='3'/></vsock>
             <serial type='tcp'><source mode='connect' host='10.0.0.3' service='4555'/></serial>";
         assert_eq!(shown(automatic), (Vec::new(), 3, None));
+    }
+
+    #[test]
+    fn a_server_is_needed_unless_qemu_tries_again() {
+        let xml = "<devices><serial type='tcp'><source mode='connect' host='localhost' service='4555'/></serial>
+            <console type='tcp'><source mode='connect' host='localhost' service='4555'/></console>
+            <channel type='tcp'><source mode='connect' host='logs.example.org' service='514'>
+              <reconnect enabled='no'/></source></channel>
+            <rng model='virtio'><backend model='egd' type='tcp'><source mode='connect' host='::1' service='708'/></backend></rng>
+            <serial type='tcp'><source mode='connect' host='10.0.0.3' service='1'><reconnect enabled='yes' timeout='9'/></source></serial>
+            <serial type='tcp'><source mode='bind' host='10.0.0.3' service='2'/></serial>
+            <serial type='udp'><source mode='connect' host='10.0.0.3' service='3'/></serial></devices>";
+        let document = vmgate_facts::xml::parse(xml).unwrap();
+        let servers = servers(document.root_element());
+        let shown: Vec<_> =
+            servers.iter().map(|one| format!("{} {} {}", one.device, one.address, one.port)).collect();
+        assert_eq!(shown, ["serial 127.0.0.1 4555", "channel logs.example.org 514", "rng ::1 708"]);
     }
 
     #[test]

@@ -77,7 +77,7 @@ fn a_live_configuration_is_read_whole() {
 #[test]
 fn an_empty_domain_is_mostly_unknown_and_no_crash() {
     let config = parse("<domain/>").unwrap();
-    assert_eq!(config, DomainConfig { threads_per_socket: 1, ..DomainConfig::default() });
+    assert_eq!(config, DomainConfig { threads_per_socket: 1, cpu_checked: true, ..DomainConfig::default() });
     assert!(parse("").is_err());
     assert!(parse("<domain><memory unit='EiB'>99999999999999999999</memory></domain>").is_ok());
 }
@@ -269,4 +269,18 @@ fn every_file_that_is_opened_at_the_start_is_read() {
     assert_eq!(config.placement.numa_nodes, [1, 2]);
     assert_eq!(config.tpm.unwrap().backend, "passthrough", "the one that binds the VM to its host");
     assert_eq!(config.host_devices[0].address, "scsi_host3 0:1:2");
+}
+
+#[test]
+fn a_name_that_the_configuration_fixes_is_told_from_libvirts_own() {
+    let xml = "<domain type='kvm'><devices>
+        <interface type='bridge'><source bridge='br0'/><target dev='web1'/></interface>
+        <interface type='direct'><source dev='eth0' mode='bridge'/><target dev='macvtap0'/></interface>
+        <interface type='direct'><source dev='eth0' mode='bridge'/><target dev='mv-web1'/></interface>
+        <interface type='ethernet'><target dev='tap9' managed='no'/></interface>
+        <interface type='vhostuser'><source type='unix' path='/run/a' mode='client'/><target dev='vhu1'/></interface>
+        <interface type='network'><source network='lan'/><target dev='vnet7'/></interface>
+        <interface type='network'><source network='lan'/></interface></devices></domain>";
+    let named: Vec<bool> = parse(xml).unwrap().nics.iter().map(|nic| nic.tap_named).collect();
+    assert_eq!(named, [true, false, true, false, false, false, false]);
 }

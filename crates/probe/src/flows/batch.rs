@@ -2,7 +2,7 @@
 
 use std::{io, mem::MaybeUninit};
 
-use libc::c_uint;
+use libc::{c_int, c_uint};
 
 use crate::flows::{filter::SNAP_BYTES, interface::GuestEnd, parse::Frame, socket::PacketSocket};
 
@@ -11,7 +11,7 @@ const BATCH: usize = 64;
 const OFFLOAD_BYTES: usize = 10;
 const SEGMENT_SIZE: std::ops::Range<usize> = 4..6;
 const SLOT_BYTES: usize = OFFLOAD_BYTES + SNAP_BYTES as usize;
-const CONTROL_BYTES: usize = 64;
+const CONTROL_BYTES: usize = 128;
 
 /// Ancillary data, aligned as cmsghdr needs it.
 #[repr(C, align(8))]
@@ -27,6 +27,8 @@ struct Received {
     length: usize,
     outgoing: bool,
     tag: Option<u16>,
+    /// Time of arrival by the real-time clock, in nanoseconds.
+    time: Option<u64>,
 }
 
 /// Buffers for one batch of packets.
@@ -95,23 +97,25 @@ impl Batch {
                 tag: auxiliary
                     .filter(|data| data.tp_status & libc::TP_STATUS_VLAN_VALID != 0)
                     .map(|data| data.tp_vlan_tci),
+                time: arrival(&message.msg_hdr),
             });
         }
         Ok(())
     }
 
-    /// The packets of the batch; `None` for a packet without its offload header.
-    pub(crate) fn frames(&self, guest: GuestEnd) -> impl Iterator<Item = Option<Frame<'_>>> {
+    /// The packets of the batch with their times of arrival; `None` for a packet without its offload header.
+    pub(crate) fn frames(&self, guest: GuestEnd) -> impl Iterator<Item = Option<(Frame<'_>, Option<u64>)>> {
         self.received.iter().zip(&self.slots).map(move |(packet, slot)| {
             let (offload, bytes) = slot.get(..packet.here)?.split_at_checked(OFFLOAD_BYTES)?;
             let segment_bytes = offload.get(SEGMENT_SIZE)?.try_into().map(u16::from_ne_bytes).ok()?;
-            Some(Frame {
+            let frame = Frame {
                 bytes,
                 length: packet.length.max(bytes.len()),
                 from_guest: packet.outgoing == (guest == GuestEnd::Interface),
                 tag: packet.tag,
                 segment_bytes,
-            })
+            };
+            Some((frame, packet.time))
         })
     }
 
@@ -130,17 +134,29 @@ unsafe fn zeroed<T>() -> T {
 
 /// The PACKET_AUXDATA of a message: true length and VLAN tag.
 fn auxiliary(message: &libc::msghdr) -> Option<libc::tpacket_auxdata> {
+    control_message(message, libc::SOL_PACKET, libc::PACKET_AUXDATA)
+}
+
+/// The SCM_TIMESTAMPNS of a message, in nanoseconds.
+fn arrival(message: &libc::msghdr) -> Option<u64> {
+    let time: libc::timespec = control_message(message, libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS)?;
+    let seconds = u64::try_from(time.tv_sec).ok()?.checked_mul(1_000_000_000)?;
+    seconds.checked_add(u64::try_from(time.tv_nsec).ok()?)
+}
+
+/// The content of the control message of this kind, a plain structure of the kernel.
+fn control_message<T: Copy>(message: &libc::msghdr, level: c_int, kind: c_int) -> Option<T> {
+    let wanted = u32::try_from(size_of::<T>()).ok()?;
     // SAFETY: the kernel has filled the message's control buffer, which is aligned, and set its length; the macros
-    // stay within that length.
+    // stay within that length. The callers name the structure that the kernel writes for the kind, which any bytes are valid for.
     unsafe {
         let mut at = libc::CMSG_FIRSTHDR(message);
         while let Some(header) = at.as_ref() {
-            let wanted = libc::CMSG_LEN(u32::try_from(size_of::<libc::tpacket_auxdata>()).ok()?);
-            if header.cmsg_level == libc::SOL_PACKET
-                && header.cmsg_type == libc::PACKET_AUXDATA
-                && header.cmsg_len >= wanted as _
+            if header.cmsg_level == level
+                && header.cmsg_type == kind
+                && header.cmsg_len >= libc::CMSG_LEN(wanted) as _
             {
-                return Some(libc::CMSG_DATA(at).cast::<libc::tpacket_auxdata>().read_unaligned());
+                return Some(libc::CMSG_DATA(at).cast::<T>().read_unaligned());
             }
             at = libc::CMSG_NXTHDR(message, at);
         }

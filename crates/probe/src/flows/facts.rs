@@ -1,6 +1,6 @@
-//! The fact `guest.udp.flows`, made from captures.
+//! The facts `guest.udp.flows` and `guest.wire`, made from captures.
 
-use vmgate_facts::{CaptureMethod, Cause, Fact, UdpCapture, UdpFlow};
+use vmgate_facts::{CaptureMethod, Cause, Fact, UdpCapture, UdpFlow, Wire};
 
 use crate::flows::flow::{Flow, FlowCapture};
 
@@ -28,6 +28,39 @@ pub fn udp_capture(captures: &[FlowCapture]) -> Option<UdpCapture> {
     })
 }
 
+/// The fact `guest.wire` from the captures of all the VM's interfaces; `None` where one has no evidence, as that of an older
+/// program.
+pub fn wire(captures: &[FlowCapture]) -> Option<Wire> {
+    let mut all = captures.iter().map(|capture| capture.wire.clone());
+    let mut whole = all.next()??;
+    for wire in all {
+        let wire = wire?;
+        whole.interface = format!("{}, {}", whole.interface, wire.interface);
+        whole.window_seconds = whole.window_seconds.min(wire.window_seconds);
+        whole.packets_read = whole.packets_read.saturating_add(wire.packets_read);
+        whole.complete &= wire.complete;
+        whole.holes.extend(wire.holes);
+        whole.addresses.extend(wire.addresses);
+        if whole.system.family.known().is_none() {
+            whole.system = wire.system;
+        }
+        whole.tcp.extend(wire.tcp);
+        whole.protocols.extend(wire.protocols);
+        whole.control.extend(wire.control);
+        whole.groups.extend(wire.groups);
+        whole.groups_complete &= wire.groups_complete;
+        whole.leases.extend(wire.leases);
+        whole.neighbours.questions = whole.neighbours.questions.saturating_add(wire.neighbours.questions);
+        whole.neighbours.answers = whole.neighbours.answers.saturating_add(wire.neighbours.answers);
+        whole.neighbours.announcements =
+            whole.neighbours.announcements.saturating_add(wire.neighbours.announcements);
+    }
+    whole
+        .tcp
+        .sort_by_key(|one| std::cmp::Reverse(one.packets_from_guest.saturating_add(one.packets_to_guest)));
+    Some(whole)
+}
+
 fn fact(flow: &Flow) -> UdpFlow {
     UdpFlow {
         local: flow.guest.to_string(),
@@ -50,13 +83,16 @@ mod tests {
 
     use crate::flows::{
         directed_flow::{Count, DirectedFlow, Totals},
+        evidence::Evidence,
         facts::*,
+        parse::UDP,
         raw_capture::RawCapture,
     };
 
     fn capture(interface: &str, drops: u64) -> FlowCapture {
         let directed = |from_guest, source: &str, destination: &str| DirectedFlow {
             from_guest,
+            protocol: UDP,
             source: source.parse().unwrap(),
             destination: destination.parse().unwrap(),
             vlan: 7,
@@ -69,8 +105,17 @@ mod tests {
             (directed(false, "10.0.0.9:4000", "239.1.2.3:514"), count(90)),
         ];
         let totals = Totals { frames: Some(200), ..Totals::default() };
-        let raw =
-            RawCapture { directed_flows, totals, drops, interrupted: false, begin: 0, end: 2_000_000_000 };
+        let raw = RawCapture {
+            directed_flows,
+            streams: Vec::new(),
+            evidence: Evidence::new(),
+            totals,
+            drops,
+            unseen: 0,
+            interrupted: false,
+            begin: 0,
+            end: 2_000_000_000,
+        };
         FlowCapture::new(interface.into(), CaptureMethod::KernelCounted, None, raw)
     }
 

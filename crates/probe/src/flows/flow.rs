@@ -6,10 +6,12 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use vmgate_facts::{CaptureMethod, FlowDirection};
+use vmgate_facts::{CaptureMethod, FlowDirection, Wire};
 
 use crate::flows::{
-    directed_flow::{Count, DirectedFlow},
+    directed_flow::{Count, DirectedFlow, Totals},
+    evidence::Counts,
+    filter::SAMPLED,
     raw_capture::RawCapture,
 };
 
@@ -44,6 +46,9 @@ pub struct FlowCapture {
     pub complete: bool,
     /// The flows, the busiest first.
     pub flows: Vec<Flow>,
+    /// Evidence from the packets of the same window; absent in answers of older programs.
+    #[serde(default)]
+    pub wire: Option<Wire>,
 }
 
 /// One UDP flow: an endpoint at the guest, one elsewhere, and a VLAN.
@@ -138,7 +143,16 @@ impl FlowCapture {
     ) -> Self {
         let window = Window { begin: raw.begin, end: raw.end.max(raw.begin.saturating_add(1)) };
         let totals = raw.totals;
+        let holes = evidence_holes(&interface, method, &raw);
+        let wire = raw.evidence.finish(Counts {
+            interface: &interface,
+            streams: &raw.streams,
+            begin: raw.begin,
+            end: raw.end,
+            holes,
+        });
         Self {
+            wire: Some(wire),
             interface,
             method,
             kernel_refused: refused,
@@ -177,6 +191,27 @@ impl FlowCapture {
         });
         counted.chain(interrupted).collect()
     }
+}
+
+/// Descriptions of what the evidence of an interface misses.
+fn evidence_holes(interface: &str, method: CaptureMethod, raw: &RawCapture) -> Vec<String> {
+    let Totals { streams_no_room, too_deep, .. } = raw.totals;
+    let counted = [
+        (raw.unseen, "packets that may matter were not read, because too many came at once"),
+        (streams_no_room, "packets belong to connections that did not fit into the table"),
+        (too_deep, "packets have more headers than vmgate reads"),
+    ];
+    let counted = counted.into_iter().filter(|(count, _)| *count > 0);
+    let mut holes: Vec<_> = counted.map(|(count, what)| format!("{interface}: {count} {what}")).collect();
+    if method == CaptureMethod::Captured {
+        holes.push(format!(
+            "{interface}: the kernel cannot count here, so that of TCP one packet in {SAMPLED} was read"
+        ));
+    }
+    if raw.interrupted {
+        holes.push(format!("{interface}: the capture ended too early"));
+    }
+    holes
 }
 
 #[derive(Clone, Copy)]

@@ -1,4 +1,4 @@
-//! Counting in the kernel, the first method: only the counters are copied out of the kernel.
+//! Counting in the kernel, the first method: the counters are copied out of the kernel, and a bounded number of packets.
 
 use std::{
     io,
@@ -7,19 +7,26 @@ use std::{
 
 use crate::{
     flows::{
+        batch::Batch,
         bpf::{
-            self, BrokenJump, COUNT_BYTES, Clock, KEY_BYTES, Map, MapKind, Maps, PART_BYTES, Program,
-            TOTAL_BYTES, TOTAL_FRAMES, TOTAL_MALFORMED, TOTAL_NO_ROOM, TOTAL_STRAY_OCTETS,
-            TOTAL_STRAY_PACKETS, TOTAL_TOO_DEEP,
+            self, BUDGET_REFUSED, BrokenJump, Budget, COUNT_BYTES, Clock, KEY_BYTES, Map, MapKind, Maps,
+            PART_BYTES, Program, TOTAL_BYTES, TOTAL_FRAMES, TOTAL_MALFORMED, TOTAL_NO_ROOM,
+            TOTAL_STRAY_OCTETS, TOTAL_STRAY_PACKETS, TOTAL_STREAMS_NO_ROOM, TOTAL_TOO_DEEP,
         },
-        directed_flow::{Count, DirectedFlow, Totals},
+        directed_flow::Totals,
+        evidence::Evidence,
         interface::GuestEnd,
         raw_capture::RawCapture,
-        socket::{PacketSocket, WaitResult, monotonic_nanoseconds},
-        table::MOST_PARTS,
+        socket::{PacketSocket, WaitResult, monotonic_nanoseconds, real_nanoseconds},
+        table::{Counts, MOST_PARTS},
     },
     netlink::Interface,
 };
+
+/// Pause after a read, so that packets come in batches.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Most batches of one read: more than all budgets of a pause together.
+const MOST_BATCHES: usize = 32;
 
 /// Reason why the kernel cannot count.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +44,9 @@ pub(crate) enum KernelCountError {
 /// The counter in the kernel, ready to be attached.
 #[derive(Debug)]
 pub(crate) struct Counter {
+    guest: GuestEnd,
     flows: Map,
+    streams: Map,
     /// Used only by the program; it lives as long as the counter.
     _parts: Map,
     totals: Map,
@@ -48,10 +57,13 @@ impl Counter {
     pub(crate) fn load(guest: GuestEnd, max_directed_flows: u32) -> Result<Self, KernelCountError> {
         let flows = Map::create(MapKind::Hash, KEY_BYTES, COUNT_BYTES, max_directed_flows)
             .map_err(KernelCountError::Map)?;
+        let streams = Map::create(MapKind::Hash, KEY_BYTES, COUNT_BYTES, max_directed_flows)
+            .map_err(KernelCountError::Map)?;
         let parts = Map::create(MapKind::LruHash, KEY_BYTES, PART_BYTES, MOST_PARTS)
             .map_err(KernelCountError::Map)?;
         let totals = Map::create(MapKind::Array, 4, TOTAL_BYTES, 1).map_err(KernelCountError::Map)?;
-        let maps = Maps { flows: flows.raw(), parts: parts.raw(), totals: totals.raw() };
+        let maps =
+            Maps { flows: flows.raw(), streams: streams.raw(), parts: parts.raw(), totals: totals.raw() };
         let program = match Program::load(&bpf::assemble(maps, guest, Clock::Coarse)?) {
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                 Program::load(&bpf::assemble(maps, guest, Clock::Exact)?)
@@ -59,7 +71,7 @@ impl Counter {
             other => other,
         }
         .map_err(KernelCountError::Program)?;
-        Ok(Self { flows, _parts: parts, totals, program })
+        Ok(Self { guest, flows, streams, _parts: parts, totals, program })
     }
 
     /// Attaches the counter to the socket, which must not be bound yet.
@@ -69,43 +81,99 @@ impl Counter {
             .map_err(KernelCountError::Attach)
     }
 
-    /// Counts for the window.
+    /// Counts for the window, and reads what the program passes. The socket's buffer must hold what comes in a pause.
     pub(crate) fn run(
         self,
         socket: PacketSocket,
         interface: &Interface,
         window: Duration,
+        buffer_bytes: usize,
     ) -> io::Result<RawCapture> {
-        let begin = monotonic_nanoseconds();
+        socket.set_buffer(buffer_bytes)?;
+        socket.describe_packets()?;
+        let (mut batch, mut evidence) = (Batch::new(), Evidence::new());
+        let (begin, real_begin) = (monotonic_nanoseconds(), real_nanoseconds());
         let deadline = Instant::now() + window;
         socket.bind(interface)?;
         let mut wake = WaitResult::Timeout;
-        // Nothing can be read, since the filter passes nothing. Only the loss of the interface ends the wait early.
+        let mut unreadable = 0;
         while Instant::now() < deadline && wake != WaitResult::InterfaceLost {
-            wake = socket.wait(false, deadline)?;
+            wake = socket.wait(true, deadline)?;
+            if wake == WaitResult::Readable {
+                unreadable += self.read_packets(&socket, &mut batch, &mut evidence, real_begin)?;
+                std::thread::sleep(PAUSE.min(deadline.saturating_duration_since(Instant::now())));
+            }
         }
-        let drops = socket.drops()?;
+        if wake != WaitResult::InterfaceLost {
+            unreadable += self.read_packets(&socket, &mut batch, &mut evidence, real_begin)?;
+        }
+        let unseen = socket.drops()?.saturating_add(unreadable);
         let end = monotonic_nanoseconds();
         // Closing waits until no processor runs the program any more: then the maps no longer change.
         drop(socket);
-        let (directed_flows, totals) = self.read()?;
+        let (directed_flows, streams, totals) = self.read()?;
         Ok(RawCapture {
             directed_flows,
+            streams,
+            evidence,
             totals,
-            drops,
+            drops: 0,
+            unseen: unseen.saturating_add(totals.unseen),
             interrupted: wake == WaitResult::InterfaceLost,
             begin,
             end,
         })
     }
 
-    pub(crate) fn read(&self) -> io::Result<(Vec<(DirectedFlow, Count)>, Totals)> {
-        let garbled = || io::Error::other("the kernel's counters have an unexpected format");
-        let mut directed_flows = Vec::new();
-        for (key, value) in self.flows.entries()? {
-            let directed = bpf::read_directed_flow(&key).ok_or_else(garbled)?;
-            directed_flows.push((directed, bpf::read_count(&value).ok_or_else(garbled)?));
+    /// Reads the packets that wait, at most those of one budget after the other; returns how many could not be read.
+    fn read_packets(
+        &self,
+        socket: &PacketSocket,
+        batch: &mut Batch,
+        evidence: &mut Evidence,
+        real_begin: u64,
+    ) -> io::Result<u64> {
+        let mut unreadable = 0;
+        for _ in 0..MOST_BATCHES {
+            if let Err(error) = batch.receive(socket) {
+                return match error.raw_os_error() {
+                    // The loss of the interface shows in the next wait.
+                    Some(libc::EAGAIN | libc::EINTR | libc::ENETDOWN) => Ok(unreadable),
+                    // A packet whose offload this kernel cannot describe.
+                    Some(libc::EINVAL) => {
+                        unreadable += 1;
+                        continue;
+                    }
+                    _ => Err(error),
+                };
+            }
+            if batch.len() == 0 {
+                break;
+            }
+            for frame in batch.frames(self.guest) {
+                match frame {
+                    Some((frame, at)) => {
+                        let real = at.unwrap_or_else(real_nanoseconds);
+                        evidence.observe(frame, real.saturating_sub(real_begin));
+                    }
+                    None => unreadable += 1,
+                }
+            }
         }
+        Ok(unreadable)
+    }
+
+    pub(crate) fn read(&self) -> io::Result<(Counts, Counts, Totals)> {
+        let garbled = || io::Error::other("the kernel's counters have an unexpected format");
+        let counts = |map: &Map| {
+            let mut counts = Vec::new();
+            for (key, value) in map.entries()? {
+                let directed = bpf::read_directed_flow(&key).ok_or_else(garbled)?;
+                counts.push((directed, bpf::read_count(&value).ok_or_else(garbled)?));
+            }
+            io::Result::Ok(counts)
+        };
+        let (directed_flows, streams) = (counts(&self.flows)?, counts(&self.streams)?);
         let value = self.totals.get(&[0; 4])?.ok_or_else(garbled)?;
         let total = |at| bpf::read_total(&value, at).ok_or_else(garbled);
         let totals = Totals {
@@ -113,10 +181,13 @@ impl Counter {
             malformed: total(TOTAL_MALFORMED)?,
             too_deep: total(TOTAL_TOO_DEEP)?,
             no_room: total(TOTAL_NO_ROOM)?,
+            streams_no_room: total(TOTAL_STREAMS_NO_ROOM)?,
+            unseen: total(Budget::Control.at() + BUDGET_REFUSED)?
+                .saturating_add(total(Budget::First.at() + BUDGET_REFUSED)?),
             stray_packets: total(TOTAL_STRAY_PACKETS)?,
             stray_bytes: total(TOTAL_STRAY_OCTETS)?,
         };
-        Ok((directed_flows, totals))
+        Ok((directed_flows, streams, totals))
     }
 
     #[cfg(test)]

@@ -1,16 +1,20 @@
-//! Capture of a VM's UDP flows on its tap, from the hypervisor host.
+//! Capture of a VM's traffic on its tap, from the hypervisor host: UDP flows, and evidence from the other packets.
 //!
 //! UDP has no budget: packets sent during the blackout are lost, so the list of flows and their rates matter. The
 //! kernel counts them if it can (CAP_BPF and CAP_NET_RAW, see `bpf`), else headers are captured (CAP_NET_RAW, see
 //! `packet_capture`). Both report gaps: only if [`FlowCapture::complete`] is true does the absence of a flow mean that
 //! it does not exist.
 //!
+//! In the same window the headers of a bounded number of packets are read: see `evidence`.
+//!
 //! Not covered: UDP inside tunnels (the tunnel itself is, if it uses UDP), PPPoE and MPLS, encrypted extension headers
 //! (ESP), and devices that bypass the tap: SR-IOV, vhost-user, XDP redirects.
 
 mod batch;
 mod bpf;
+mod control;
 mod directed_flow;
+mod evidence;
 mod facts;
 mod filter;
 mod flow;
@@ -25,30 +29,35 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-/// Counts frames of a VM's tap, each after a byte that is its length, and makes facts of them.
+/// Counts frames of a VM's tap, each after a byte that is its length (255: the rest), and makes facts of them.
 #[cfg(feature = "fuzzing")]
 pub fn fuzz_frames(bytes: &[u8]) {
     let mut table = table::Table::new(64);
+    let mut evidence = evidence::Evidence::new();
     let mut rest = bytes;
     for now in 0_u64.. {
         let Some((&length, after)) = rest.split_first() else { break };
-        let (frame, after) = after.split_at(usize::from(length).min(after.len()));
+        // 255 takes the rest: some packets are longer.
+        let taken = if length == u8::MAX { after.len() } else { usize::from(length) };
+        let (frame, after) = after.split_at(taken.min(after.len()));
         let tag = (length & 1 == 1).then_some(u16::from(length));
         let segment_bytes = u16::from(length & 2) * 700;
         let from_guest = length & 4 == 0;
-        table.count(
-            parse::parse(parse::Frame { bytes: frame, length: frame.len(), from_guest, tag, segment_bytes }),
-            now << 28,
-        );
+        let frame = parse::Frame { bytes: frame, length: frame.len(), from_guest, tag, segment_bytes };
+        table.count(parse::parse(frame), now << 28);
+        evidence.observe(frame, now << 28);
         rest = after;
     }
-    let _ = table.finish();
+    let (_, streams, _) = table.finish();
+    let counts =
+        evidence::Counts { interface: "tap", streams: &streams, begin: 0, end: 1 << 40, holes: Vec::new() };
+    let _ = evidence.finish(counts);
 }
 
 use std::{io, time::Duration};
 
 pub use bpf::BrokenJump;
-pub use facts::udp_capture;
+pub use facts::{udp_capture, wire};
 pub use flow::{Family, Flow, FlowCapture, Protocol, Traffic};
 pub use interface::GuestEnd;
 pub use limits::{LONGEST_WINDOW, Limits};
@@ -163,7 +172,7 @@ pub fn watch(interface: &str, window: Duration, limits: &Limits) -> Result<FlowC
         let counter = kernel_counter::Counter::load(guest, limits.max_directed_flows());
         match counter.and_then(|counter| counter.attach(&socket).map(|()| counter)) {
             Ok(counter) => {
-                let raw = counter.run(socket, &interface, window).map_err(failed)?;
+                let raw = counter.run(socket, &interface, window, limits.buffer_bytes).map_err(failed)?;
                 return Ok(FlowCapture::new(name, Method::KernelCounted, None, raw));
             }
             Err(why) => refused = Some(why.to_string()),

@@ -1,11 +1,10 @@
 //! Packet capture, the second method, used if the kernel cannot count: this process reads the headers of packets that
-//! may be UDP.
+//! may be UDP, of control protocols, and of a sample of the rest.
 //!
 //! Frames are read with recvmmsg and not through `pnet::datalink`, which drops the packet's direction, the VLAN tag in its
 //! metadata and its true length.
 
 use std::{
-    ffi::c_int,
     io,
     time::{Duration, Instant},
 };
@@ -13,12 +12,13 @@ use std::{
 use crate::{
     flows::{
         batch::Batch,
-        filter::{accept_nothing, may_be_udp},
+        evidence::Evidence,
+        filter::{accept_nothing, worth_reading},
         interface::GuestEnd,
         limits::Limits,
         parse::parse,
         raw_capture::RawCapture,
-        socket::{PacketSocket, WaitResult, monotonic_nanoseconds, thread_nanoseconds},
+        socket::{PacketSocket, WaitResult, monotonic_nanoseconds, real_nanoseconds, thread_nanoseconds},
         table::Table,
     },
     netlink::Interface,
@@ -35,6 +35,9 @@ struct Capture<'a> {
     limits: &'a Limits,
     batch: Batch,
     table: Table,
+    evidence: Evidence,
+    /// Start of the window by the clock that dates packets.
+    real_begin: u64,
     taken: u64,
     drops: u64,
 }
@@ -57,7 +60,17 @@ pub(crate) fn run(
 ) -> io::Result<RawCapture> {
     prepare(socket, limits)?;
     let table = Table::new(usize::try_from(limits.max_directed_flows()).unwrap_or(usize::MAX));
-    let mut capture = Capture { socket, guest, limits, batch: Batch::new(), table, taken: 0, drops: 0 };
+    let mut capture = Capture {
+        socket,
+        guest,
+        limits,
+        batch: Batch::new(),
+        table,
+        evidence: Evidence::new(),
+        real_begin: real_nanoseconds(),
+        taken: 0,
+        drops: 0,
+    };
     let begin = monotonic_nanoseconds();
     let deadline = Instant::now() + window;
     socket.bind(interface)?;
@@ -74,17 +87,25 @@ pub(crate) fn run(
         }
     }
     let drops = capture.drops.saturating_add(socket.drops()?);
-    let (directed_flows, totals) = capture.table.finish();
+    let (directed_flows, streams, totals) = capture.table.finish();
     let full = capture.taken >= limits.max_packets;
-    Ok(RawCapture { directed_flows, totals, drops, interrupted: lost || full, begin, end })
+    Ok(RawCapture {
+        directed_flows,
+        streams,
+        evidence: capture.evidence,
+        totals,
+        drops,
+        unseen: drops,
+        interrupted: lost || full,
+        begin,
+        end,
+    })
 }
 
 fn prepare(socket: &PacketSocket, limits: &Limits) -> io::Result<()> {
-    const PACKET_VNET_HDR: c_int = 15;
-    set_filter(socket, may_be_udp())?;
+    set_filter(socket, worth_reading())?;
     socket.set_buffer(limits.buffer_bytes)?;
-    socket.set(libc::SOL_PACKET, libc::PACKET_AUXDATA, &1_i32)?;
-    socket.set(libc::SOL_PACKET, PACKET_VNET_HDR, &1_i32)
+    socket.describe_packets()
 }
 
 fn set_filter(socket: &PacketSocket, mut code: Vec<libc::sock_filter>) -> io::Result<()> {
@@ -136,7 +157,11 @@ impl Capture<'_> {
         for frame in self.batch.frames(self.guest) {
             self.taken = self.taken.saturating_add(1);
             match frame {
-                Some(frame) => self.table.count(parse(frame), now),
+                Some((frame, at)) => {
+                    self.table.count(parse(frame), now);
+                    let real = at.unwrap_or_else(real_nanoseconds);
+                    self.evidence.observe(frame, real.saturating_sub(self.real_begin));
+                }
                 None => self.drops = self.drops.saturating_add(1),
             }
         }

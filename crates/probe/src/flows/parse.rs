@@ -1,10 +1,10 @@
-//! Parser of captured frames: finds the UDP datagram, or the fragment of one, that a frame carries.
+//! Parser of captured frames: finds the flow or stream that a frame belongs to.
 //!
 //! Every offset is checked: frames come from a guest or from any sender on the network. The counter in the kernel (`bpf::counter`) must classify every frame alike.
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::flows::directed_flow::DirectedFlow;
+use crate::flows::directed_flow::{ACK, DirectedFlow, FIN, OPENING, RST, SYN};
 
 /// Length of the Ethernet header.
 const ETHERNET: usize = 14;
@@ -13,6 +13,12 @@ const TAG: usize = 4;
 /// The flag of IPv4 that more fragments follow.
 const MORE_FRAGMENTS: u16 = 0x2000;
 pub(crate) const UDP: u8 = 17;
+pub(crate) const TCP: u8 = 6;
+pub(crate) const SCTP: u8 = 132;
+/// Bytes of a TCP header up to its flags.
+pub(crate) const TCP_READ: usize = 14;
+/// IP protocols of routers and groups: IGMP, ICMPv6, EIGRP, OSPF, PIM, and VRRP or CARP.
+pub(crate) const CONTROL_PROTOCOLS: [u8; 6] = [2, 58, 88, 89, 103, 112];
 pub(crate) const IPV6_FRAGMENT: u8 = 44;
 pub(crate) const IPV6_AH: u8 = 51;
 /// IPv6 extension headers of the common form: hop-by-hop, routing, destination options, mobility, HIP, shim6.
@@ -44,7 +50,7 @@ pub(crate) struct Frame<'a> {
 /// A parsed frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ParsedFrame {
-    /// Not UDP.
+    /// Not IP, or a later fragment of something that is not UDP.
     Other,
     /// Headers are inconsistent: no receiver accepts it.
     Malformed,
@@ -54,9 +60,21 @@ pub(crate) enum ParsedFrame {
     Datagram(Packet),
     /// A fragment after the first: its ports are 0, and it belongs to the flow of the first fragment.
     LaterFragment(Packet),
+    /// A packet of any other protocol.
+    Stream(Packet, Segment),
 }
 
-/// One packet of UDP.
+/// Fields of a TCP header that tell repetitions from new data; zeros for other protocols.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Segment {
+    pub(crate) sequence: u32,
+    /// Bytes of data.
+    pub(crate) data: u32,
+    /// Flags, as `directed_flow` names them.
+    pub(crate) flags: u32,
+}
+
+/// One packet of a flow or stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Packet {
     pub(crate) directed: DirectedFlow,
@@ -150,9 +168,7 @@ impl<'a> Reader<'a> {
         if version_and_words >> 4 != 4 || words < 5 {
             return Err(NoPacket(ParsedFrame::Malformed));
         }
-        if self.field(9)? != [UDP] {
-            return Ok(ParsedFrame::Other);
-        }
+        let [protocol] = self.field(9)?;
         let packet = Ip {
             link,
             source: self.field::<4>(12)?.into(),
@@ -163,6 +179,11 @@ impl<'a> Reader<'a> {
         let identification = u32::from(self.number(4)?);
         let flags_and_offset = self.number(6)?;
         self.at += usize::from(words) * 4;
+        match protocol {
+            UDP => {}
+            _ if flags_and_offset & 0x1fff != 0 => return Ok(ParsedFrame::Other),
+            _ => return self.stream(packet, protocol),
+        }
         if flags_and_offset & 0x1fff != 0 {
             return Ok(self.later_fragment(packet, identification, true));
         }
@@ -201,14 +222,14 @@ impl<'a> Reader<'a> {
                 }
                 IPV6_AH => next = self.skip(2, 4)?,
                 _ if EXTENSIONS.contains(&next) => next = self.skip(1, 8)?,
-                _ => return Ok(ParsedFrame::Other),
+                _ => return self.stream(packet, next),
             }
         }
         match next {
             UDP => self.udp(packet, fragment_of),
             IPV6_FRAGMENT | IPV6_AH => Ok(ParsedFrame::TooDeep),
             _ if EXTENSIONS.contains(&next) => Ok(ParsedFrame::TooDeep),
-            _ => Ok(ParsedFrame::Other),
+            _ => self.stream(packet, next),
         }
     }
 
@@ -241,6 +262,32 @@ impl<'a> Reader<'a> {
         Ok(ParsedFrame::Datagram(packet))
     }
 
+    fn stream(&self, ip: Ip, protocol: u8) -> Result<ParsedFrame, NoPacket> {
+        let mut packet = self.packet(ip, None);
+        packet.directed.protocol = protocol;
+        if !matches!(protocol, TCP | SCTP) {
+            return Ok(ParsedFrame::Stream(packet, Segment::default()));
+        }
+        self.peek(if protocol == TCP { TCP_READ } else { 4 })?;
+        packet.directed.source.set_port(self.number(0)?);
+        packet.directed.destination.set_port(self.number(2)?);
+        if protocol == SCTP {
+            return Ok(ParsedFrame::Stream(packet, Segment::default()));
+        }
+        let [words, flags] = self.field(12)?;
+        let headers = self.at - ip.start + usize::from(words >> 4) * 4;
+        let flags = match u32::from(flags) & (FIN | SYN | RST | ACK) {
+            SYN => SYN | OPENING,
+            flags => flags,
+        };
+        let segment = Segment {
+            sequence: u32::from_be_bytes(self.field(4)?),
+            data: u32::try_from(ip.length.saturating_sub(headers)).unwrap_or(0),
+            flags,
+        };
+        Ok(ParsedFrame::Stream(packet, segment))
+    }
+
     fn later_fragment(&self, ip: Ip, identification: u32, surely_udp: bool) -> ParsedFrame {
         ParsedFrame::LaterFragment(Packet { surely_udp, ..self.packet(ip, Some(identification)) })
     }
@@ -249,6 +296,7 @@ impl<'a> Reader<'a> {
         Packet {
             directed: DirectedFlow {
                 from_guest: self.frame.from_guest,
+                protocol: UDP,
                 source: SocketAddr::new(ip.source, 0),
                 destination: SocketAddr::new(ip.destination, 0),
                 vlan: ip.link.vlan,

@@ -68,6 +68,14 @@ impl PacketSocket {
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
+    /// Asks for what comes with each packet: its VLAN tag and true length, its offload header, and its time of arrival.
+    pub(crate) fn describe_packets(&self) -> io::Result<()> {
+        const PACKET_VNET_HDR: c_int = 15;
+        self.set(libc::SOL_PACKET, libc::PACKET_AUXDATA, &1_i32)?;
+        self.set(libc::SOL_PACKET, PACKET_VNET_HDR, &1_i32)?;
+        self.set(libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, &1_i32)
+    }
+
     /// Sends one frame, with its Ethernet header.
     pub(crate) fn send(&self, frame: &[u8]) -> io::Result<()> {
         Ok(rustix::net::send(&self.0, frame, rustix::net::SendFlags::DONTWAIT).map(drop)?)
@@ -125,6 +133,11 @@ impl PacketSocket {
 /// Nanoseconds of the monotonic clock, which the kernel's counter also reads.
 pub(crate) fn monotonic_nanoseconds() -> u64 {
     clock_nanoseconds(libc::CLOCK_MONOTONIC)
+}
+
+/// Nanoseconds of the real-time clock, by which packets are dated.
+pub(crate) fn real_nanoseconds() -> u64 {
+    clock_nanoseconds(libc::CLOCK_REALTIME)
 }
 
 /// Processor time of this thread.

@@ -3,9 +3,12 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::flows::{
-    directed_flow::{Count, DirectedFlow, Totals},
-    parse::{FRAGMENT_LIFE, Packet, ParsedFrame},
+    directed_flow::{Count, DirectedFlow, FIN, SYN, Totals},
+    parse::{FRAGMENT_LIFE, Packet, ParsedFrame, Segment, TCP},
 };
+
+/// Counts of UDP flows, and of streams of the other protocols.
+pub(crate) type Counts = Vec<(DirectedFlow, Count)>;
 
 /// Most fragmented datagrams that are remembered at a time; beyond that the oldest is forgotten.
 pub(crate) const MOST_PARTS: u32 = 4096;
@@ -32,6 +35,7 @@ enum PartFlow {
 pub(crate) struct Table {
     max_directed_flows: usize,
     directed_flows: HashMap<DirectedFlow, Count>,
+    streams: HashMap<DirectedFlow, Count>,
     parts: HashMap<(DirectedFlow, u32), Part>,
     /// Keys of `parts`, oldest first.
     part_order: VecDeque<(DirectedFlow, u32)>,
@@ -44,15 +48,16 @@ impl Table {
         Self {
             max_directed_flows,
             directed_flows: HashMap::new(),
+            streams: HashMap::new(),
             parts: HashMap::new(),
             part_order: VecDeque::new(),
             totals: Totals::default(),
         }
     }
 
-    /// The counts.
-    pub(crate) fn finish(self) -> (Vec<(DirectedFlow, Count)>, Totals) {
-        (self.directed_flows.into_iter().collect(), self.totals)
+    /// The counts of flows, of streams, and the totals.
+    pub(crate) fn finish(self) -> (Counts, Counts, Totals) {
+        (self.directed_flows.into_iter().collect(), self.streams.into_iter().collect(), self.totals)
     }
 
     /// Counts one frame, seen at `now`, in nanoseconds of a monotonic clock.
@@ -66,25 +71,23 @@ impl Table {
                 Some(id) => self.first_fragment(packet, id, now),
             },
             ParsedFrame::LaterFragment(packet) => self.later_fragment(packet, now),
+            ParsedFrame::Stream(packet, segment) => self.stream(packet, segment, now),
         }
     }
 
     fn add(&mut self, directed: DirectedFlow, packet: Packet, later_fragments: u64, now: u64) {
-        if !self.directed_flows.contains_key(&directed)
-            && self.directed_flows.len() >= self.max_directed_flows
-        {
-            self.totals.no_room = self.totals.no_room.saturating_add(packet.packets);
-            return;
+        match entry(&mut self.directed_flows, self.max_directed_flows, directed, &packet, now) {
+            Some(count) => count.later_fragments = count.later_fragments.saturating_add(later_fragments),
+            None => self.totals.no_room = self.totals.no_room.saturating_add(packet.packets),
         }
-        let count = self.directed_flows.entry(directed).or_insert(Count {
-            first_nanoseconds: now,
-            guest_mac: packet.guest_mac,
-            ..Count::default()
-        });
-        count.last_nanoseconds = now;
-        count.packets = count.packets.saturating_add(packet.packets);
-        count.bytes = count.bytes.saturating_add(packet.bytes);
-        count.later_fragments = count.later_fragments.saturating_add(later_fragments);
+    }
+
+    fn stream(&mut self, packet: Packet, segment: Segment, now: u64) {
+        match entry(&mut self.streams, self.max_directed_flows, packet.directed, &packet, now) {
+            Some(count) if packet.directed.protocol == TCP => count.segment(segment),
+            Some(_) => {}
+            None => self.totals.streams_no_room = self.totals.streams_no_room.saturating_add(1),
+        }
     }
 
     /// Records the flow for later fragments, and adds those that arrived before the first.
@@ -138,6 +141,45 @@ impl Table {
             if let Some(oldest) = self.part_order.pop_front() {
                 self.parts.remove(&oldest);
             }
+        }
+    }
+}
+
+/// The counts of this direction with the packet added; none if the table has no room for another.
+fn entry<'a>(
+    table: &'a mut HashMap<DirectedFlow, Count>,
+    most: usize,
+    directed: DirectedFlow,
+    packet: &Packet,
+    now: u64,
+) -> Option<&'a mut Count> {
+    if !table.contains_key(&directed) && table.len() >= most {
+        return None;
+    }
+    let count = table.entry(directed).or_insert(Count {
+        first_nanoseconds: now,
+        guest_mac: packet.guest_mac,
+        ..Count::default()
+    });
+    count.last_nanoseconds = now;
+    count.packets = count.packets.saturating_add(packet.packets);
+    count.bytes = count.bytes.saturating_add(packet.bytes);
+    Some(count)
+}
+
+impl Count {
+    /// Notes flags and sequence of a TCP segment, the last of those counted. A segment that ends before the newest data was
+    /// sent before; a probe of at most one old byte is a keepalive.
+    fn segment(&mut self, segment: Segment) {
+        self.flags |= segment.flags;
+        let marks = segment.flags & (FIN | SYN);
+        let end = segment.sequence.wrapping_add(segment.data).wrapping_add(u32::from(marks != 0));
+        let probe = marks == 0 && segment.data <= 1 && segment.sequence.wrapping_add(1) == self.highest;
+        let beyond = end.wrapping_sub(self.highest);
+        if self.packets == 1 || (!probe && beyond != 0 && beyond >> 31 == 0) {
+            self.highest = end;
+        } else if !probe && (segment.data != 0 || marks != 0) {
+            self.sent_again = self.sent_again.saturating_add(1);
         }
     }
 }

@@ -91,7 +91,10 @@ pub(super) fn udp(tables: &[Table], owners: &Result<Owners, Unknown>) -> Result<
                 local: local.to_string(),
                 port: local.port(),
                 remote: connected.then(|| remote.to_string()),
-                drops: field(line, column::DROPS).and_then(|drops| drops.parse().ok()).ok_or_else(bad)?,
+                drops: field(line, column::DROPS)
+                    .and_then(|drops| drops.parse().ok())
+                    .map(Fact::Known)
+                    .ok_or_else(bad)?,
                 owner: Owners::name(owners, entry.inode),
                 service: Fact::default(),
             });
@@ -215,7 +218,10 @@ mod tests {
     fn udp_sockets_carry_their_drops() {
         let sockets = udp(&[table("/proc/net/udp", UDP)], &Ok(nobody())).unwrap();
         assert_eq!(sockets.len(), 2);
-        assert_eq!((sockets[0].port, sockets[0].drops, sockets[0].remote.as_deref()), (5405, 17, None));
+        assert_eq!(
+            (sockets[0].port, &sockets[0].drops, sockets[0].remote.as_deref()),
+            (5405, &Fact::Known(17), None)
+        );
         assert_eq!(sockets[1].remote.as_deref(), Some("10.0.0.9:514"));
     }
 

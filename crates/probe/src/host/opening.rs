@@ -167,7 +167,7 @@ fn mode_grants(about: &fs::Metadata, UserWithGroups { user, groups }: &UserWithG
     (about.mode() >> shift) & bits == bits
 }
 
-/// What the attempt means, once libvirt has made QEMU's user the file's owner where it does that.
+/// Meaning of the attempt, once libvirt has made QEMU's user the file's owner where it does that.
 fn judge(
     opened: &OpenedFile,
     file: &HostFile,

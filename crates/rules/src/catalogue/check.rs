@@ -71,7 +71,12 @@ impl EntryCheck<'_> {
 
     /// Checks that process names are not longer than the kernel's.
     pub(super) fn names(&mut self, key: &str) {
-        for node in self.items(key) {
+        self.names_of(&self.entry.clone(), key);
+    }
+
+    /// Checks the process names of a part of the entry.
+    pub(super) fn names_of(&mut self, part: &Node, key: &str) {
+        for node in part.get(key).map(Node::items).unwrap_or_default().to_vec() {
             let name = node.text().unwrap_or_default();
             let length = name.chars().count();
             if length > KERNEL_NAME_LENGTH {

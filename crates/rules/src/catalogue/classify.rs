@@ -8,7 +8,7 @@ use super::{Catalogues, ComponentEntry, ShownBy};
 /// First QEMU that tells reasons for a refusal (query-migrate, blocked-reasons).
 const TELLS_REASONS: Version = Version { major: 6, minor: 0, micro: 0 };
 
-/// What is known of the software that would move the VM.
+/// Software that would move the VM, as far as it is known.
 pub struct Migrator {
     /// QEMU that runs the VM.
     pub vm_qemu: Fact<Version>,
@@ -174,7 +174,7 @@ impl Catalogues {
         }
     }
 
-    /// What no entry lists: QEMU's answer holds for devices and formats, not for elements that vmgate does not read.
+    /// Answer for a name that no entry lists: QEMU's own holds for devices and formats, not for elements that vmgate does not read.
     fn answer_without_entry(&self, kind: &str, name: &str, migrator: &Migrator) -> Answer {
         let is_read = self.components().iter().any(|entry| entry.kind == kind);
         match migrator.answer {

@@ -45,7 +45,7 @@ pub struct ComponentEntry {
     /// True if QEMU migrates them, false if it refuses. Left out where it depends on the VM: then `shown_by` says who tells.
     #[serde(default)]
     pub migrates: Option<bool>,
-    /// What shows if such a component migrates or not; left out where QEMU's reasons for a refusal do.
+    /// Evidence for whether such a component migrates; left out where QEMU's reasons for a refusal do.
     #[serde(default)]
     pub shown_by: Option<ShownBy>,
     /// Lowest versions that migrate them; older ones refuse.
@@ -58,7 +58,7 @@ pub struct ComponentEntry {
     pub references: Vec<Reference>,
 }
 
-/// What shows if a component of a VM migrates.
+/// Evidence for whether a component of a VM migrates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ShownBy {

@@ -69,7 +69,7 @@ pub struct KnownFailureEntry {
     pub queue_size: Option<u32>,
     /// True if such a move always fails; false if it may.
     pub always: bool,
-    /// What happens, in one sentence.
+    /// The failure, in one sentence.
     pub why: String,
     /// Way around it, in one sentence.
     pub remedy: String,

@@ -71,8 +71,27 @@ pub struct MemorySyncEntry {
     pub stop: String,
     /// Command or action that puts the software back into service.
     pub start: String,
+    /// Scripts by which vmgate itself takes the member out for the time of a move; absent where only people can.
+    pub take_out: Option<TakeOut>,
+    /// Id of the entry whose `take_out` takes this software out too: one cluster stack has several programs.
+    pub taken_out_with: Option<String>,
     /// Documentation of the vendor.
     pub references: Vec<Reference>,
+}
+
+/// Scripts that take a member out of its cluster and bring it back, run by /bin/sh in the guest as root. `within SECONDS COMMAND` waits
+/// until a command succeeds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TakeOut {
+    /// Script that only reads: it succeeds while the others can do without this member, and otherwise says why they cannot.
+    pub proof: String,
+    /// Script that takes the member out, so that it ends and nothing is lost.
+    pub stop: String,
+    /// Script that brings the member back and waits until it is one again. It may run twice, also after half of `stop`.
+    pub start: String,
+    /// Names of the processes that end with `stop`, in the form of `names`.
+    pub ends: Vec<String>,
 }
 
 /// Word of a vendor on moving an active member live.
@@ -81,7 +100,7 @@ pub struct MemorySyncEntry {
 pub struct LiveMove {
     /// The vendor's answer.
     pub support: LiveMoveSupport,
-    /// Who says so, and in which words, in one sentence.
+    /// Source of the statement and its words, in one sentence.
     pub why: String,
     /// Document of the vendor.
     pub reference: Reference,
@@ -157,10 +176,7 @@ impl MemorySyncEntry {
     }
 
     fn is_name(&self, process: &str) -> bool {
-        self.names.iter().any(|name| match name.strip_suffix('*') {
-            Some(start) => process.starts_with(start),
-            None => process == name,
-        })
+        self.names.iter().any(|name| is_process_name(name, process))
     }
 
     /// Hint for operators: the file and setting that change the time-out.
@@ -200,7 +216,19 @@ impl MemorySyncEntry {
             ready: self.ready.clone(),
             stop: self.stop.clone(),
             start: self.start.clone(),
+            take_out: match (&self.take_out, &self.taken_out_with) {
+                (Some(_), _) => Some(self.id.clone()),
+                (None, other) => other.clone(),
+            },
         }
+    }
+}
+
+/// True if a process has this name, which may end in `*` for every name with this beginning.
+pub fn is_process_name(name: &str, process: &str) -> bool {
+    match name.strip_suffix('*') {
+        Some(start) => process.starts_with(start),
+        None => process == name,
     }
 }
 
@@ -220,6 +248,9 @@ pub(super) fn check(check: &mut EntryCheck<'_>) {
         }
     }
     check.seconds(check.entry.get("detector_default_seconds"));
+    if let Some(take_out) = check.entry.get("take_out").cloned() {
+        check.names_of(&take_out, "ends");
+    }
 }
 
 /// A port with a listener in the guest.
@@ -264,6 +295,11 @@ impl Catalogues {
             Some(entry.to_fact(format!("listener on port {port}/{protocol}"), ""))
         });
         Fact::Known(found.collect())
+    }
+
+    /// Software of this id, recognised by something else than processes and ports; none if no entry has the id.
+    pub fn member(&self, id: &str, seen: String) -> Option<MemorySync> {
+        self.memory_sync().iter().find(|entry| entry.id == id).map(|entry| entry.to_fact(seen, ""))
     }
 }
 

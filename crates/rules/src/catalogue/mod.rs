@@ -1,5 +1,5 @@
 //! Catalogues: programs that monitor their peers, UDP services with their tolerance of loss, components of VMs that QEMU
-//! migrates or not, and migrations that are known to fail.
+//! migrates or not, migrations that are known to fail, control protocols, and managers of VMs.
 //!
 //! The shipped catalogues are YAML in `rules/catalogues/`, embedded in the program; a user's rule folder may add
 //! entries under ids of its own in `catalogues/`. The test of each is in the same folder. Everything here is pure: names, command
@@ -8,12 +8,17 @@
 mod check;
 mod classify;
 mod components;
+mod control;
 mod detectors;
 mod known_failures;
 mod lint;
+mod managed;
+mod managers;
 mod memory_sync;
+mod name_pattern;
 mod pattern;
 mod ports;
+mod recognise_manager;
 mod udp;
 mod version_range;
 
@@ -21,10 +26,14 @@ use std::{collections::BTreeSet, sync::Arc};
 
 pub use classify::{Migrator, QemuAnswer};
 pub use components::{ComponentCatalogue, ComponentEntry, ShownBy, Since};
+pub use control::{ControlCatalogue, ControlEntry};
 pub use known_failures::{KnownFailureCatalogue, KnownFailureEntry, Versions};
+pub use managers::{ManagerCatalogue, ManagerEntry, MigrationKnob, SettingEntry};
 pub use memory_sync::{
-    CommandLineSetting, FileSetting, ListenerPort, MemorySyncCatalogue, MemorySyncEntry, Protocol,
+    CommandLineSetting, FileSetting, ListenerPort, MemorySyncCatalogue, MemorySyncEntry, Protocol, TakeOut,
+    is_process_name,
 };
+pub use name_pattern::NamePattern;
 pub use pattern::{InvalidPattern, Pattern};
 pub use ports::{InvalidPorts, PortRange};
 pub use udp::{UdpCatalogue, UdpEntry};
@@ -39,6 +48,8 @@ use super::{
 static MEMORY_SYNC: Shape<MemorySyncCatalogue> = Shape::new();
 static UDP: Shape<UdpCatalogue> = Shape::new();
 static COMPONENTS: Shape<ComponentCatalogue> = Shape::new();
+static MANAGERS: Shape<ManagerCatalogue> = Shape::new();
+static CONTROL: Shape<ControlCatalogue> = Shape::new();
 static KNOWN_FAILURES: Shape<KnownFailureCatalogue> = Shape::new();
 
 /// All catalogues in use. Order matters only for entries that match equally well: the first wins.
@@ -48,6 +59,8 @@ pub struct Catalogues {
     udp_services: Vec<UdpEntry>,
     components: Vec<ComponentEntry>,
     known_failures: Vec<KnownFailureEntry>,
+    managers: Vec<ManagerEntry>,
+    control_protocols: Vec<ControlEntry>,
     files: Vec<CatalogueFile>,
 }
 
@@ -118,6 +131,20 @@ impl Catalogues {
                 self.known_failures.extend(read.entries);
                 node
             }
+            Some(ManagerCatalogue::SCHEMA) => {
+                let known = ids(&self.managers, |entry| &entry.id);
+                let check = |root: &Node| check::entries(file, root, known, managers::check);
+                let (read, node) = MANAGERS.read_parsed(file, parsed, check)?;
+                self.managers.extend(read.entries);
+                node
+            }
+            Some(ControlCatalogue::SCHEMA) => {
+                let known = ids(&self.control_protocols, |entry| &entry.id);
+                let check = |root: &Node| check::entries(file, root, known, control::check);
+                let (read, node) = CONTROL.read_parsed(file, parsed, check)?;
+                self.control_protocols.extend(read.entries);
+                node
+            }
             Some(MemorySyncCatalogue::SCHEMA) => {
                 let known = ids(&self.memory_sync, |entry| &entry.id);
                 let check = |root: &Node| check::entries(file, root, known, memory_sync::check);
@@ -141,6 +168,19 @@ impl Catalogues {
         &self.memory_sync
     }
 
+    /// Software that vmgate itself takes out of its cluster, by id: that of an entry, or of one that is taken out with another.
+    pub fn take_out(&self, id: &str) -> Option<(&MemorySyncEntry, &TakeOut)> {
+        let entry = self.memory_sync.iter().find(|entry| entry.id == id)?;
+        match (&entry.take_out, &entry.taken_out_with) {
+            (Some(take_out), _) => Some((entry, take_out)),
+            (None, Some(other)) if other != id => {
+                let entry = self.memory_sync.iter().find(|entry| entry.id == *other)?;
+                Some((entry, entry.take_out.as_ref()?))
+            }
+            _ => None,
+        }
+    }
+
     /// UDP services.
     pub fn udp_services(&self) -> &[UdpEntry] {
         &self.udp_services
@@ -154,6 +194,16 @@ impl Catalogues {
     /// Migrations that are known to fail.
     pub fn known_failures(&self) -> &[KnownFailureEntry] {
         &self.known_failures
+    }
+
+    /// Managers of VMs.
+    pub fn managers(&self) -> &[ManagerEntry] {
+        &self.managers
+    }
+
+    /// Control protocols, by which machines watch each other.
+    pub fn control_protocols(&self) -> &[ControlEntry] {
+        &self.control_protocols
     }
 
     /// The file with the given name.
@@ -192,6 +242,8 @@ fn not_a_catalogue(file: &Arc<SourceFile>, parsed: Parsed) -> Vec<Problem> {
         UdpCatalogue::SCHEMA,
         ComponentCatalogue::SCHEMA,
         KnownFailureCatalogue::SCHEMA,
+        ManagerCatalogue::SCHEMA,
+        ControlCatalogue::SCHEMA,
     ];
     let schema = root.get("schema");
     let text = schema.and_then(Node::text).unwrap_or_default();

@@ -35,7 +35,7 @@ fn socket(port: u16, remote: Option<&str>, owner: Fact<Option<String>>) -> UdpSo
         local: format!("0.0.0.0:{port}"),
         port,
         remote: remote.map(Into::into),
-        drops: 0,
+        drops: Fact::default(),
         owner,
         service: Fact::default(),
     }
@@ -52,6 +52,23 @@ fn the_shipped_catalogues_are_sound_and_hold_what_was_promised() {
         assert!(known.contains(&id), "{id} is missing");
     }
     assert!(all.udp_services().len() > 40);
+}
+
+#[test]
+fn each_script_that_takes_a_member_out_is_one_of_a_shell_and_each_reference_to_one_leads_there() {
+    let all = shipped();
+    for entry in all.memory_sync() {
+        if let Some(take_out) = &entry.take_out {
+            for script in [&take_out.proof, &take_out.stop, &take_out.start] {
+                let status = std::process::Command::new("sh").args(["-n", "-c", script]).status().unwrap();
+                assert!(status.success(), "{}: {script}", entry.id);
+            }
+        }
+        if let Some(other) = &entry.taken_out_with {
+            assert_eq!(all.take_out(&entry.id).map(|(entry, _)| &entry.id), Some(other));
+        }
+    }
+    assert!(all.take_out("kafka").is_none() && all.take_out("nothing").is_none());
 }
 
 #[test]

@@ -122,7 +122,7 @@ impl Catalogues {
             local: flow.local.clone(),
             port: port_of(&flow.local)?,
             remote: Some(flow.remote.clone()),
-            drops: 0,
+            drops: Fact::default(),
             owner,
             service: Fact::default(),
         })

@@ -4,8 +4,11 @@ use super::tree::{Expr, Node};
 
 /// Assumed length of a list.
 const ASSUMED_LIST_LENGTH: u64 = 100;
-/// Limit on the steps of one evaluation: three nested loops over lists of a hundred items.
+/// Limit on the steps that a rule may be expected to take: three nested loops over lists of a hundred items.
 pub(crate) const MOST_STEPS: u64 = 2_000_000;
+/// Limit on the steps that a rule takes on the facts of one move, about half a second: a VM of 300 disks with images below them, and as
+/// many interfaces and sockets, stays below it where each is compared with each.
+pub(crate) const MOST_STEPS_TAKEN: u64 = 10_000_000;
 
 /// Upper limit of the steps to evaluate `expr`, for lists of the assumed length. `lets` has the cost of each `let` of the rule.
 pub(crate) fn cost(expr: &Expr, lets: &[u64]) -> u64 {

@@ -273,7 +273,7 @@ impl<'a> Evaluator<'a> {
 
     pub(super) fn count_steps(&mut self, steps: u64) -> bool {
         self.steps += steps;
-        self.steps <= cost::MOST_STEPS
+        self.steps <= cost::MOST_STEPS_TAKEN
     }
 
     /// Evaluates an expression; the facts that decided the result are added to the reads.

@@ -1,4 +1,4 @@
-//! Tests of catalogues: the entries that match a process, a listener, a UDP socket, a component of a VM or a move.
+//! Tests of catalogues: the entries that match a process, a listener, a UDP socket, a component of a VM, a VM or a move.
 //!
 //! The tests of `catalogues/<name>.yaml` are in `<name>.test.yaml` in the same folder. Every entry needs a case that
 //! finds it, and every pattern needs a case that fails without it: most mistakes in catalogues are in patterns.
@@ -9,14 +9,18 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use vmgate_documents::{Node, Problem, Shape, SourceFile, closest};
 use vmgate_facts::{
-    BootFile, Fact, FileKind, Guest, Host, HostFile, Listener, Process, Tcp, Udp, UdpSocket, Version, Vm,
-    VmComponent, machine_version,
+    BootFile, ClusterVm, ControlSession, Fact, FileKind, FlowDirection, Guest, Host, HostFile, HostManagers,
+    Listener, MetadataElement, Process, Tcp, Udp, UdpSocket, Version, Vm, VmComponent, VmMarks,
+    machine_version,
 };
 
 use super::report::{CaseReport, RuleReport};
 use crate::{
     Catalogues,
-    catalogue::{ComponentCatalogue, KnownFailureCatalogue, MemorySyncEntry, UdpCatalogue, UdpEntry},
+    catalogue::{
+        ComponentCatalogue, ControlCatalogue, KnownFailureCatalogue, ManagerCatalogue, MemorySyncEntry,
+        UdpCatalogue, UdpEntry,
+    },
     files::{FileRole, RuleFile},
 };
 
@@ -41,8 +45,8 @@ pub(crate) enum CatalogueTestSchema {
     V1,
 }
 
-/// One case: a process, listener or UDP socket of a guest, a component of a VM, or a move, and the entries that match. A case has
-/// exactly one of process, listener, udp, component and move.
+/// One case: a process, listener or UDP socket of a guest, a component of a VM, a VM, a move, or a session, and the entries that
+/// match. A case has exactly one of process, listener, udp, component, vm, move and control.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CatalogueCase {
@@ -61,9 +65,13 @@ pub(crate) struct CatalogueCase {
     /// A component of a VM: its kind and its model.
     #[schemars(example = &"sound ich9")]
     component: Option<String>,
+    /// A VM with the marks of its manager.
+    vm: Option<VmCase>,
     /// A move between two hosts.
     #[serde(rename = "move")]
     move_: Option<MoveCase>,
+    /// A session of a control protocol, as the capture names it.
+    control: Option<ControlCase>,
     /// Address and port of the peer of a connected UDP socket.
     #[schemars(example = &"10.0.0.9:514")]
     peer: Option<String>,
@@ -73,9 +81,82 @@ pub(crate) struct CatalogueCase {
     /// Ids of the entries that it is taken for; an empty list where it is nothing special.
     #[schemars(example = vec!["corosync"])]
     finds: Vec<String>,
-    /// The time-out that the command line sets, in seconds.
+    /// The time-out that the command line sets, or that the session's packets and the catalogue give, in seconds.
     #[schemars(example = 5.0)]
     seconds: Option<f64>,
+}
+
+/// A VM of a catalogue's test, with what its configuration and its host say of a manager.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct VmCase {
+    /// Name of the domain.
+    #[schemars(example = &"one-12")]
+    name: String,
+    /// Namespace of its metadata.
+    namespace: Option<String>,
+    /// Product in its firmware's tables.
+    product: Option<String>,
+    /// Socket of QEMU's monitor.
+    monitor: Option<String>,
+    /// Programs that run on its host.
+    programs: Vec<String>,
+    /// Names of the domains that the cluster of its host has.
+    cluster_vms: Vec<String>,
+}
+
+impl VmCase {
+    /// Entry of the manager to which the VM belongs.
+    fn manager(&self, catalogues: &Catalogues) -> FoundEntries {
+        let element = |namespace: &String| MetadataElement {
+            namespace: namespace.clone(),
+            path: "vm".to_owned(),
+            text: String::new(),
+        };
+        let marks = VmMarks {
+            metadata: self.namespace.iter().map(element).collect(),
+            product: self.product.clone(),
+            monitor: self.monitor.clone(),
+        };
+        let cluster_vm =
+            |domain: &String| ClusterVm { resource: format!("vm-{domain}"), domain: domain.clone() };
+        let managers = HostManagers {
+            programs: Fact::Known(self.programs.clone()),
+            settings: Fact::Known(Vec::new()),
+            cluster_vms: Fact::Known(self.cluster_vms.iter().map(cluster_vm).collect()),
+        };
+        let vm = Vm { name: Fact::Known(self.name.clone()), marks: Fact::Known(marks), ..Vm::default() };
+        let host = Host { managers: Fact::Known(managers), ..Host::default() };
+        let found = catalogues.manager_of(&vm, &Fact::Known(host));
+        found.known().into_iter().flatten().map(|manager| (manager.kind.clone(), None)).collect()
+    }
+}
+
+/// A session of a control protocol whose packets state no time-out.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ControlCase {
+    /// Id of the protocol.
+    #[schemars(example = &"bgp")]
+    protocol: String,
+    /// Longest time between two of the guest's packets; 0 where only one was seen.
+    #[serde(default)]
+    #[schemars(example = 3.0)]
+    gap_seconds: f64,
+}
+
+impl ControlCase {
+    fn completed(&self, catalogues: &Catalogues) -> FoundEntries {
+        let mut session = ControlSession {
+            protocol: self.protocol.clone(),
+            direction: FlowDirection::Both,
+            keepalive_gap_seconds: self.gap_seconds,
+            ..ControlSession::default()
+        };
+        catalogues.complete_control(&mut session);
+        let known = catalogues.control_protocols().iter().any(|entry| entry.id == self.protocol);
+        known.then(|| (self.protocol.clone(), session.timeout_seconds.known().copied())).into_iter().collect()
+    }
 }
 
 /// A move of a catalogue's test: what is left out is known not to matter.
@@ -170,6 +251,12 @@ impl CatalogueCase {
         if let Some(component) = &self.component {
             return format!("component {component}");
         }
+        if let Some(case) = &self.vm {
+            return format!("VM {}", case.name);
+        }
+        if let Some(ControlCase { protocol, gap_seconds }) = &self.control {
+            return format!("control {protocol} with {gap_seconds} s between its packets");
+        }
         if let Some(case) = &self.move_ {
             let [here, there] = case.qemu;
             return format!("move of {} from QEMU {here} to {there}", case.machine_type);
@@ -190,7 +277,7 @@ impl CatalogueCase {
             local: format!("0.0.0.0:{port}"),
             port,
             remote: self.peer.clone(),
-            drops: 0,
+            drops: Fact::default(),
             owner: self.owner.clone(),
             service: Fact::default(),
         }
@@ -240,8 +327,14 @@ impl CatalogueCase {
             CatalogueKind::KnownFailures => {
                 self.move_.as_ref().map(|case| case.failures(catalogues)).unwrap_or_default()
             }
+            CatalogueKind::Managers => {
+                self.vm.as_ref().map(|case| case.manager(catalogues)).unwrap_or_default()
+            }
             CatalogueKind::Software => self.software(catalogues),
             CatalogueKind::Services => self.service(catalogues),
+            CatalogueKind::Control => {
+                self.control.as_ref().map(|case| case.completed(catalogues)).unwrap_or_default()
+            }
         }
     }
 
@@ -253,15 +346,17 @@ impl CatalogueCase {
 }
 
 /// Keys of a case, one of which it must have.
-const OBJECTS: [&str; 5] = ["process", "listener", "udp", "component", "move"];
+const OBJECTS: [&str; 7] = ["process", "listener", "udp", "component", "vm", "move", "control"];
 
 /// Kind of a catalogue.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum CatalogueKind {
     Components,
     KnownFailures,
+    Managers,
     Software,
     Services,
+    Control,
 }
 
 /// Tests every catalogue of the files, or only those whose name contains `filter`.
@@ -362,6 +457,8 @@ impl CatalogueRun<'_> {
             Some(UdpCatalogue::SCHEMA) => CatalogueKind::Services,
             Some(ComponentCatalogue::SCHEMA) => CatalogueKind::Components,
             Some(KnownFailureCatalogue::SCHEMA) => CatalogueKind::KnownFailures,
+            Some(ManagerCatalogue::SCHEMA) => CatalogueKind::Managers,
+            Some(ControlCatalogue::SCHEMA) => CatalogueKind::Control,
             _ => CatalogueKind::Software,
         };
         for (case, node) in self.cases.iter().zip(self.nodes) {
@@ -403,7 +500,11 @@ impl CatalogueRun<'_> {
         let services = self.catalogues.udp_services().iter().map(|entry| entry.id.as_str());
         let components = self.catalogues.components().iter().map(|entry| entry.id.as_str());
         let failures = self.catalogues.known_failures().iter().map(|entry| entry.id.as_str());
-        if software.chain(services).chain(components).chain(failures).any(|known| known == id) {
+        let control = self.catalogues.control_protocols().iter().map(|entry| entry.id.as_str());
+        let managers = self.catalogues.managers().iter().map(|entry| entry.id.as_str());
+        let mut found =
+            software.chain(services).chain(components).chain(failures).chain(control).chain(managers);
+        if found.any(|known| known == id) {
             return None;
         }
         let node = node.get("finds").unwrap_or(node);
@@ -456,7 +557,13 @@ enum Mutant {
 /// Mutants of an entry: one for every part that matches more than one text.
 fn mutants(entry: &Node, kind: CatalogueKind) -> Vec<Mutant> {
     let positions = |key: &str| 0..entry.get(key).map_or(0, |list| list.items().len());
-    if matches!(kind, CatalogueKind::Components | CatalogueKind::KnownFailures) {
+    if matches!(
+        kind,
+        CatalogueKind::Components
+            | CatalogueKind::KnownFailures
+            | CatalogueKind::Control
+            | CatalogueKind::Managers
+    ) {
         return Vec::new();
     }
     if kind == CatalogueKind::Services {

@@ -38,6 +38,7 @@ pub(crate) enum Alu {
     Sub = 0x10,
     Mul = 0x20,
     Div = 0x30,
+    Or = 0x40,
     And = 0x50,
     ShiftLeft = 0x60,
     ShiftRight = 0x70,
@@ -146,6 +147,17 @@ impl Assembler {
     /// `dst = the low 16 bits of dst, which are in network order, as a number`
     pub(crate) fn network_half(&mut self, dst: Reg) {
         self.emit(CLASS_ALU | TO_BIG_ENDIAN, dst, 0, 0, 16);
+    }
+
+    /// `dst = the low 32 bits of dst, which are in network order, as a number`
+    pub(crate) fn network_word(&mut self, dst: Reg) {
+        self.emit(CLASS_ALU | TO_BIG_ENDIAN, dst, 0, 0, 32);
+    }
+
+    /// `dst = the low 32 bits of dst`
+    pub(crate) fn low_word(&mut self, dst: Reg) {
+        self.alu(Alu::ShiftLeft, dst, 32);
+        self.alu(Alu::ShiftRight, dst, 32);
     }
 
     /// `dst = base[offset]`

@@ -1,5 +1,5 @@
-//! The program that counts UDP flows in the kernel, as a socket filter: it reads every frame of the interface and
-//! passes none of them to the socket.
+//! The program that counts flows in the kernel, as a socket filter: it reads every frame of the interface and passes a
+//! bounded number of them to the socket (see [`Budget`]).
 //!
 //! The packet is read with bpf_skb_load_bytes only, so no guest can make it read beyond a packet. It classifies frames
 //! like [`parse`](crate::flows::parse); a test runs both on the same frames and compares.
@@ -7,9 +7,12 @@
 use crate::flows::{
     GuestEnd,
     bpf::{
-        assembler::{Assembler, BrokenJump, Condition, Helper, Instruction, Label, Reg, Width},
-        layout::{KEY_BYTES, TOTAL_FRAMES, TOTAL_MALFORMED, TOTAL_TOO_DEEP},
+        assembler::{Alu, Assembler, BrokenJump, Condition, Helper, Instruction, Label, Reg, Width},
+        layout::{
+            BUDGET_PASSED, BUDGET_REFUSED, Budget, KEY_BYTES, TOTAL_FRAMES, TOTAL_MALFORMED, TOTAL_TOO_DEEP,
+        },
     },
+    filter::SNAP_BYTES,
 };
 
 /// The clocks that a program may read. Both count from the same moment, so their values are comparable.
@@ -25,6 +28,7 @@ pub(crate) enum Clock {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Maps {
     pub(crate) flows: i32,
+    pub(crate) streams: i32,
     pub(crate) parts: i32,
     pub(crate) totals: i32,
 }
@@ -43,6 +47,10 @@ pub(super) const FRAGMENTS: i16 = -264;
 /// Nonzero if the packet is the first fragment of a datagram.
 pub(super) const IS_FIRST: i16 = -272;
 pub(super) const IDENTIFICATION: i16 = -280;
+// Of a TCP segment.
+pub(super) const SEQUENCE: i16 = -288;
+pub(super) const DATA: i16 = -296;
+pub(super) const FLAGS: i16 = -304;
 
 /// The context (struct __sk_buff), throughout the program.
 pub(super) const SKB: Reg = Reg::R6;
@@ -69,13 +77,33 @@ pub(super) struct Counter {
     pub(super) ports: Label,
     pub(super) later_fragment: Label,
     pub(super) count: Label,
+    /// Packet of any protocol but UDP.
+    pub(super) stream: Label,
+    /// Decision on a packet whose flow's entry is in R0: to the socket, or not.
+    pub(super) sample: Label,
+    /// Frame that is not IP.
+    pub(super) link: Label,
+    pub(super) pass: Label,
 }
 
 /// Assembles the program for an interface with the guest at the given end.
 pub(crate) fn assemble(maps: Maps, guest: GuestEnd, clock: Clock) -> Result<Vec<Instruction>, BrokenJump> {
     let mut asm = Assembler::default();
-    let [done, malformed, too_deep, ipv4, ipv6, udp, ports, later_fragment, count] =
-        std::array::from_fn(|_| asm.label());
+    let [
+        done,
+        malformed,
+        too_deep,
+        ipv4,
+        ipv6,
+        udp,
+        ports,
+        later_fragment,
+        count,
+        stream,
+        sample,
+        link,
+        pass,
+    ] = std::array::from_fn(|_| asm.label());
     let mut counter = Counter {
         asm,
         maps,
@@ -89,6 +117,10 @@ pub(crate) fn assemble(maps: Maps, guest: GuestEnd, clock: Clock) -> Result<Vec<
         ports,
         later_fragment,
         count,
+        stream,
+        sample,
+        link,
+        pass,
     };
     counter.begin();
     counter.link_layer(guest);
@@ -97,7 +129,9 @@ pub(crate) fn assemble(maps: Maps, guest: GuestEnd, clock: Clock) -> Result<Vec<
     counter.datagram();
     counter.first_fragment();
     counter.fragment_without_ports();
-    counter.add_up();
+    counter.count_datagram();
+    counter.stream();
+    counter.sample();
     counter.ends();
     counter.asm.finish()
 }
@@ -167,7 +201,7 @@ impl Counter {
         self.zero(IDENTIFICATION, 8);
     }
 
-    /// The exits of the program; the result is always 0, so nothing goes to the socket.
+    /// The exits of the program; the result is the number of bytes that go to the socket.
     fn ends(&mut self) {
         for (label, total) in [(self.malformed, TOTAL_MALFORMED), (self.too_deep, TOTAL_TOO_DEEP)] {
             self.asm.place(label);
@@ -178,5 +212,31 @@ impl Counter {
         self.asm.place(self.done);
         self.asm.set(Reg::R0, 0);
         self.asm.exit();
+        self.asm.place(self.pass);
+        self.asm.set(Reg::R0, i32::try_from(SNAP_BYTES).unwrap_or(0));
+        self.asm.exit();
+    }
+
+    /// Passes the packet if the budget has room for it; else counts it there as refused.
+    pub(super) fn pass_within(&mut self, budget: Budget) {
+        let asm = &mut self.asm;
+        let (same, full) = (asm.label(), asm.label());
+        asm.map_value(Reg::R2, self.maps.totals, i32::from(budget.at()));
+        asm.load(Width::Double, Reg::R1, Reg::R10, NOW);
+        asm.alu(Alu::ShiftRight, Reg::R1, 27);
+        asm.load(Width::Double, Reg::R3, Reg::R2, 0);
+        asm.jump_if_reg(Reg::R1, Condition::Equal, Reg::R3, same);
+        asm.store(Width::Double, Reg::R2, 0, Reg::R1);
+        asm.store_value(Width::Double, Reg::R2, BUDGET_PASSED, 0);
+        asm.place(same);
+        asm.load(Width::Double, Reg::R3, Reg::R2, BUDGET_PASSED);
+        asm.jump_if(Reg::R3, Condition::Above, budget.most() - 1, full);
+        asm.alu(Alu::Add, Reg::R3, 1);
+        asm.store(Width::Double, Reg::R2, BUDGET_PASSED, Reg::R3);
+        asm.jump(self.pass);
+        asm.place(full);
+        asm.set(Reg::R3, 1);
+        asm.atomic_add(Reg::R2, BUDGET_REFUSED, Reg::R3);
+        asm.jump(self.done);
     }
 }

@@ -9,8 +9,8 @@ use crate::flows::{
         },
         layout::{
             COUNT_BYTES, COUNT_FIRST, COUNT_FRAGMENTS, COUNT_GUEST_MAC, COUNT_LAST, COUNT_OCTETS,
-            COUNT_PACKETS, KEY_BYTES, KEY_FROM_GUEST, KEY_PORTS, PART_BYTES, PART_OCTETS, PART_PACKETS,
-            PART_SEEN, PART_WAITS, TOTAL_NO_ROOM, TOTAL_STRAY_OCTETS, TOTAL_STRAY_PACKETS,
+            COUNT_PACKETS, KEY_BYTES, KEY_FROM_GUEST, KEY_PORTS, KEY_PROTOCOL, PART_BYTES, PART_OCTETS,
+            PART_PACKETS, PART_SEEN, PART_WAITS, TOTAL_NO_ROOM, TOTAL_STRAY_OCTETS, TOTAL_STRAY_PACKETS,
         },
     },
     parse::{FRAGMENT_LIFE, UDP},
@@ -104,22 +104,29 @@ impl Counter {
         self.asm.jump(self.count);
     }
 
-    /// Adds the packet to its flow, which is created if the table has room.
-    pub(super) fn add_up(&mut self) {
-        const ONLY_NEW: i32 = 1;
+    /// Adds the datagram to its flow.
+    pub(super) fn count_datagram(&mut self) {
         self.asm.place(self.count);
+        self.asm.store_value(Width::Byte, Reg::R10, KEY + KEY_PROTOCOL, i32::from(UDP));
+        self.add_up(self.maps.flows, TOTAL_NO_ROOM);
+        self.asm.jump(self.sample);
+    }
+
+    /// Adds the packet to its entry, which is created if the table has room; the entry is then in R0.
+    pub(super) fn add_up(&mut self, map: i32, no_room: i16) {
+        const ONLY_NEW: i32 = 1;
         let (found, room) = (self.asm.label(), self.asm.label());
-        self.lookup(self.maps.flows, KEY);
+        self.lookup(map, KEY);
         self.asm.jump_if(Reg::R0, Condition::NotEqual, 0, found);
         self.zero(VALUE, COUNT_BYTES);
         self.asm.load(Width::Double, Reg::R1, Reg::R10, NOW);
         self.asm.store(Width::Double, Reg::R10, VALUE + COUNT_FIRST, Reg::R1);
         self.guest_mac();
-        self.update(self.maps.flows, KEY, ONLY_NEW);
-        self.lookup(self.maps.flows, KEY);
+        self.update(map, KEY, ONLY_NEW);
+        self.lookup(map, KEY);
         self.asm.jump_if(Reg::R0, Condition::NotEqual, 0, room);
         self.asm.load(Width::Double, Reg::R1, Reg::R10, PACKETS);
-        self.total(TOTAL_NO_ROOM, Reg::R1);
+        self.total(no_room, Reg::R1);
         self.asm.jump(self.done);
         self.asm.place(found);
         self.asm.place(room);
@@ -134,7 +141,6 @@ impl Counter {
         }
         self.asm.load(Width::Double, Reg::R1, Reg::R10, NOW);
         self.asm.store(Width::Double, Reg::R0, COUNT_LAST, Reg::R1);
-        self.asm.jump(self.done);
     }
 
     pub(super) fn guest_mac(&mut self) {

@@ -66,7 +66,7 @@ impl Counter {
         asm.copy(IP, AT);
         asm.jump_if(NEXT, Condition::Equal, libc::ETH_P_IP, self.ipv4);
         asm.jump_if(NEXT, Condition::Equal, libc::ETH_P_IPV6, self.ipv6);
-        asm.jump(self.done);
+        asm.jump(self.link);
     }
 
     /// One VLAN tag in the frame; without one, jumps to the network layer.
@@ -130,7 +130,6 @@ impl Counter {
         asm.alu(Alu::ShiftLeft, Reg::R1, 2);
         asm.alu_reg(Alu::Add, AT, Reg::R1);
         asm.load(Width::Byte, NEXT, Reg::R10, HEADER + 9);
-        asm.jump_if(NEXT, Condition::NotEqual, i32::from(UDP), self.done);
         asm.store_value(Width::Byte, Reg::R10, KEY + KEY_VERSION, 4);
         asm.load(Width::Word, Reg::R1, Reg::R10, HEADER + 12);
         asm.store(Width::Word, Reg::R10, KEY, Reg::R1);
@@ -141,6 +140,14 @@ impl Counter {
         self.packet_length(Reg::R1);
 
         let asm = &mut self.asm;
+        let datagram = asm.label();
+        asm.jump_if(NEXT, Condition::Equal, i32::from(UDP), datagram);
+        asm.load(Width::Half, Reg::R1, Reg::R10, HEADER + 6);
+        asm.network_half(Reg::R1);
+        // A later fragment has no header of its own to look at.
+        asm.jump_if(Reg::R1, Condition::AnyBit, 0x1fff, self.done);
+        asm.jump(self.stream);
+        asm.place(datagram);
         asm.load(Width::Half, Reg::R1, Reg::R10, HEADER + 4);
         asm.store(Width::Double, Reg::R10, IDENTIFICATION, Reg::R1);
         asm.load(Width::Half, Reg::R1, Reg::R10, HEADER + 6);
@@ -186,10 +193,10 @@ impl Counter {
         for header in EXTENSIONS.into_iter().chain([IPV6_FRAGMENT, IPV6_AH]) {
             self.asm.jump_if(NEXT, Condition::Equal, i32::from(header), self.too_deep);
         }
-        self.asm.jump(self.done);
+        self.asm.jump(self.stream);
     }
 
-    /// One IPv6 extension header; UDP leaves the chain, anything unknown ends the program.
+    /// One IPv6 extension header; UDP leaves the chain, any other protocol is a stream.
     pub(super) fn extension(&mut self) {
         let [options, authentication, fragment, length, after] = std::array::from_fn(|_| self.asm.label());
         self.asm.jump_if(NEXT, Condition::Equal, i32::from(UDP), self.udp);
@@ -198,7 +205,7 @@ impl Counter {
         for header in EXTENSIONS {
             self.asm.jump_if(NEXT, Condition::Equal, i32::from(header), options);
         }
-        self.asm.jump(self.done);
+        self.asm.jump(self.stream);
 
         self.asm.place(authentication);
         self.read(HEADER, 2);

@@ -7,6 +7,7 @@ mod counter;
 mod counting;
 mod headers;
 mod layout;
+mod streams;
 #[cfg(test)]
 pub(crate) use syscall::trial;
 mod syscall;
@@ -14,7 +15,8 @@ mod syscall;
 pub use assembler::BrokenJump;
 pub(crate) use counter::{Clock, Maps, assemble};
 pub(crate) use layout::{
-    COUNT_BYTES, KEY_BYTES, PART_BYTES, TOTAL_BYTES, TOTAL_FRAMES, TOTAL_MALFORMED, TOTAL_NO_ROOM,
-    TOTAL_STRAY_OCTETS, TOTAL_STRAY_PACKETS, TOTAL_TOO_DEEP, read_count, read_directed_flow, read_total,
+    BUDGET_REFUSED, Budget, COUNT_BYTES, KEY_BYTES, PART_BYTES, TOTAL_BYTES, TOTAL_FRAMES, TOTAL_MALFORMED,
+    TOTAL_NO_ROOM, TOTAL_STRAY_OCTETS, TOTAL_STRAY_PACKETS, TOTAL_STREAMS_NO_ROOM, TOTAL_TOO_DEEP,
+    read_count, read_directed_flow, read_total,
 };
 pub(crate) use syscall::{Map, MapKind, Program};

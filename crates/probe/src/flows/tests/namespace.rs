@@ -1,8 +1,13 @@
 //! Tests on real interfaces in separate network namespaces: exact counts, by both methods.
 
-use std::{net::UdpSocket, time::Duration};
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream, UdpSocket},
+    thread,
+    time::Duration,
+};
 
-use vmgate_facts::FlowDirection;
+use vmgate_facts::{Fact, FlowDirection, Opener, SystemFamily};
 
 use crate::flows::{
     Flow, FlowCapture, Limits, Method, Traffic, probe,
@@ -82,6 +87,49 @@ fn what_a_guest_and_its_peer_send_is_counted_exactly() {
             let one = flow(&capture, "[fd09::1]:5500", "[fd09::2]:6001", None);
             assert_eq!(one.to_guest, traffic(40, 40 * 58, 0));
         }
+    });
+}
+
+#[test]
+#[ignore = "needs root: make test runs it"]
+fn a_real_connection_and_a_real_group_are_on_the_wire() {
+    in_namespace(|| {
+        let guest = GuestSide::with_pair();
+        let listener = TcpListener::bind("10.9.0.2:5432").unwrap();
+        let capture = watched("tap0", Method::KernelCounted, &Limits::default(), || {
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    let (mut stream, _) = listener.accept().unwrap();
+                    let mut buffer = [0; 4];
+                    while stream.read_exact(&mut buffer).is_ok() {
+                        stream.write_all(&buffer).unwrap();
+                    }
+                });
+                guest.run(|| {
+                    let member = UdpSocket::bind("0.0.0.0:0").unwrap();
+                    member
+                        .join_multicast_v4(&"239.1.2.3".parse().unwrap(), &"10.9.0.1".parse().unwrap())
+                        .unwrap();
+                    let mut stream = TcpStream::connect("10.9.0.2:5432").unwrap();
+                    let mut buffer = [0; 4];
+                    for _ in 0..20 {
+                        stream.write_all(b"ping").unwrap();
+                        stream.read_exact(&mut buffer).unwrap();
+                    }
+                });
+            });
+        });
+        let wire = capture.wire.unwrap();
+        assert!(wire.complete, "{:?}", wire.holes);
+        assert_eq!(wire.system.family, Fact::Known(SystemFamily::Linux), "{}", wire.system.evidence);
+        assert!(wire.addresses.contains(&"10.9.0.1".to_owned()), "{:?}", wire.addresses);
+        let [one] = &wire.tcp[..] else { panic!("{:#?}", wire.tcp) };
+        assert_eq!((&*one.remote, one.service.as_deref()), ("10.9.0.2:5432", Some("PostgreSQL")));
+        assert_eq!((one.opened_by, one.opening_seen, one.closing_seen), (Opener::Guest, true, true));
+        assert!(one.packets_from_guest >= 21 && one.packets_to_guest >= 21, "{one:?}");
+        assert!(one.rtt_seconds.known().is_some_and(|rtt| *rtt > 0.0), "{one:?}");
+        assert!(wire.groups.iter().any(|group| group.address == "239.1.2.3"), "{:?}", wire.groups);
+        assert!(!wire.groups_complete, "no querier asked");
     });
 }
 
@@ -187,9 +235,9 @@ fn a_capture_with_a_hole_is_not_complete() {
             let down = watched("tap0", method, &small, || {
                 tap.send(&datagram(1));
                 // `watched` wants the watch to outlast the traffic: let it end a moment later.
-                std::thread::Builder::new()
+                thread::Builder::new()
                     .spawn(|| {
-                        std::thread::sleep(Duration::from_millis(50));
+                        thread::sleep(Duration::from_millis(50));
                         ip("link set tap0 down");
                     })
                     .unwrap();

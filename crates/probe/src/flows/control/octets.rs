@@ -1,0 +1,32 @@
+//! Captured octets, read by offset: what lies outside is absent.
+
+/// Octets of a packet, as far as they were captured.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Octets<'a>(pub(super) &'a [u8]);
+
+impl<'a> Octets<'a> {
+    pub(super) fn array<const N: usize>(self, at: usize) -> Option<[u8; N]> {
+        self.0.get(at..)?.first_chunk().copied()
+    }
+
+    pub(super) fn u8(self, at: usize) -> Option<u8> {
+        self.0.get(at).copied()
+    }
+
+    pub(super) fn u16(self, at: usize) -> Option<u16> {
+        self.array(at).map(u16::from_be_bytes)
+    }
+
+    pub(super) fn u32(self, at: usize) -> Option<u32> {
+        self.array(at).map(u32::from_be_bytes)
+    }
+
+    /// The octets from an offset on.
+    pub(super) fn from(self, at: usize) -> Option<Self> {
+        self.0.get(at..).map(Self)
+    }
+
+    pub(super) fn begins_with(self, start: &[u8]) -> bool {
+        self.0.starts_with(start)
+    }
+}
