@@ -175,7 +175,7 @@ fn network(nic: &VmNic, host: &Host, name: &str) -> Result<Option<(String, bool)
         ("nat" | "isolated", Some(bridge)) => Ok(Some((bridge.clone(), true))),
         ("bridge" | "vepa" | "private", None) => Ok(None),
         ("route" | "open", _) => Err(nobody_measured(&format!(
-            "network {name} (interface {}), which hosts route to: routes must lead to the destination",
+            "network {name} with forward mode {forward} (interface {}): routes must lead to the destination",
             nic.mac
         ))),
         (mode, _) => Err(nobody_measured(&format!("network {name} with forward mode {mode}"))),

@@ -296,7 +296,7 @@ mod tests {
         assert_eq!(with(vec![(true, None)], Some(42)).dark_seconds, Fact::Known(ANNOUNCED));
         assert_eq!(with(vec![(false, None), (true, None)], None).dark_seconds, Fact::Known(ANNOUNCED));
         let missing = with(vec![(true, both)], Some(7));
-        assert!(unknown(&missing).contains("`bridge vlan add dev 'eth0' vid 7`"), "{}", unknown(&missing));
+        assert!(unknown(&missing).contains("`bridge vlan add dev eth0 vid 7`"), "{}", unknown(&missing));
         assert!(unknown(&with(vec![(true, Some(vec![42]))], None)).contains("carries VLAN 1"));
         assert!(unknown(&with(vec![(false, None)], None)).contains("forwards to the network now (eth0)"));
         assert!(unknown(&with(vec![], None)).contains("no port but guests'"));
