@@ -6,7 +6,7 @@ CARGO ?= cargo
 LAB := tests/lab/lab
 DEMO_BIN := target/debug/vmgate
 
-.PHONY: acceptance corpus versions-test postgresql lab-selftest lab-core faults fleet-faults help deps build probe release demo test lint unit rules readers test-browser examples-test package-test lab-test truth-tcp lab-up lab-down wire-truth bench bench-dark bench-forecast generate drift recording book install deb rpm tarball ansible-test monitoring-test static reproducible sbom fuzz deny clean
+.PHONY: acceptance cluster-test corpus versions-test postgresql lab-selftest lab-core faults fleet-faults help deps build probe release demo test lint unit rules readers test-browser examples-test package-test lab-test truth-tcp lab-up lab-down wire-truth bench bench-dark bench-forecast generate drift recording book install deb rpm tarball ansible-test monitoring-test static reproducible sbom fuzz deny clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -103,6 +103,9 @@ fleet-faults: build postgresql ## Break runners and their database under campaig
 	@rm -f docs/fleet-faults.md
 	@eval "$$($(LAB) env)" && VMGATE_WRITE_FAULTS=1 $(CARGO) test --test lab after_every_fault_of_a_campaign -- --include-ignored --test-threads=1
 
+cluster-test: build ## Real clusters of three members, one of them moved: taken out, and not; half an hour (SOFTWARE="etcd keepalived" for some)
+	@tests/lab/clusters $(SOFTWARE)
+
 truth-tcp: build ## Do connections live as long as foretold? Eleven minutes; writes docs/truth-tcp.md
 	@$(LAB) up
 	$(CARGO) test --test truth_tcp -- --ignored full
@@ -132,6 +135,7 @@ bench-forecast: deps ## Foretell 144 real migrations in the lab, then do them; g
 	@$(LAB) up
 	@eval "$$($(LAB) env)" && $(CARGO) bench --no-default-features --bench forecast -- run $(RESULTS) $(FORECAST)
 	@$(CARGO) bench --no-default-features --bench forecast -- score $(RESULTS)
+	@$(CARGO) test -p vmgate-forecast --test kvm_public -- --nocapture
 	@$(CARGO) bench --no-default-features --bench forecast -- docs $(RESULTS) docs
 
 generate: build ## Write the generated files again: schemas, rule reference, samples

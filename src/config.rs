@@ -63,6 +63,28 @@ pub struct Config {
     pub hosts: BTreeMap<String, HostConfig>,
     /// Access to guests, by the VM's name as it is given to vmgate.
     pub guests: BTreeMap<String, GuestConfig>,
+    /// Programs that order migrations from managers of VMs, by the id of the manager (`--as`).
+    pub managers: BTreeMap<String, ManagerConfig>,
+}
+
+/// Program that orders migrations from a manager.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ManagerConfig {
+    /// Program with its first arguments; the verb is added: start, progress, abort or where. It reads the move as JSON on its
+    /// standard input and answers with one JSON object.
+    #[schemars(example = vec!["/usr/local/lib/vmgate/nova-door"])]
+    pub program: Vec<String>,
+    /// Longest time of one call, in seconds.
+    #[serde(default = "ManagerConfig::usual_seconds")]
+    #[schemars(range(min = 0.01, max = 3600.0), example = 60.0)]
+    pub time_limit_seconds: f64,
+}
+
+impl ManagerConfig {
+    fn usual_seconds() -> f64 {
+        60.0
+    }
 }
 
 /// Places for copies of the ledger's head.

@@ -245,6 +245,8 @@ fn a_session_on_the_wire_that_is_less_patient_than_the_silence_blocks() {
 
 #[test]
 fn no_text_of_an_outcome_says_unknown_in_parentheses() {
+    let pack = Pack::load(&[RuleSource::Builtin]).unwrap();
+    let catalogues = Catalogues::shipped().unwrap();
     let whole = serde_json::to_value(fixture("busy-cluster-member")).unwrap();
     for part in ["vm", "guest", "source", "destination", "path"] {
         for field in whole[part].as_object().unwrap().keys() {
@@ -252,7 +254,9 @@ fn no_text_of_an_outcome_says_unknown_in_parentheses() {
             lacking[part][field] = serde_json::json!({"unknown": "nobody told", "cause": "not-supported"});
             // Only facts can be unknown, not what names them.
             let Ok(facts) = serde_json::from_value::<Facts>(lacking) else { continue };
-            for outcome in judge(facts, "standard") {
+            let now = facts.collected_at;
+            let (facts, forecast) = derive(facts, &catalogues);
+            for outcome in pack.evaluate(&facts, &forecast, now) {
                 let text = serde_json::to_string(&outcome).unwrap();
                 assert!(!text.contains("(unknown)"), "{part}.{field}: {text}");
             }

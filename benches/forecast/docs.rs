@@ -6,6 +6,7 @@ use crate::{
     Outcome, campaign,
     constants::Constants,
     plan::{Kind, Part},
+    public_set::{Run, foretell},
     score::{HEAD, Pair, Score, Scored, quantile},
 };
 
@@ -57,12 +58,13 @@ fn page(file: &Path, pairs: &[Pair], constants: &Constants, scored: &Scored) -> 
          {learnt}\n",
         pairs.len()
     )?;
+    kvm(&mut text, file)?;
     let all = scored.held_out(|_| true);
-    writeln!(text, "## Aims\n\n| | aim | all held out |\n|---|---|---|")?;
+    writeln!(text, "## Emulated guests: aims\n\n| | aim | all held out |\n|---|---|---|")?;
     aims(&mut text, &scored.score(&all))?;
     writeln!(
         text,
-        "\n## By kind\n\nErrors are absolute: median, ninth decile, worst. Converges or not: right of so many where\nthe dirty rate lies clearly off the goodput, and where it is within 0.9 to 1.1 of it. \"Corrected\" is by how far those\ntuned on were off, foretold with the frozen costs.\n\n{HEAD}"
+        "\n## By kind\n\nErrors are absolute: median, ninth decile, worst. Converges or not: right of so many where\nthe dirty rate lies clearly off the goodput, and where it is within 0.85 to 1.15 of it. \"Corrected\" is by how far those\ntuned on were off, foretold with the frozen costs.\n\n{HEAD}"
     )?;
     for (name, group) in scored.groups() {
         writeln!(text, "{}", scored.score(&group).row(&name))?;
@@ -80,6 +82,37 @@ fn page(file: &Path, pairs: &[Pair], constants: &Constants, scored: &Scored) -> 
         "\n## Plots\n\n![whole migration](forecast/total.svg) ![bytes](forecast/bytes.svg) ![blackout](forecast/blackout.svg)"
     )?;
     Ok(text)
+}
+
+/// Guests under KVM come first: the lab's own campaign, where there is one beside the results, and the public set.
+fn kvm(text: &mut String, results: &Path) -> Outcome<()> {
+    writeln!(text, "## On real KVM\n")?;
+    let own = results.with_file_name("kvm-1.jsonl");
+    if own.exists() {
+        let (pairs, constants) = campaign::results(&own)?;
+        let scored = Scored::of(&pairs, &constants);
+        let busy = pairs.iter().map(|(_, came)| came.load).sum::<f64>() / pairs.len().max(1) as f64;
+        writeln!(
+            text,
+            "{} migrations of a bare-metal guest between QEMU 7.2 and 10.0 in the lab, under KVM, each foretold before it started, a third of them with\n\
+             a bandwidth limit. The first teach the fixed costs of each pair, and are in a row of their own. The machine was loaded by\n\
+             others all the while: {busy:.0} tasks on two cores on average.\n\n{HEAD}",
+            pairs.len()
+        )?;
+        for (name, group) in scored.groups() {
+            writeln!(text, "{}", scored.score(&group).row(&name))?;
+        }
+    }
+    let public: Vec<Run> =
+        serde_json::from_str(include_str!("../../crates/forecast/tests/kvm-postgres.json"))?;
+    writeln!(
+        text,
+        "\n### Public migrations under KVM\n\nPostgreSQL with YCSB, 8 GiB, QEMU's defaults (github.com/LordWicked/live-migration-thesis-code, MIT licence); each\n\
+         foretold from the other runs of its case, from what their syncs found dirty and the resident set of its QEMU. Median and ninth decile. Near-critical and\n\
+         read-only ended with their load: their duration is foretold with its end as an event.\n\n{}",
+        crate::public::table(&foretell(&public))
+    )?;
+    Ok(())
 }
 
 fn aims(text: &mut String, score: &Score) -> Outcome<()> {

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use vmgate_facts::trace::DirtyTrace;
+use vmgate_facts::{Accelerator, trace::DirtyTrace};
 use vmgate_probe::trace::{Qemu, TraceOptions, record};
 
 use crate::{Came, Outcome, load::Load, net, plan::Case};
@@ -101,7 +101,13 @@ impl Guest {
     pub(crate) fn start(case: &Case) -> Outcome<Self> {
         lab(&["guest", "stop", NAME])?;
         let beat = format!("udp to=10.77.2.254:{} rate={} size=64", net::HEARTBEAT_PORT, net::HEARTBEAT_RATE);
-        let workload = if case.workload == "idle" { beat } else { format!("{} + {beat}", case.workload) };
+        let workload = if case.accelerator == Accelerator::Kvm {
+            case.workload.clone()
+        } else if case.workload == "idle" {
+            beat
+        } else {
+            format!("{} + {beat}", case.workload)
+        };
         let memory = case.memory_mib.to_string();
         let image = case.image();
         let mut arguments = vec!["guest", "start", NAME, "--on", &case.from, "--image", image];
@@ -111,6 +117,7 @@ impl Guest {
         let fills_much = case.workload.contains("size=128");
         let settled_seconds = match image {
             "software" => 12,
+            "kvm" => 1,
             _ if fills_much => 7,
             _ => 3,
         };
@@ -147,6 +154,7 @@ impl Guest {
                 &target,
             ])
             .args(&case.options)
+            .args(case.bandwidth_mib.into_iter().flat_map(|limit| ["--bandwidth".into(), limit.to_string()]))
             .stdin(Stdio::null())
             .spawn()?;
         let mut aborted = false;

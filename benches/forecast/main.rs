@@ -8,6 +8,9 @@
 //! cargo bench --bench forecast -- speed           cost of a replay
 //! cargo bench --bench forecast -- trace VM SECONDS
 //! ```
+//! `run --kvm N` carries out N migrations of guests under KVM, where /dev/kvm works; `public FILE` foretells each migration of the
+//! public KVM set (lines of query-migrate polls, see crates/forecast/tests/public_set) from the other runs, and scores it.
+//!
 //! `run` needs root and the lab (`eval "$(tests/lab/lab env)"`). Each case is two JSON lines in OUT: the prediction and
 //! the outcome. It continues after an interruption, and ends after N minutes. A third of the cases comes first, or
 //! all cases of an earlier campaign (FILE, with its traces): the lab's fixed costs, learnt from them, are written next to
@@ -32,6 +35,10 @@ mod load;
 mod net;
 mod plan;
 mod predict;
+mod public;
+#[path = "../../crates/forecast/tests/public_set/mod.rs"]
+#[allow(dead_code, clippy::all, reason = "shared with the test of the public set")]
+mod public_set;
 mod score;
 mod speed;
 
@@ -157,6 +164,7 @@ fn main() -> Outcome<()> {
         Some("docs") => {
             docs::write(Path::new(word(1).ok_or("docs FILE DIR")?), Path::new(word(2).unwrap_or("docs")))
         }
+        Some("public") => public::score(Path::new(word(1).ok_or("public FILE")?)),
         Some("trace") => trace(word(1).unwrap_or_default(), word(2).unwrap_or("10").parse()?),
         Some("run") => {
             let seed = option("--seed").unwrap_or("1").parse()?;
@@ -165,7 +173,10 @@ fn main() -> Outcome<()> {
             let tuned_on = option("--tuned-on").map(PathBuf::from);
             let campaign = Campaign {
                 out: word(1).ok_or("run OUT")?.into(),
-                plan: plan::cases(seed, share, option("--only"), tuned_on.is_none()),
+                plan: match option("--kvm") {
+                    Some(number) => plan::kvm_cases(seed, number.parse()?),
+                    None => plan::cases(seed, share, option("--only"), tuned_on.is_none()),
+                },
                 tuned_on,
                 trace_seconds: option("--trace").unwrap_or("15").parse()?,
                 most: Duration::from_secs_f64(minutes * 60.0),
@@ -173,7 +184,9 @@ fn main() -> Outcome<()> {
             campaign.run()
         }
         None | Some("speed") => speed::measure(),
-        Some(other) => Err(format!("there is no `{other}`: run, score, again, docs, speed or trace").into()),
+        Some(other) => {
+            Err(format!("there is no `{other}`: run, score, again, docs, public, speed or trace").into())
+        }
     }
 }
 

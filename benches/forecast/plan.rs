@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use vmgate_facts::Accelerator;
 
 /// One migration.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -30,6 +31,16 @@ pub(crate) struct Case {
     pub(crate) limit_ms: u64,
     /// Additional options of `virsh migrate`.
     pub(crate) options: Vec<String>,
+    /// Accelerator of the guest.
+    #[serde(default = "emulated")]
+    pub(crate) accelerator: Accelerator,
+    /// Bandwidth limit of the migration, as evacuations and changes order it; none for no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) bandwidth_mib: Option<u64>,
+}
+
+fn emulated() -> Accelerator {
+    Accelerator::Tcg
 }
 
 /// Use of a case.
@@ -60,10 +71,13 @@ pub(crate) enum Kind {
     Compile,
     AutoConverge,
     Xbzrle,
+    Rewrite,
+    Zero,
+    Fill,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Idle,
         Self::Random,
         Self::HotCold,
@@ -76,6 +90,9 @@ impl Kind {
         Self::Compile,
         Self::AutoConverge,
         Self::Xbzrle,
+        Self::Rewrite,
+        Self::Zero,
+        Self::Fill,
     ];
 
     pub(crate) fn words(self) -> &'static str {
@@ -92,6 +109,9 @@ impl Kind {
             Self::Compile => "a compiler",
             Self::AutoConverge => "auto-converge",
             Self::Xbzrle => "XBZRLE",
+            Self::Rewrite => "rewriting the same values",
+            Self::Zero => "touched zero pages",
+            Self::Fill => "huge fills",
         }
     }
 
@@ -104,6 +124,7 @@ impl Kind {
             Self::Sweep => 18,
             Self::Redis | Self::Sqlite | Self::Stress | Self::Compile => 3,
             Self::AutoConverge | Self::Xbzrle => 12,
+            Self::Rewrite | Self::Zero | Self::Fill => 0, // of guests under KVM alone
         }
     }
 
@@ -132,6 +153,9 @@ impl Kind {
 impl Case {
     /// Image with the software that the guest runs.
     pub(crate) fn image(&self) -> &'static str {
+        if self.accelerator == Accelerator::Kvm {
+            return "kvm";
+        }
         if self.kind.program().is_some() { "software" } else { "small" }
     }
 }
@@ -139,9 +163,10 @@ impl Case {
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { id, from, memory_mib, workload, link_mbit, limit_ms, options, .. } = self;
+        let bandwidth = self.bandwidth_mib.map(|limit| format!("at most {limit} MiB/s ")).unwrap_or_default();
         write!(
             f,
-            "{id}: {memory_mib} MiB from {from}, {workload}, {link_mbit} Mbit/s, {limit_ms} ms {}",
+            "{id}: {memory_mib} MiB from {from}, {workload}, {link_mbit} Mbit/s, {bandwidth}{limit_ms} ms {}",
             options.join(" ")
         )
     }
@@ -183,6 +208,78 @@ pub(crate) fn cases(seed: u64, share: f64, only: Option<&str>, tune: bool) -> Ve
         plan.sort_by_key(|case| (case.part, case.repeats.is_none()));
     }
     plan
+}
+
+/// The plan for guests under KVM: rounds of all their kinds, a third of the cases with a bandwidth limit, half on a link that
+/// is not shaped. The first `TUNING` teach the fixed costs of each pair.
+pub(crate) fn kvm_cases(seed: u64, number: u32) -> Vec<Case> {
+    const KINDS: [Kind; 9] = [
+        Kind::Random,
+        Kind::HotCold,
+        Kind::Idle,
+        Kind::Zipf,
+        Kind::Fill,
+        Kind::Sweep,
+        Kind::Zero,
+        Kind::Phases,
+        Kind::Rewrite,
+    ];
+    const TUNING: u32 = 18;
+    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    (0..number)
+        .map(|id| {
+            let kind = KINDS[(id as usize + random.below(2)) % KINDS.len()];
+            let part = if id < TUNING { Part::Tune } else { Part::HeldOut };
+            Case { id, part, ..draw_kvm(kind, id, &mut random) }
+        })
+        .collect()
+}
+
+fn draw_kvm(kind: Kind, id: u32, random: &mut Random) -> Case {
+    let memory_mib = *random.of(&[256, 512, 512, 1024]);
+    let mut link_mbit = *random.of(&[50, 100, 200, 400, 800, 1200, 2000]);
+    let bandwidth_mib = if id % 3 == 1 { Some(*random.of(&[16, 32, 60])) } else { None };
+    if bandwidth_mib.is_some() {
+        link_mbit = *random.of(&[1200, 2000]);
+    }
+    let working = *random.of(&[16, 32, 64]);
+    let filled = *random.of(&[0, 32, 96]);
+    while link_mbit < 2000 && (working + filled) * 8 > link_mbit * 15 {
+        link_mbit *= 2;
+    }
+    let carried_mib = bandwidth_mib.map_or(link_mbit as f64 / 8.0 * 0.956 / 1.048_576, |limit| limit as f64);
+    let share = *random.of(&[0.05, 0.2, 0.4, 0.6, 0.75, 0.9, 1.1, 1.4]);
+    // What the platform lets this guest write, page by page and in fills of 64.
+    let most = if kind == Kind::Fill { 120.0 } else { 24.0 };
+    let rate = (carried_mib * share).clamp(0.5, most);
+    let written = match kind {
+        Kind::Idle => "fill size=16".to_owned(),
+        Kind::Zero => format!("dirty size={working} rate={rate:.1} pattern=random + zero size=96"),
+        Kind::Rewrite => {
+            format!(
+                "dirty size=8 rate=2 pattern=random rewrite + dirty size={working} rate={rate:.1} pattern=random"
+            )
+        }
+        Kind::Fill => format!("dirty size={working} rate={rate:.1} pattern=random block=64"),
+        other => {
+            format!("dirty size={working} rate={rate:.1} pattern={}", other.pattern().unwrap_or("random"))
+        }
+    };
+    let workload = if filled > 0 { format!("{written} + fill size={filled}") } else { written };
+    Case {
+        id: 0,
+        part: Part::HeldOut,
+        kind,
+        repeats: None,
+        from: (*random.of(&["a", "b"])).to_owned(),
+        memory_mib,
+        workload,
+        link_mbit,
+        limit_ms: *random.of(&[20, 50, 100, 300, 300, 500, 1000, 2000]),
+        options: Vec::new(),
+        accelerator: Accelerator::Kvm,
+        bandwidth_mib,
+    }
 }
 
 fn draw(kind: Kind, random: &mut Random) -> Case {
@@ -233,6 +330,8 @@ fn draw(kind: Kind, random: &mut Random) -> Case {
         link_mbit,
         limit_ms,
         options: options.iter().map(|word| (*word).to_owned()).collect(),
+        accelerator: Accelerator::Tcg,
+        bandwidth_mib: None,
     }
 }
 

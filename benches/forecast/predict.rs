@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use vmgate_facts::{Accelerator, trace::DirtyTrace};
+use vmgate_facts::trace::DirtyTrace;
 use vmgate_forecast::replay::{AutoConverge, Goal, MigrationParameters, Replayer};
 
 use crate::{
@@ -14,7 +14,8 @@ fn settings(case: &Case) -> Outcome<MigrationParameters> {
     let has = |option: &str| case.options.iter().any(|word| word == option);
     Ok(MigrationParameters {
         qemu: if case.from == "a" { "7.2.22" } else { "10.0.13" }.parse()?,
-        accelerator: Accelerator::Tcg,
+        accelerator: case.accelerator,
+        bandwidth_limit_bytes_per_second: case.bandwidth_mib.map(|limit| (limit << 20) as f64),
         downtime_limit_seconds: case.limit_ms as f64 / 1e3,
         auto_converge: has("--auto-converge").then(AutoConverge::default),
         xbzrle_cache_bytes: has("xbzrle").then_some(64 << 20),
@@ -30,7 +31,7 @@ pub(crate) fn predict(
 ) -> Outcome<Prediction> {
     let goal = Goal { longest_blackout_seconds: 10.0, deadline_seconds: Some(DEADLINE_SECONDS) };
     let goodput = path.bytes_per_second;
-    let conditions = constants.conditions(&case.from, goodput, path.queue_bytes);
+    let conditions = constants.conditions(case, goodput, path.queue_bytes);
     let began = Instant::now();
     let mut replay = Replayer::new(trace)?.replay(&settings(case)?, &conditions, &goal, u64::from(case.id));
     let replay_ms = began.elapsed().as_secs_f64() * 1e3;
@@ -43,7 +44,8 @@ pub(crate) fn predict(
         case: case.clone(),
         goodput,
         queue_bytes: path.queue_bytes,
-        rho: trace.dirty_rate().rate_bytes_per_second as f64 / goodput,
+        rho: trace.dirty_rate().rate_bytes_per_second as f64
+            / case.bandwidth_mib.map_or(goodput, |limit| goodput.min((limit << 20) as f64)),
         zero_ratio: trace.zero.ones() as f64 / pages as f64,
         cost: trace.cost,
         pages,

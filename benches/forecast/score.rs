@@ -14,7 +14,7 @@ use crate::{
 pub(crate) type Pair = (Prediction, Came);
 
 /// Dirty rates, as a ratio to the goodput, between which convergence is uncertain.
-const NEAR: std::ops::RangeInclusive<f64> = 0.9..=1.1;
+const NEAR: std::ops::RangeInclusive<f64> = 0.85..=1.15;
 
 /// Of shorter migrations, the tenths of a second by which libvirt's preparation varies are many per cent.
 const LONG_SECONDS: f64 = 5.0;
@@ -129,6 +129,7 @@ impl<'a> Scored<'a> {
             ),
             ("shorter than 5 s".to_owned(), self.held_out(|(_, came)| came.total_seconds < LONG_SECONDS)),
             ("5 s and longer".to_owned(), self.held_out(|(_, came)| came.total_seconds >= LONG_SECONDS)),
+            ("with a bandwidth limit".to_owned(), self.held_out(|pair| pair.0.case.bandwidth_mib.is_some())),
             ("from QEMU 7.2".to_owned(), self.held_out(|pair| plain(pair) && pair.0.case.from == "a")),
             ("from QEMU 10.0".to_owned(), self.held_out(|pair| plain(pair) && pair.0.case.from == "b")),
         ];

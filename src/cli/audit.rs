@@ -41,7 +41,8 @@ impl AuditCommand {
         let (simulated, evidence) = (self.time.is_simulated(), EvidenceOrigin::Live);
         let asked = VerdictRequest { simulated, evidence, ..VerdictRequest::default() };
         let bar = output::progress(shared, requests.len() as u64 * survey::STEPS_PER_HOST, "hosts");
-        let survey = survey::survey(requests, session.timeout(), now, || bar.inc(1));
+        let survey =
+            survey::survey(requests, session.manager_questions()?, session.timeout(), now, || bar.inc(1));
         bar.finish_and_clear();
         let moves = ask_each(&survey.moves(), |wanted| {
             let (source, destination) = survey.host_names(*wanted)?;

@@ -65,7 +65,7 @@ pub(super) struct Check {
     /// Check every move of this change
     #[arg(long, value_name = "FILE")]
     #[cfg_attr(feature = "libvirt", arg(conflicts_with_all = ["vm", "from", "to", "migrate_address", "guest"]))]
-    #[arg(conflicts_with_all = ["change_id", "longest_blackout", "network_dark", "deadline", "bandwidth_limit", "rehearsal"])]
+    #[arg(conflicts_with_all = ["change_id", "longest_blackout", "network_dark", "deadline", "bandwidth_limit", "run_by", "rehearsal"])]
     change: Option<PathBuf>,
     /// Also rehearse the move with an empty twin of the VM: it is started paused at the source, moved to the destination and back,
     /// and removed, as `vmgate rehearse` does. Nothing of the VM is touched
@@ -131,6 +131,7 @@ impl Check {
             session.record(&verdicts)?;
             return reports.write(&verdicts, shared);
         }
+        self.goals.checked(&policy.catalogues)?;
         #[cfg(feature = "libvirt")]
         if let Some(verdicts) = self.many(&session, &policy)? {
             session.record(&verdicts)?;
@@ -226,7 +227,10 @@ impl Check {
         if self.probe_network {
             let hosts = session.hosts(&request.from, &request.to);
             let (ledger, stop) = (session.ledger()?, super::trial::aborted_by_signals()?);
-            super::network::rehearse(&hosts, session, (ledger.as_ref(), &*stop), &mut facts)?;
+            // Of a change each network between two hosts is rehearsed once, where a ledger keeps the result.
+            let rehearse =
+                if self.change.is_some() { super::network::complete } else { super::network::rehearse };
+            rehearse(&hosts, session, (ledger.as_ref(), &*stop), &mut facts)?;
         }
         Ok(facts)
     }

@@ -97,7 +97,7 @@ impl Evacuate {
         let site = self.site(&inventory, &session)?;
         let overhead = overhead_bytes(&policy.pack);
         let (fleet, notes) = fleet::build(&inventory, &*site, overhead).map_err(Failure::usage)?;
-        let asked = self.goals.over(Change::default());
+        let asked = self.goals.checked(&policy.catalogues)?.over(Change::default());
         let mut judge = PolicyOracle::new(&policy, &*site, &fleet, &asked, self.time.now());
         if self.rolling.is_some() {
             judge = judge.with_way_back(inventory.after_maintenance);
@@ -186,6 +186,7 @@ impl Evacuate {
             network_dark_seconds: self.goals.network_dark,
             deadline_seconds: self.goals.deadline,
             trial: self.trial,
+            run_by: self.goals.run_by.clone(),
             probe_network: self.probe_network,
         }
     }
@@ -241,7 +242,8 @@ fn survey_site(inventory: &Inventory, session: &Session, now: Timestamp) -> Resu
     });
     let requests: Vec<HostRequest> = requests.collect::<Result<_, Failure>>()?;
     let bar = output::progress(session.shared, requests.len() as u64 * survey::STEPS_PER_HOST, "hosts");
-    let survey = survey::survey(requests, session.timeout(), now, || bar.inc(1));
+    let survey =
+        survey::survey(requests, session.manager_questions()?, session.timeout(), now, || bar.inc(1));
     bar.finish_and_clear();
     let observations = match session.ledger()? {
         Some(ledger) => {

@@ -10,6 +10,7 @@ use clap::Args;
 use jiff::Timestamp;
 use vmgate_collect::survey;
 use vmgate_facts::{Fact, Host, HostUri, Uri, text::ShownCommand};
+use vmgate_probe::host::ManagerQuestions;
 use vmgate_verdict::ExitCode;
 
 use super::{Failure, audit::request_of, options::GlobalOptions, output, session::Session};
@@ -77,7 +78,13 @@ impl Init {
         let requests =
             uris.iter().map(|uri| request_of(uri.clone(), session)).collect::<Result<Vec<_>, _>>()?;
         let bar = output::progress(session.shared, requests.len() as u64 * survey::STEPS_PER_HOST, "hosts");
-        let survey = survey::survey(requests, session.timeout(), Timestamp::now(), || bar.inc(1));
+        let survey = survey::survey(
+            requests,
+            ManagerQuestions::default(),
+            session.timeout(),
+            Timestamp::now(),
+            || bar.inc(1),
+        );
         bar.finish_and_clear();
         let mut found: Vec<FoundHost> = Vec::new();
         for (uri, host) in uris.into_iter().zip(survey.host_facts()) {

@@ -12,8 +12,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use vmgate_attest::PublicKey;
 use vmgate_collect::{CollectRequest, guest_probe::GuestAccess};
 use vmgate_execute::{
-    Assignment, CompletedMove, Event, EvidenceOptions, Hosts, Judge, MoveFailure, Pass, Progress,
-    cancel_after,
+    Assignment, CompletedMove, Event, EvidenceOptions, ForecastLeft, Hosts, Judge, MoveFailure, Pass,
+    Progress, cancel_after,
 };
 use vmgate_facts::{Change, Facts, text::ShownCommand};
 use vmgate_judge::{
@@ -44,7 +44,7 @@ pub(super) struct Migrate {
     goals: Goals,
     /// Execute every move of this change, one after the other
     #[arg(long, value_name = "FILE", conflicts_with_all = ["vm", "from", "to", "migrate_address", "guest"])]
-    #[arg(conflicts_with_all = ["change_id", "longest_blackout", "network_dark", "deadline", "bandwidth_limit", "rehearsal"])]
+    #[arg(conflicts_with_all = ["change_id", "longest_blackout", "network_dark", "deadline", "bandwidth_limit", "run_by", "rehearsal"])]
     change: Option<PathBuf>,
     /// Saved verdict, signed by `vmgate verdict sign`, that replaces the first check; may be repeated. The
     /// facts are still collected again just before the start, and the verdict on them must be GO
@@ -94,6 +94,7 @@ impl Migrate {
     pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
         let policy = session.policy()?;
+        self.goals.checked(&policy.catalogues)?;
         let context = self.context(&session)?;
         let reports = self.reports.open()?;
         match &self.change {
@@ -331,6 +332,7 @@ impl<'a> MoveContext<'a> {
     ) -> Result<Result<CompletedMove, MoveFailure>, Failure> {
         let destination = &order.judge.request.to;
         let permits = self.permits(order)?;
+        let door = self.session.door(order.plan.settings.run_by.as_deref())?;
         let assignment = Assignment {
             pass,
             verdict_facts,
@@ -339,6 +341,7 @@ impl<'a> MoveContext<'a> {
             migrate_address: order.address,
             limits: order.limits,
             permits: &permits,
+            door: door.as_ref(),
             evidence_options: EvidenceOptions {
                 by: hook::operator(),
                 shell: self.session.shell(destination)?,
@@ -440,6 +443,15 @@ fn step_text(state: RunStep) -> &'static str {
     }
 }
 
+/// The forecast made before the migration, beside what its statistics say now.
+fn forecast_text(forecast: &ForecastLeft) -> String {
+    let left = forecast.remaining_seconds;
+    let blackout = forecast
+        .blackout_seconds
+        .map(|blackout| format!(", blackout {:.0} to {:.0} ms", blackout.p5 * 1e3, blackout.p95 * 1e3));
+    format!("; foretold {:.0} to {:.0} s left{}", left.p5, left.p95, blackout.unwrap_or_default())
+}
+
 fn advance(bar: &ProgressBar, progress: &Progress) {
     let job = &progress.job;
     let (Some(done), Some(rest)) = (job.data_processed_bytes, job.data_remaining_bytes) else { return };
@@ -453,8 +465,12 @@ fn advance(bar: &ProgressBar, progress: &Progress) {
     };
     let blackout = progress.estimate.blackout_seconds.map(|seconds| format!(", blackout {seconds:.1} s"));
     bar.set_message(format!(
-        "{rate} MiB/s{}; {remaining}{}",
+        "{rate} MiB/s{}; {remaining}{}{}{}",
         dirty.unwrap_or_default(),
-        blackout.unwrap_or_default()
+        blackout.unwrap_or_default(),
+        progress.forecast.as_ref().map(forecast_text).unwrap_or_default(),
+        job.downtime
+            .map(|expected| format!("; QEMU expects {} ms", expected.as_millis()))
+            .unwrap_or_default()
     ));
 }

@@ -8,15 +8,18 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 #[cfg(feature = "libvirt")]
 use vmgate_collect::{CollectRequest, SharedWork, TryPath, guest_probe::GuestAccess};
+use vmgate_documents::closest;
 use vmgate_facts::Change;
 #[cfg(feature = "libvirt")]
 use vmgate_facts::Uri;
 use vmgate_ledger::LedgerUrl;
 #[cfg(feature = "libvirt")]
 use vmgate_probe::host::trial::{LONGEST_STREAM, Stream};
+use vmgate_rules::Catalogues;
 
+use super::Failure;
 #[cfg(feature = "libvirt")]
-use super::{Failure, session::Session, site::ANY};
+use super::{session::Session, site::ANY};
 
 /// Options that every command understands.
 #[derive(Debug, Args)]
@@ -256,6 +259,7 @@ impl Measurements {
             ask_peers: self.ask_peers,
             allow_monitor: self.allow_monitor,
             planned: Vec::new(),
+            managers: session.manager_questions()?,
             maintenance: session.maintenance(&to)?,
             guest_access,
             from,
@@ -300,12 +304,31 @@ pub(super) struct Goals {
     /// Limit on the migration traffic, in MiB/s
     #[arg(long, value_name = "MIB_PER_S", value_parser = clap::value_parser!(u64).range(1..1_000_000))]
     pub bandwidth_limit: Option<u64>,
+    /// Judge and forecast the migration that this manager of VMs would run, by its own settings: nova, ovirt, kubevirt, cloudstack,
+    /// opennebula, pacemaker, proxmox or ganeti, or the id of one in a catalogue of yours
+    #[arg(long = "as", value_name = "MANAGER", conflicts_with = "bandwidth_limit")]
+    pub run_by: Option<String>,
     /// This move is a rehearsal for a pair of hypervisor versions, on a VM that may be lost: it needs no earlier rehearsal
     #[arg(long)]
     pub rehearsal: bool,
 }
 
 impl Goals {
+    /// The goals, if the manager that they name is one of the catalogues.
+    pub(super) fn checked(&self, catalogues: &Catalogues) -> Result<&Self, Failure> {
+        let known = || catalogues.managers().iter().map(|entry| entry.id.as_str());
+        match &self.run_by {
+            Some(id) if !known().any(|one| one == id) => Err(Failure::usage(match closest(id, known()) {
+                Some(like) => format!("--as {id}: there is no such manager; did you mean `{like}`?"),
+                None => format!(
+                    "--as {id}: there is no such manager; known are {}",
+                    known().collect::<Vec<_>>().join(", ")
+                ),
+            })),
+            _ => Ok(self),
+        }
+    }
+
     /// Replaces the goals in `change` by those that were given.
     pub(super) fn over(&self, change: Change) -> Change {
         Change {
@@ -317,6 +340,7 @@ impl Goals {
                 .bandwidth_limit
                 .map(|mebibytes| mebibytes << 20)
                 .or(change.bandwidth_limit_bytes_per_second),
+            run_by: self.run_by.clone().or(change.run_by),
             rehearsal: self.rehearsal || change.rehearsal,
             ..change
         }

@@ -11,7 +11,7 @@ use vmgate_attest::{PrivateKey, PublicKey};
 #[cfg(feature = "libvirt")]
 use vmgate_collect::{guest_probe::GuestAccess, transport::Transport};
 #[cfg(feature = "libvirt")]
-use vmgate_execute::{HostConnection, Hosts};
+use vmgate_execute::{Door, HostConnection, Hosts};
 #[cfg(feature = "libvirt")]
 use vmgate_facts::Facts;
 #[cfg(feature = "libvirt")]
@@ -21,7 +21,11 @@ use vmgate_facts::Uri;
 use vmgate_judge::change::{GuestWay, LARGEST_BYTES as LARGEST_CHANGE};
 use vmgate_judge::{InvalidPolicy, Policy, change::ChangeFile};
 use vmgate_ledger::{Entry, Ledger, LedgerUrl};
+#[cfg(feature = "libvirt")]
+use vmgate_probe::host::{ManagerQuestions, SettingsFile};
 use vmgate_reach::{HostShell, SshTarget};
+#[cfg(feature = "libvirt")]
+use vmgate_rules::Catalogues;
 use vmgate_rules::RuleSource;
 use vmgate_verdict::{Verdict, Waivers};
 
@@ -242,6 +246,40 @@ impl<'a> Session<'a> {
     pub(super) fn rules(&self) -> Result<Policy, InvalidPolicy> {
         let profile = self.shared.profile.as_deref().or(self.config.profile.as_deref());
         Policy::load(&self.rule_sources(), profile, &self.config.parameters)
+    }
+
+    /// Door to the manager that runs a migration; none where libvirt does.
+    #[cfg(feature = "libvirt")]
+    pub(super) fn door(&self, run_by: Option<&str>) -> Result<Option<Door>, Failure> {
+        let Some(manager) = run_by else { return Ok(None) };
+        let config = self.config.managers.get(manager).ok_or_else(|| {
+            Failure::usage(format!(
+                "{manager} would run the migration, and vmgate.yaml names no program that orders it: add `managers: {{{manager}: {{program: \
+                 [PROGRAM]}}}}`, as docs/managers.md explains, or order the migration from {manager} yourself"
+            ))
+        })?;
+        let time_limit = Duration::try_from_secs_f64(config.time_limit_seconds).map_err(|error| {
+            Failure::usage(format!("vmgate.yaml: managers.{manager}.time_limit_seconds: {error}"))
+        })?;
+        Ok(Some(Door { manager: manager.to_owned(), program: config.program.clone(), time_limit }))
+    }
+
+    /// Questions about managers of VMs, by which hosts' probes look for those of the catalogues.
+    #[cfg(feature = "libvirt")]
+    pub(super) fn manager_questions(&self) -> Result<ManagerQuestions, Failure> {
+        let catalogues = Catalogues::load(&self.rule_sources()).map_err(Failure::usage)?;
+        let programs = catalogues.managers().iter().flat_map(|entry| entry.programs.clone()).collect();
+        let files = catalogues.managers().iter().flat_map(|entry| {
+            let program = entry.programs.first().cloned().unwrap_or_default();
+            let names: Vec<String> =
+                entry.settings.iter().filter_map(|setting| setting.name.clone()).collect();
+            entry.files.iter().map(move |path| SettingsFile {
+                program: program.clone(),
+                path: path.clone(),
+                names: names.clone(),
+            })
+        });
+        Ok(ManagerQuestions { programs, files: files.collect() })
     }
 
     /// Rules, catalogues and waivers.

@@ -26,6 +26,8 @@ pub struct ChangeHeader {
     pub deadline_seconds: Option<f64>,
     /// True if each move is begun and taken back before it is judged.
     pub trial: bool,
+    /// Manager that runs the moves; none for libvirt.
+    pub run_by: Option<String>,
     /// True if the switchover is rehearsed on the networks before the moves are judged.
     pub probe_network: bool,
 }
@@ -81,6 +83,7 @@ impl Proposal<'_> {
             per_destination: number(limits.incoming_per_host),
             at_once: (limits.total != usize::MAX).then(|| number(limits.total)),
             trial: self.header.trial,
+            run_by: self.header.run_by.clone(),
             probe_network: self.header.probe_network,
             waves: waves.collect(),
             moves,

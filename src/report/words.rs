@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use vmgate_attest::{FactsBasis, FactsOrigin, RulesOrigin};
-use vmgate_facts::{Cause, Forecast};
+use vmgate_facts::{Cause, Forecast, ManagedEndAction, ManagedMigration};
 use vmgate_verdict::{
     Alternative, BaselineComparison, Counts, Decision, Effect, GoReason, NoGoReason, Outcome, Status,
     Verdict, WaiverFault,
@@ -231,4 +231,46 @@ mod tests {
         assert_eq!(reason(&sample::no_go()), "3 violations, and 1 undecided because evidence is missing");
         assert_eq!(reason(&sample::go()), "no rule objects (3 rules evaluated)");
     }
+}
+
+/// A manager's migration in a sentence: its limits, its end, and where its settings are from.
+pub(super) fn managed(migration: &ManagedMigration) -> String {
+    let mut parts = Vec::new();
+    match (migration.downtime_limits.first(), migration.downtime_limits.last()) {
+        (Some(first), Some(last)) if last.at_seconds > 0.0 => parts.push(format!(
+            "downtime limit {}, raised to {} by {}",
+            seconds(first.limit_seconds),
+            seconds(last.limit_seconds),
+            seconds(last.at_seconds)
+        )),
+        (Some(only), _) => parts.push(format!("downtime limit {}", seconds(only.limit_seconds))),
+        (None, _) => {}
+    }
+    if let Some(limit) = migration.bandwidth_limit_bytes_per_second {
+        parts.push(format!("at most {} MiB/s", limit >> 20));
+    }
+    let named = [
+        (migration.auto_converge, "auto-converge"),
+        (migration.xbzrle, "XBZRLE"),
+        (migration.post_copy, "post-copy"),
+        (migration.tls, "TLS"),
+        (migration.tunnelled, "tunnelled"),
+    ];
+    parts.extend(named.into_iter().filter(|(on, _)| *on).map(|(_, name)| name.to_owned()));
+    if let Some(end) = migration.end {
+        let action = match end.action {
+            ManagedEndAction::Abort => "aborted",
+            ManagedEndAction::Pause => "forced by a pause",
+            ManagedEndAction::PostCopy => "switched to post-copy",
+        };
+        parts.push(format!("{action} after {}", seconds(end.at_seconds)));
+    }
+    if let Some(at_once) = migration.parallel_moves {
+        parts.push(format!("{at_once} at a time from a host"));
+    }
+    let own = migration.settings.iter().filter(|one| one.origin.starts_with('/'));
+    let own: Vec<String> = own.map(|one| format!("{} = {} ({})", one.name, one.value, one.origin)).collect();
+    parts.push(if own.is_empty() { "all settings are defaults".to_owned() } else { own.join(", ") });
+    parts.extend(migration.not_replayed.iter().map(|what| format!("not replayed: {what}")));
+    format!("{}: {}", migration.title, parts.join("; "))
 }

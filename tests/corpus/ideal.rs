@@ -68,6 +68,7 @@ fn with_state_of(usual: &Vm, vm: Vm) -> Vm {
         dirty_rate: usual.dirty_rate.clone(),
         dirty_windows: usual.dirty_windows.clone(),
         dirty_trace: usual.dirty_trace.clone(),
+        resident_bytes: usual.resident_bytes.clone(),
         // QEMU was not asked: the configuration alone decides.
         migration_blockers: Fact::Known(None),
         ..vm

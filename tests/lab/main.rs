@@ -25,6 +25,7 @@ mod harness;
 mod hook;
 mod hostile;
 mod isolate;
+mod managers;
 mod migrate;
 mod obstacles;
 mod path;

@@ -40,7 +40,15 @@ const BEHIND_NAT: &str =
 const FOREIGN: &str =
     "nothing looks into a guest that is not Linux: only a person knows what runs there and may be cut off";
 
+const MANAGED: &str =
+    "a manager keeps the VM's record: libvirt alone would move it behind the manager's back";
+
 const TABLE: &[Expected] = &[
+    stops("cloudstack", "vm-moved-by-its-manager", MANAGED),
+    stops("kubevirt", "vm-moved-by-its-manager", MANAGED),
+    stops("nova", "vm-moved-by-its-manager", MANAGED),
+    stops("opennebula", "vm-moved-by-its-manager", MANAGED),
+    stops("ovirt", "vm-moved-by-its-manager", MANAGED),
     warns("coreos-ignition", "disk-bypasses-host-cache", WRITES_BACK),
     warns("terraform", "disk-bypasses-host-cache", WRITES_BACK),
     warns("virt-install-debian", "disk-bypasses-host-cache", WRITES_BACK),
@@ -121,6 +129,34 @@ fn ordinary_vms_are_quiet() {
 fn is_of_guest(outcome: &Outcome) -> bool {
     outcome.status == Status::Unknown
         && outcome.missing.iter().all(|missing| missing.path.starts_with("guest."))
+}
+
+/// Marks of managers as they write them, and what is read of them.
+#[test]
+fn managers_are_known_by_their_marks_and_nobody_else_is_one() {
+    let expected = [
+        ("cloudstack", "cloudstack", "14", Some("2")),
+        ("kubevirt", "kubevirt", "vm-fedora", Some("default")),
+        ("nova", "nova", "web-7", Some("web")),
+        ("opennebula", "opennebula", "42", None),
+        ("ovirt", "ovirt", "ovirt", None),
+    ];
+    for file in files() {
+        let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
+        let xml = fs::read_to_string(&file).unwrap();
+        let mut facts = facts_of(&name, &xml);
+        let Fact::Known(vm) = &mut facts.vm else { panic!("a VM") };
+        vm.name = Fact::Known(domain_xml::parse(&xml).unwrap().name.unwrap());
+        let (facts, _) = derive(facts, &Catalogues::shipped().unwrap());
+        let vm = facts.vm.known().unwrap();
+        let manager = vm.manager.known().unwrap_or_else(|| panic!("{name}: {:?}", vm.manager)).as_ref();
+        let told = manager.map(|one| (one.kind.as_str(), one.vm.as_str(), one.project.as_deref()));
+        let wanted = expected
+            .iter()
+            .find(|(file, ..)| *file == name)
+            .map(|(_, kind, vm, project)| (*kind, *vm, *project));
+        assert_eq!(told, wanted, "{name}");
+    }
 }
 
 #[test]

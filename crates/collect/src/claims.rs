@@ -29,6 +29,8 @@ pub(super) struct VmsAndClaims {
 
 /// Name of the job operation of a VM that migrates in.
 const INCOMING: &str = "migration-in";
+/// Name of the job operation of a VM that is busy with what libvirt does not tell. It may be coming in.
+const NO_KNOWN_KIND: &str = "other";
 
 /// Facts of the VMs of a host. Asks each running one for its job, and each that migrates in for its memory.
 pub(super) fn of(guests: Fact<&[GuestSummary]>) -> VmsAndClaims {
@@ -55,17 +57,19 @@ fn listed(guest: &GuestSummary) -> Result<HostVm, Unknown> {
 fn jobs(guests: &[GuestSummary]) -> Result<Vec<HostJob>, Unknown> {
     let active: Vec<&GuestSummary> = guests.iter().filter(|guest| guest.active).collect();
     let found = ask_each(&active, |guest| {
-        let job = running_job(guest.domain.job_info())?;
-        Ok(job.map(|job| HostJob { vm: plain(&guest.name), operation: job.operation.name().to_owned() }))
+        let operation = running_job(guest.domain.job_info())?;
+        Ok(operation.map(|operation| HostJob { vm: plain(&guest.name), operation: operation.to_owned() }))
     });
     found.into_iter().filter_map(Result::transpose).collect()
 }
 
-/// The job that runs, in libvirt's answer. A VM that went away meanwhile has none; any other error says nothing about it.
-fn running_job(answer: Result<Option<JobStats>, LibvirtError>) -> Result<Option<JobStats>, Unknown> {
-    use LibvirtErrorKind::{NoSuchVm, NotSupported, WrongState};
+/// Operation of the job that runs, in libvirt's answer. A VM that went away meanwhile has none. One that libvirt is at work on and
+/// cannot be asked about, such as one whose start hangs, has a job of no known kind; any other error says nothing about it.
+fn running_job(answer: Result<Option<JobStats>, LibvirtError>) -> Result<Option<&'static str>, Unknown> {
+    use LibvirtErrorKind::{Busy, NoSuchVm, NotSupported, WrongState};
     match answer {
-        Ok(job) => Ok(job.filter(|job| job.end.is_none())),
+        Ok(job) => Ok(job.filter(|job| job.end.is_none()).map(|job| job.operation.name())),
+        Err(LibvirtError { kind: Busy(_), .. }) => Ok(Some(NO_KNOWN_KIND)),
         Err(LibvirtError { kind: NoSuchVm(_) | WrongState(_) | NotSupported(_), .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -85,7 +89,7 @@ fn claims(guests: &[GuestSummary], jobs: &[HostJob]) -> Result<MemoryClaims, Unk
     let running = guests.iter().filter(|guest| guest.active);
     let comes_in = |guest: &&GuestSummary| {
         let name = plain(&guest.name);
-        jobs.iter().any(|job| job.operation == INCOMING && job.vm == name)
+        jobs.iter().any(|job| [INCOMING, NO_KNOWN_KIND].contains(&job.operation.as_str()) && job.vm == name)
     };
     let incoming: Vec<&GuestSummary> = guests.iter().filter(comes_in).collect();
     let yet_to_fill = |guest: &&GuestSummary| Ok(yet_to_fill(guest, memory_of(guest)?));
@@ -137,11 +141,11 @@ mod tests {
 
     #[test]
     fn an_answer_that_does_not_tell_is_not_no_job() {
-        let answer = |kind| {
-            running_job(Err(LibvirtError { host: "hv2".into(), action: "read the job".into(), kind }))
-                .map(|job| job.is_some())
-        };
-        assert_eq!(answer(LibvirtErrorKind::NoSuchVm(Vec::new())), Ok(false), "the VM has ended meanwhile");
+        let answer =
+            |kind| running_job(Err(LibvirtError { host: "hv2".into(), action: "read the job".into(), kind }));
+        assert_eq!(answer(LibvirtErrorKind::NoSuchVm(Vec::new())), Ok(None), "the VM has ended meanwhile");
+        let busy = answer(LibvirtErrorKind::Busy("cannot acquire state change lock".into()));
+        assert_eq!(busy, Ok(Some("other")), "one VM whose start hangs does not hide the others' jobs");
         let why = answer(LibvirtErrorKind::TimedOut(std::time::Duration::from_secs(1))).unwrap_err();
         assert_eq!(why.cause, Cause::TimedOut);
         assert!(answer(LibvirtErrorKind::ConnectionLost(String::new())).is_err());

@@ -39,10 +39,11 @@ pub(super) fn by_both(first: &[Denied], second: &[Denied]) -> Vec<Denied> {
     first.iter().filter(|denied| second.contains(denied)).cloned().collect()
 }
 
-/// True if the connection was there before the window, and is after it.
+/// True if the connection is the guest's own, was there before the window, and is after it.
 fn lasted(connection: &WireConnection, window_seconds: f64) -> bool {
     let margin = MARGIN * window_seconds;
-    !connection.opening_seen
+    !connection.forwarded
+        && !connection.opening_seen
         && !connection.closing_seen
         && connection.packets_from_guest > 0
         && connection.packets_to_guest > 0
@@ -60,14 +61,21 @@ fn denies_group(guest: &Guest, group: &str) -> bool {
     !known.iter().any(|one| same(&one.address, group))
 }
 
-/// A session over a group that the guest sends to: whoever takes part has joined it. Sessions between two ends are
-/// connections or sockets: a socket that is bound to the session's port must be there.
+/// A session over a group of the link: whoever takes part has joined it. Sessions between two ends are connections or sockets:
+/// a socket that is bound to the session's port must be there.
 fn denies_session(guest: &Guest, session: &ControlSession) -> bool {
     if session.packets_from_guest == 0 || !session.active {
         return false;
     }
     match session.remote.parse::<IpAddr>() {
-        Ok(group) if group.is_multicast() => denies_group(guest, &session.remote),
+        Ok(IpAddr::V4(group)) if group.octets().starts_with(&[224, 0, 0]) => {
+            denies_group(guest, &session.remote)
+        }
+        Ok(IpAddr::V6(group)) if group.octets().starts_with(&[0xff, 2]) => {
+            denies_group(guest, &session.remote)
+        }
+        // Who only sends to a wider group need not have joined it.
+        Ok(group) if group.is_multicast() => false,
         _ => denies_socket(guest, &session.local),
     }
 }
@@ -128,6 +136,7 @@ mod tests {
             opened_by: Opener::Guest,
             opening_seen: false,
             closing_seen: false,
+            forwarded: false,
             age_seconds: Fact::default(),
             first_seen_seconds: 0.1,
             last_seen_seconds: 9.9,
@@ -186,13 +195,14 @@ mod tests {
         let came = compared(&guest(&[]), &shown, || Ok::<_, ()>(guest(&[ENDS])));
         assert_eq!(came, Fact::Known(Vec::new()), "the second look lists it");
 
-        let brief: [fn(&mut WireConnection); 4] = [
+        let others: [fn(&mut WireConnection); 5] = [
+            |one| one.forwarded = true,
             |one| one.opening_seen = true,
             |one| one.closing_seen = true,
             |one| one.first_seen_seconds = 5.0,
             |one| one.last_seen_seconds = 5.0,
         ];
-        for change in brief {
+        for change in others {
             let mut one = connection(ENDS.0, ENDS.1);
             change(&mut one);
             assert_eq!(compared(&guest(&[]), &wire(vec![one]), never), Fact::Known(Vec::new()));

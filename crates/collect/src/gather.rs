@@ -13,7 +13,7 @@ use thiserror::Error;
 use vmgate_facts::{Cause, Change, Fact, Facts, Guest, Host, QemuUser, Unknown, Uri, Uuid, text::plain};
 use vmgate_libvirt::{Domain, Hypervisor, LibvirtError, domain_xml::DomainConfig};
 use vmgate_probe::{
-    host::PeerProbe,
+    host::{ManagerQuestions, PeerProbe},
     path::{self, PathEnd},
 };
 
@@ -71,6 +71,8 @@ pub struct CollectRequest {
     pub allow_monitor: bool,
     /// VMs that are planned to move to the destination before this one.
     pub planned: Vec<PlannedMove>,
+    /// Managers of VMs that are looked for on both hosts.
+    pub managers: ManagerQuestions,
     /// Reason why the destination must not receive VMs, from the site's configuration; none where there is none.
     pub maintenance: Option<String>,
     /// Work that other collections share with this one.

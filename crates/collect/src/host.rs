@@ -240,6 +240,7 @@ probed!(
     maintenance,
     lock_manager,
     unprivileged_userfaultfd,
+    managers,
 );
 
 /// The first fact where it is known, else the second.

@@ -180,6 +180,7 @@ fn look(request: &CollectRequest, ways: &ProbeTransports, told: &ProbeInputs, cl
             qemu_user: about.qemu_user.unwrap_or_else(|| user_at(&told.destination_user, timeout)),
             programs: about.programs.clone(),
             devices: about.devices.clone(),
+            managers: request.managers.clone(),
             peer: back,
             ..HostQuestions::default()
         },
@@ -196,6 +197,7 @@ fn look(request: &CollectRequest, ways: &ProbeTransports, told: &ProbeInputs, cl
             files: about.files,
             programs: about.programs,
             devices: about.devices,
+            managers: request.managers.clone(),
             peer: there,
             ..HostQuestions::default()
         },

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use vmgate_facts::{Cause, Change, Fact, Facts, Host, Unknown, Uri, VmState};
 use vmgate_libvirt::{Hypervisor, ask_each};
 use vmgate_probe::{
-    host::HostQuestions,
+    host::{HostQuestions, ManagerQuestions},
     path::{self, PathEnd},
 };
 
@@ -91,6 +91,7 @@ pub const STEPS_PER_HOST: u64 = 2;
 /// a host, [`STEPS_PER_HOST`] times for each.
 pub fn survey(
     requests: Vec<HostRequest>,
+    managers: ManagerQuestions,
     timeout: Duration,
     now: Timestamp,
     done: impl Fn() + Sync,
@@ -105,6 +106,7 @@ pub fn survey(
         files: needed_files::of(configs()),
         programs: needed_files::programs(configs()),
         devices: needed_files::devices(configs()),
+        managers,
         ..HostQuestions::default()
     };
     let wanted = offer_requests(&reached);
@@ -387,7 +389,13 @@ mod tests {
     fn ten_thousand_collections_leave_nothing_behind() {
         let once = || {
             let requests = vec![request("a", "test:///default"), request("b", "test:///default")];
-            let survey = survey(requests, Duration::from_mins(1), Timestamp::UNIX_EPOCH, || ());
+            let survey = survey(
+                requests,
+                ManagerQuestions::default(),
+                Duration::from_mins(1),
+                Timestamp::UNIX_EPOCH,
+                || (),
+            );
             assert_eq!(survey.moves().into_iter().filter_map(|wanted| survey.facts(wanted)).count(), 2);
         };
         let resident = || {
@@ -409,7 +417,13 @@ mod tests {
         let gone = "qemu+unix:///system?socket=/nonexistent/libvirt-sock";
         let requests =
             vec![request("a", "test:///default"), request("b", "test:///default"), request("c", gone)];
-        let survey = survey(requests, Duration::from_secs(10), Timestamp::UNIX_EPOCH, || {});
+        let survey = survey(
+            requests,
+            ManagerQuestions::default(),
+            Duration::from_secs(10),
+            Timestamp::UNIX_EPOCH,
+            || {},
+        );
         let hosts = survey.hosts();
         assert_eq!(hosts.iter().map(|host| host.running).collect::<Vec<_>>(), [1, 1, 0]);
         assert!(hosts[2].unreachable.is_some());

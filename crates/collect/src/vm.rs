@@ -208,6 +208,7 @@ fn fill(facts: &mut Vm, config: &Fact<DomainConfig>) {
             None => Fact::unknown(Cause::NotSupported, format!("the VM's configuration has no {name}")),
         })
     }
+    facts.marks = part(config, "marks", |config| Some(config.marks.clone()));
     facts.accelerator = part(config, "accelerator known to QEMU", |config| config.accelerator);
     facts.memory_bytes = part(config, "memory", |config| config.memory_bytes);
     facts.memory_max_bytes = part(config, "memory", |config| config.memory_max_bytes);

@@ -230,7 +230,7 @@ impl Guard {
 
 /// Estimate by the geometric model of pre-copy: each round sends the pages dirtied during the one before, and the
 /// guest is stopped when the rest fits into the limit (QEMU's migration_iteration_run).
-fn estimate(job: &JobStats, limit_seconds: f64) -> ConvergenceEstimate {
+pub(super) fn estimate(job: &JobStats, limit_seconds: f64) -> ConvergenceEstimate {
     let (Some(left), Some(speed)) = (job.memory_remaining_bytes, job.memory_bytes_per_second) else {
         return ConvergenceEstimate::default();
     };

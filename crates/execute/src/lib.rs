@@ -28,6 +28,7 @@
 #![deny(unsafe_code)]
 
 pub mod campaign;
+mod door;
 mod driver;
 mod gate;
 mod guard;
@@ -37,6 +38,7 @@ mod hosts;
 pub mod isolate;
 mod journal;
 mod judge;
+mod managed_migration;
 mod migration;
 mod migration_record;
 mod network_rehearsal;
@@ -57,11 +59,12 @@ mod vm_location;
 
 use std::{net::IpAddr, sync::atomic::AtomicBool, time::Duration};
 
+pub use door::Door;
 pub use gate::{GateRefusal, GateRequest, Pass};
 pub use guard::ConvergenceEstimate;
 pub use hosts::{HostConnection, Hosts};
 pub use judge::Judge;
-pub use migration::Progress;
+pub use migration::{ForecastLeft, Progress};
 pub use network_rehearsal::NetworkRehearsalOrder;
 pub use permits::{PermitDesk, cancel_after};
 pub use post_migration_failure::{EvidenceOptions, IsolationResult};
@@ -93,6 +96,8 @@ pub struct Assignment<'a> {
     pub limits: Limits,
     /// Way to the destination's hook.
     pub permits: &'a dyn PermitDesk,
+    /// Door to the manager that runs the migration; none where vmgate asks libvirt.
+    pub door: Option<&'a Door>,
     /// Options for the evidence that is saved if the VM is cut off the network.
     pub evidence_options: EvidenceOptions,
 }

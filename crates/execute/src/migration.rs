@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use vmgate_facts::{Forecast, Quantiles};
 use vmgate_judge::change::MovePlan;
 use vmgate_libvirt::{Domain, Hypervisor, JobStats, LibvirtError, LibvirtErrorKind};
 
@@ -31,13 +32,43 @@ pub struct Progress {
     pub estimate: ConvergenceEstimate,
     /// Time since the start.
     pub elapsed: Duration,
+    /// What the verdict's forecast leaves; absent where it foretold no duration.
+    pub forecast: Option<ForecastLeft>,
+}
+
+impl Progress {
+    pub(super) fn of(pass: &Pass, job: JobStats, estimate: ConvergenceEstimate, elapsed: Duration) -> Self {
+        let forecast = pass.verdict().forecast.as_ref();
+        let forecast = forecast.and_then(|forecast| ForecastLeft::of(forecast, elapsed));
+        Self { job, estimate, elapsed, forecast }
+    }
+}
+
+/// Rest of a migration by the forecast that was made before it began.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ForecastLeft {
+    /// Time until the end, in seconds.
+    pub remaining_seconds: Quantiles,
+    /// Blackout, in seconds; absent where none was foretold.
+    pub blackout_seconds: Option<Quantiles>,
+}
+
+impl ForecastLeft {
+    fn of(forecast: &Forecast, elapsed: Duration) -> Option<Self> {
+        let total = forecast.total_seconds.known()?;
+        let left = |seconds: f64| (seconds - elapsed.as_secs_f64()).max(0.0);
+        Some(Self {
+            remaining_seconds: Quantiles { p5: left(total.p5), p50: left(total.p50), p95: left(total.p95) },
+            blackout_seconds: forecast.blackout_seconds.known().copied(),
+        })
+    }
 }
 
 /// A migration that has ended, successful or not.
 #[derive(Debug)]
 pub(super) struct EndedMigration {
-    /// Result of libvirt's call.
-    pub(super) result: Result<(), LibvirtError>,
+    /// Result of libvirt's call, or of the manager's migration.
+    pub(super) result: Result<(), String>,
     /// Reason why vmgate aborted the migration; `None` if it did not.
     pub(super) abort_reason: Option<String>,
     /// Last job statistics.
@@ -80,10 +111,11 @@ pub(super) fn migrate(
             {
                 stopped = take(domain, measure);
             }
-            let progress = Progress { job, estimate, elapsed };
+            let progress = Progress::of(pass, job, estimate, elapsed);
             watch(&progress);
             last = Some(progress.job);
         };
+        let result = result.map_err(|error| error.to_string());
         Ok(EndedMigration { result, abort_reason: stopped, last_stats: last, downtime_limit: guard.limit() })
     })
 }

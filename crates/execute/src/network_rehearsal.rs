@@ -13,8 +13,8 @@ use std::{
 
 use jiff::Timestamp;
 use vmgate_facts::{
-    BridgeController, BridgePort, Cause, Fact, Facts, Host, HostRole, NetworkOrder, NetworkRehearsal,
-    SwitchoverSeen, Unknown, VmNic,
+    Bridge, BridgeController, BridgePort, Cause, Fact, Facts, Host, HostRole, NetworkOrder, NetworkRehearsal,
+    RehearsedSettings, SwitchoverSeen, Unknown, VmNic,
 };
 use vmgate_reach::LastingRun;
 
@@ -42,6 +42,8 @@ struct RehearsedNetwork {
     network: String,
     source: BridgePort,
     destination: BridgePort,
+    /// Settings of the destination's bridge.
+    settings: RehearsedSettings,
 }
 
 impl NetworkRehearsalOrder {
@@ -53,12 +55,15 @@ impl NetworkRehearsalOrder {
         let mut why = None;
         for nic in nics.iter().filter(|nic| nic.link_up) {
             let (network, known) = (nic.network(), |one: &RehearsedNetwork| one.network == nic.network());
-            let ports = port(nic, &facts.source)
-                .and_then(|port_at_source| Ok((port_at_source, port(nic, &facts.destination)?)));
-            match ports {
-                Ok((source, destination)) if !networks.iter().any(known) => {
-                    networks.push(RehearsedNetwork { network, source, destination });
-                }
+            let bridges = bridge_of(nic, &facts.source)
+                .and_then(|here| Ok((here, bridge_of(nic, &facts.destination)?)));
+            match bridges {
+                Ok((here, there)) if !networks.iter().any(known) => networks.push(RehearsedNetwork {
+                    network,
+                    source: port(nic, &here),
+                    destination: port(nic, &there),
+                    settings: RehearsedSettings::of(&there),
+                }),
                 Ok(_) => {}
                 Err(unknown) => why = why.or(Some(unknown)),
             }
@@ -82,8 +87,13 @@ impl NetworkRehearsalOrder {
     }
 }
 
-/// Port that an interface of the VM has, or will have, at a host.
-fn port(nic: &VmNic, host: &Fact<Host>) -> Result<BridgePort, Unknown> {
+/// Port of a bridge that an interface of the VM has, or will have.
+fn port(nic: &VmNic, bridge: &Bridge) -> BridgePort {
+    BridgePort { bridge: bridge.name.clone(), kind: bridge.kind, vlan: nic.vlan_tags.first().copied() }
+}
+
+/// Bridge of an interface of the VM at a host.
+fn bridge_of(nic: &VmNic, host: &Fact<Host>) -> Result<Bridge, Unknown> {
     let host = host.as_ref().into_result()?;
     let not_there = |what: String| Unknown::new(Cause::NotSupported, format!("{what} cannot be rehearsed"));
     let name = match nic.kind.as_str() {
@@ -103,7 +113,7 @@ fn port(nic: &VmNic, host: &Fact<Host>) -> Result<BridgePort, Unknown> {
     if matches!(bridge.controlled_by, Fact::Known(BridgeController::Ovn | BridgeController::Openflow)) {
         return Err(not_there(format!("bridge {}, whose controller knows no port but a VM's,", bridge.name)));
     }
-    Ok(BridgePort { bridge: bridge.name.clone(), kind: bridge.kind, vlan: nic.vlan_tags.first().copied() })
+    Ok(bridge.clone())
 }
 
 impl Hosts {
@@ -162,6 +172,7 @@ impl Hosts {
             network: network.network.clone(),
             source_bridge: source.bridge.clone(),
             destination_bridge: destination.bridge.clone(),
+            settings: network.settings.clone(),
             dark_seconds: seen.dark_seconds,
             waited_seconds: LIMIT_SECONDS,
         })
@@ -245,6 +256,7 @@ mod tests {
             network: order.networks[0].network.clone(),
             source_bridge: "br0".into(),
             destination_bridge: "br0".into(),
+            settings: order.networks[0].settings.clone(),
             dark_seconds: Some(0.02),
             waited_seconds: 75.0,
         };

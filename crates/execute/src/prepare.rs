@@ -196,3 +196,43 @@ fn service_script(service: &str, verb: Verb) -> String {
         service = shell_word(service)
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str) -> (i32, String) {
+        let output = Command::new("sh").args(["-c", script]).output().unwrap();
+        (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn in_catalogue(script: &str) -> (i32, String) {
+        sh(&format!("{PREAMBLE}{script}"))
+    }
+
+    #[test]
+    fn the_words_of_the_catalogue_mean_what_it_says() {
+        assert_eq!(in_catalogue("refuse \"no: $((1 + 1)) of 3\"; echo more"), (1, "no: 2 of 3\n".to_owned()));
+        assert_eq!(in_catalogue("within 3 true && echo there").1, "there\n");
+        let (code, words) = in_catalogue("never() { return 1; }; within 2 never");
+        assert_eq!((code, words.as_str()), (1, "not within the time: never\n"));
+        // Words on standard error are the guest's answer too.
+        assert_eq!(in_catalogue("echo bad >&2; exit 4"), (4, "bad\n".to_owned()));
+        assert_eq!(
+            in_catalogue("runs sh && ! runs no-such-process && unit no-such-process etcd").1,
+            "etcd\n"
+        );
+    }
+
+    #[test]
+    fn a_process_is_found_by_its_name_or_its_beginning_and_not_by_a_part() {
+        let runs = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            sh(&runs_script(&names)).0 == 0
+        };
+        let own = std::fs::read_to_string("/proc/self/comm").unwrap();
+        let own = own.trim();
+        assert!(runs(&[own]) && runs(&["no-such-process", &format!("{}*", &own[..4])]));
+        assert!(!runs(&[&own[1..]]) && !runs(&["no.such*", "'; exit 0; '"]));
+    }
+}

@@ -254,8 +254,10 @@ pub(super) fn finish_run(ledger: &Ledger, open: &OpenRun, order: &RunOrder, host
     let (vm, run) = (order.vm.as_str(), as_ordered(&open.run, order));
     let journal = &Journal { ledger, run: &run, by_recovery: true };
     // A run that never reached its migration has changed nothing on the hosts: any job there belongs to somebody else.
+    // The migration of a manager is the manager's: it may go on, or be cleared up there.
+    let is_own = open.run.plan.settings.run_by.is_none();
     let seen = match migrating_for(&open.history) {
-        Some(ago) if resolve::end_job(vm, hosts, ago) => {
+        Some(ago) if is_own && resolve::end_job(vm, hosts, ago) => {
             if open.run.trial {
                 resolve::settle_trial(vm, hosts)
             } else {

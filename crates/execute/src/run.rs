@@ -23,7 +23,8 @@ use super::{
     Assignment, CompletedMove, Event, Hosts, MoveFailure, VmLocation, driver, gate,
     guard::Guard,
     journal::Journal,
-    migration::{self, EndedMigration},
+    managed_migration,
+    migration::{self, EndedMigration, Progress},
     notify::{self, GuestAnswer, MoveNotice},
     permits,
     prepare::Preparation,
@@ -87,6 +88,8 @@ pub(super) fn carry_out(
     stop: &AtomicBool,
     watch: &mut dyn FnMut(Event),
 ) -> Result<CompletedMove, MoveFailure> {
+    let judged = assignment.pass.verdict().change.run_by.as_deref();
+    check_manager(judged, assignment.door.map(|door| door.manager.as_str()))?;
     let domain = check_vm_and_hosts(hosts, assignment)?;
     let started = started(hosts, assignment.pass.verdict(), assignment.plan);
     ledger.begin(&started, &assignment.limits).map_err(|error| match error {
@@ -128,6 +131,18 @@ fn defect(panic: &(dyn Any + Send)) -> Halt {
     let words = panic.downcast_ref::<&str>().copied().map(str::to_owned);
     let words = words.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
     Halt::Migration { why: format!("internal error in vmgate ({words})") }
+}
+
+/// Checks that the migration is run by whom the verdict is about: libvirt (none), or one manager.
+fn check_manager(judged: Option<&str>, runs: Option<&str>) -> Result<(), MoveFailure> {
+    if judged == runs {
+        return Ok(());
+    }
+    let (judged, runs) = (judged.unwrap_or("libvirt alone"), runs.unwrap_or("libvirt alone"));
+    Err(MoveFailure::NotStarted(format!(
+        "the verdict is for a migration that {judged} runs, but {runs} would run this one: check the move again, with --as for the \
+         manager that is to run it"
+    )))
 }
 
 /// Checks that both hosts are those of the verdict, by UUID, and the migration address too, and returns the VM's domain on
@@ -324,20 +339,25 @@ impl Run<'_> {
         // The last step before the migration: no permit waits for a move that is not begun.
         self.permit = self.rechecked.as_ref().and_then(|verdict| self.assignment.permits.grant(verdict));
         let watch = &mut *self.watch;
-        let ended = migration::migrate(
-            &self.assignment.pass,
-            &self.domain,
-            &destination,
-            Guard::new(self.assignment.plan, self.downtime_limit_seconds),
-            (self.assignment.plan, self.assignment.migrate_address),
-            self.stop,
-            &mut |progress| watch(Event::Migrating(progress)),
-        )
-        .map_err(not_begun)?;
+        let watch = &mut |progress: &Progress| watch(Event::Migrating(progress));
+        let (pass, plan) = (&self.assignment.pass, self.assignment.plan);
+        let ended = match self.assignment.door {
+            Some(door) => managed_migration::migrate((pass, door), &self.domain, plan, self.stop, watch),
+            None => migration::migrate(
+                pass,
+                &self.domain,
+                &destination,
+                Guard::new(plan, self.downtime_limit_seconds),
+                (plan, self.assignment.migrate_address),
+                self.stop,
+                watch,
+            )
+            .map_err(not_begun)?,
+        };
         let why = match (&ended.result, &ended.abort_reason) {
             (Ok(()), _) => None,
             (Err(_), Some(stopped)) => Some(stopped.clone()),
-            (Err(error), None) => Some(error.to_string()),
+            (Err(error), None) => Some(error.clone()),
         };
         self.ended = Some(ended);
         why.map_or(Ok(()), |why| Err(Halt::Migration { why }))
@@ -389,7 +409,8 @@ impl Run<'_> {
             Err(Halt::PostMigration { problem }) => self.fail_after_migration(problem),
             Err(Halt::Migration { why }) => {
                 let vm = self.assignment.pass.vm().as_str();
-                let seen = if self.migrates {
+                // A manager clears up behind its own migration, which may still go on.
+                let seen = if self.migrates && self.assignment.door.is_none() {
                     resolve::settle(vm, self.hosts)
                 } else {
                     VmLocation::settle(vm, self.hosts)
@@ -426,7 +447,11 @@ impl Run<'_> {
     fn done(&mut self, job_stats: Option<JobStats>) -> Result<CompletedMove, MoveFailure> {
         let destination = self.hosts.destination.name().to_owned();
         self.record_migration(job_stats.as_ref(), MigrationOutcome::Completed);
-        let left = self.to_undo.undo(&self.journal, &self.domain, MoveNotice::After);
+        let mut left = self.to_undo.undo(&self.journal, &self.domain, MoveNotice::After);
+        let door = self.assignment.door;
+        left.extend(
+            door.and_then(|door| managed_migration::difference_of_record(&self.assignment.pass, door)),
+        );
         if !left.is_empty() {
             self.journal.note(RunStep::Fail, None, Some(&left.join("; ")));
             return Err(MoveFailure::NotRestored {
@@ -489,6 +514,15 @@ mod tests {
         assert_eq!(forecast_limit(&forecast(ForecastMethod::ReplayOfWindows)), Some(0.2));
         assert_eq!(forecast_limit(&forecast(ForecastMethod::Assumed)), None);
         assert_eq!(forecast_limit(&Forecast::default()), None);
+    }
+
+    #[test]
+    fn a_verdict_for_one_mover_lets_no_other_move_the_vm() {
+        assert!(check_manager(None, None).is_ok() && check_manager(Some("nova"), Some("nova")).is_ok());
+        for (judged, runs) in [(Some("nova"), None), (None, Some("nova")), (Some("nova"), Some("ovirt"))] {
+            let refused = check_manager(judged, runs).unwrap_err().to_string();
+            assert!(refused.contains("nova"), "{refused}");
+        }
     }
 
     #[test]

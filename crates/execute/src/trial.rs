@@ -57,6 +57,11 @@ impl TrialPass {
             let (rule, message) = (&first.outcome.rule, &first.outcome.message);
             return Err(format!("the check fails already: {rule}: {message}"));
         }
+        if let Some(manager) = &verdict.change.run_by {
+            return Err(format!(
+                "{manager} would run the migration, and a trial by libvirt would be behind its back"
+            ));
+        }
         verdict.check_authority(now).map_err(|why| why.to_string())?;
         let moved = &verdict.moved;
         let all = [(&moved.vm, "VM"), (&moved.source, "source"), (&moved.destination, "destination")];

@@ -4,6 +4,8 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Names;
+
 /// Limits and settings of the move. Given by the operator, so always known.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -26,6 +28,10 @@ pub struct Change {
     pub bandwidth_limit_bytes_per_second: Option<u64>,
     /// Migration capabilities that QEMU may use. The forecast chooses the downtime limit.
     pub settings: MigrationSettings,
+    /// Manager that runs the migration, by its id in the catalogue (`--as`); absent where vmgate asks libvirt.
+    #[schemars(example = &"nova")]
+    #[schemars(extend("x-names" = Names::CATALOGUE))]
+    pub run_by: Option<String>,
     /// True if this move rehearses a pair of hypervisor versions with a VM that may be lost.
     #[schemars(example = false)]
     pub rehearsal: bool,
@@ -49,6 +55,7 @@ impl Default for Change {
             deadline_seconds: None,
             bandwidth_limit_bytes_per_second: None,
             settings: MigrationSettings::default(),
+            run_by: None,
             rehearsal: false,
             in_ledger: false,
             window_start: None,

@@ -53,9 +53,11 @@ pub struct ControlSession {
     /// Time between two packets of the guest: as they state it, else the median of the times between those seen.
     #[schemars(example = 1.0)]
     pub interval_seconds: Fact<f64>,
-    /// Longest time in the window in which the guest sent nothing for this session; the session outlived it.
+    /// Time between two keep-alives of the guest as far as the window shows it, which is its interval or less; 0 where it sent
+    /// none, or other traffic of the session hides their rhythm.
+    #[serde(default)]
     #[schemars(example = 1.02)]
-    pub longest_gap_seconds: f64,
+    pub keepalive_gap_seconds: f64,
     /// Intervals without a packet after which the peers declare the guest dead; absent where the packets state none.
     #[serde(default)]
     #[schemars(example = 3)]
@@ -119,7 +121,7 @@ impl Default for ControlSession {
             packets_to_guest: 0,
             active: false,
             interval_seconds: Fact::default(),
-            longest_gap_seconds: 0.0,
+            keepalive_gap_seconds: 0.0,
             multiplier: None,
             timeout_seconds: Fact::default(),
             basis: ControlBasis::None,

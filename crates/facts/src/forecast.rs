@@ -3,13 +3,15 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Fact;
+use super::{Fact, ManagedMigration};
 
 /// Predicted migration. Derived from the other facts; never part of a facts file.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct Forecast {
+    /// Migration that the manager of the change would run (`--as`), which this forecast is of; absent where vmgate runs it.
+    pub managed: Fact<Option<ManagedMigration>>,
     /// Method of the forecast.
     #[schemars(example = &"replay")]
     pub method: Fact<ForecastMethod>,

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CollectionMethod, ControlSession, DecidedBy, Detector, Fact, GuestClock, GuestMemory, KeepAlive,
-    KernelBypass, MulticastGroup, Names, Sctp, TcpEvidence, TcpTimer, UdpCapture, Unknown, Wire,
+    CollectionMethod, ControlSession, DecidedBy, Detector, Fact, GuestClock, GuestMachine, GuestMemory,
+    KeepAlive, KernelBypass, MulticastGroup, Names, Sctp, TcpEvidence, TcpTimer, UdpCapture, Unknown, Wire,
 };
 
 /// The guest as seen from inside.
@@ -70,6 +70,9 @@ pub struct Guest {
     /// Clock source and time synchronisation of the guest.
     #[schemars(extend("x-learnt-by" = CollectionMethod::GUEST))]
     pub clock: Fact<GuestClock>,
+    /// What the guest has of its machine: VMs of its own, watchdogs, hardware clocks.
+    #[schemars(extend("x-learnt-by" = CollectionMethod::GUEST))]
+    pub machine: Fact<GuestMachine>,
     /// Evidence from the packets at the host's side of the VM's interfaces, independent of the guest.
     #[schemars(extend("x-learnt-by" = [CollectionMethod::HostProbe]))]
     pub wire: Fact<Wire>,
@@ -100,6 +103,7 @@ impl Guest {
             memory: Fact::Unknown(why.clone()),
             kernel_bypass: Fact::Unknown(why.clone()),
             clock: Fact::Unknown(why.clone()),
+            machine: Fact::Unknown(why.clone()),
             wire: Fact::Unknown(why.clone()),
             control_sessions: Fact::Unknown(why.clone()),
         }

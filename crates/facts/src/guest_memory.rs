@@ -134,4 +134,8 @@ pub struct GuestClock {
     /// Offset of the clock from true time, according to chronyc.
     #[schemars(example = 0.000_12)]
     pub offset_seconds: Fact<f64>,
+    /// Directive by which a time server in the guest spreads leap seconds and other corrections over its clients (leap smear), with its file;
+    /// absent where none does.
+    #[schemars(example = &"smoothtime in /etc/chrony/chrony.conf")]
+    pub smearing: Fact<Option<String>>,
 }

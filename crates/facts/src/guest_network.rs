@@ -36,6 +36,10 @@ pub struct DarkInterface {
     /// Part of the network that decides, in words.
     #[schemars(example = &"switches learn the guest's new port from QEMU's announcements")]
     pub because: String,
+    /// Announcements of the interface from its new place.
+    #[schemars(example = &"QEMU's RARP, five times within 0.8 s")]
+    #[serde(default)]
+    pub announcements: String,
     /// Source of the figure.
     #[schemars(example = &"derived")]
     #[serde(default)]

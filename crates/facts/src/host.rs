@@ -4,9 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Bond, BoundPort, Bridge, DisplayPorts, Duplex, Fact, HostFile, HostHook, HostJob, HostMemory, HostVm,
-    HugePages, MachineType, MemoryClaims, Names, NumaNode, PassthroughDevice, ProgramBuild, QemuUser,
-    StatefulFilter, Tsc, Uuid, Version, VirtualNetwork,
+    Bond, BoundPort, Bridge, DisplayPorts, Duplex, Fact, HostFile, HostHook, HostJob, HostManagers,
+    HostMemory, HostVm, HugePages, MachineType, MemoryClaims, Names, NumaNode, PassthroughDevice,
+    ProgramBuild, QemuUser, StatefulFilter, Tsc, Uuid, Version, VirtualNetwork,
 };
 
 /// A hypervisor host, source or destination.
@@ -131,6 +131,8 @@ pub struct Host {
     /// The lock manager that libvirt's QEMU driver uses, lockd or sanlock; absent where it uses none.
     #[schemars(example = &"lockd")]
     pub lock_manager: Fact<Option<String>>,
+    /// Managers of VMs that run here, with their settings of migrations.
+    pub managers: Fact<HostManagers>,
     /// Reason why this host must not receive VMs now; absent where the host is not in maintenance.
     #[schemars(example = &"kernel update, CHG-2041")]
     pub maintenance: Fact<Option<String>>,

@@ -27,6 +27,7 @@ mod detector;
 mod flow;
 mod forecast;
 mod guest;
+mod guest_machine;
 mod guest_memory;
 mod guest_network;
 mod history;
@@ -43,6 +44,8 @@ mod host_uri;
 mod known_failure;
 mod link;
 mod machine_type;
+mod managed_migration;
+mod manager;
 mod names;
 mod network_order;
 mod network_rehearsal;
@@ -80,6 +83,7 @@ pub use guest::{
     DirtyWriter, Guest, Listener, LiveMoveSupport, LossTolerance, MemorySync, Neighbour, Process, Sysctl,
     Tcp, TcpConnection, TcpPeer, TcpState, Udp, UdpService, UdpSocket,
 };
+pub use guest_machine::{GuestMachine, GuestWatchdog};
 pub use guest_memory::{
     Allocation, GuestClock, GuestMemory, HugePageProcess, KernelBypass, MemoryPressure, UserSpaceDevice,
 };
@@ -99,9 +103,13 @@ use jiff::Timestamp;
 pub use known_failure::{KnownFailure, VirtioQueues};
 pub use link::{Bond, BondPort, Duplex, Shaper, ShaperKind};
 pub use machine_type::machine_version;
+pub use managed_migration::{DowntimeStep, ManagedEnd, ManagedEndAction, ManagedMigration, OriginOfSetting};
+pub use manager::{
+    ClusterVm, HostManagers, ManagerConfidence, ManagerSetting, MetadataElement, VmManager, VmMarks,
+};
 pub use names::{Absence, Names};
 pub use network_order::{BridgePort, HeardGuest, NetworkOrder, SwitchoverSeen};
-pub use network_rehearsal::{NetworkRehearsal, PastSilence};
+pub use network_rehearsal::{NetworkRehearsal, PastSilence, RehearsedSettings};
 pub use path::{HostRole, MigrationPath, MigrationTransport, PathNic, PathRoute};
 pub use path_probe::{Goodput, MigrationPorts, PortsBasis};
 pub use rehearsal::Rehearsal;

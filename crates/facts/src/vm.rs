@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Absence, BootFile, Fact, Firmware, HostDevice, KnownFailure, Names, OpenedFile, Placement, Tpm, Uuid,
-    Version, VirtioQueues, VmComponent, VmListener, VmPort, VmServer, trace::DirtyTrace,
+    Version, VirtioQueues, VmComponent, VmListener, VmManager, VmMarks, VmPort, VmServer, trace::DirtyTrace,
 };
 
 /// The VM that is to move: its configuration and what it does now.
@@ -20,6 +20,10 @@ pub struct Vm {
     /// The domain's UUID, the same on both hosts.
     #[schemars(example = &"5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11")]
     pub uuid: Fact<Uuid>,
+    /// Marks that the program which defined the VM left in its configuration.
+    pub marks: Fact<VmMarks>,
+    /// Manager to which the VM belongs, from these marks and the source host; absent where libvirt alone has it.
+    pub manager: Fact<Option<VmManager>>,
     /// State of the domain now.
     #[schemars(example = &"running")]
     pub state: Fact<VmState>,

@@ -126,6 +126,10 @@ pub struct WireConnection {
     /// True if a FIN or RST was seen.
     #[schemars(example = false)]
     pub closing_seen: bool,
+    /// True if the guest forwards it, as a router or for a container: its packets left the guest with a lowered TTL.
+    #[serde(default)]
+    #[schemars(example = false)]
+    pub forwarded: bool,
     /// Age of the connection at the end of the window; known only where its opening was seen.
     #[schemars(example = 4.2)]
     pub age_seconds: Fact<f64>,

@@ -24,6 +24,7 @@ pub mod conformal;
 mod dark;
 mod history;
 mod load;
+mod managed;
 mod memory;
 mod migratable;
 mod precopy;
@@ -53,10 +54,22 @@ pub fn derive(mut facts: Facts, catalogues: &Catalogues) -> (Facts, Forecast) {
         }
     }
     if let Fact::Known(vm) = &mut facts.vm {
+        if vm.manager.known().is_none() {
+            vm.manager = catalogues.manager_of(vm, &facts.source);
+        }
         fill_dirtying(vm);
         migratable::fill(vm, (&facts.source, &facts.destination), &facts.trial, catalogues);
     }
-    let mut forecast = predict::forecast(&mut facts);
+    let migration = managed::migration(&facts, catalogues);
+    let mut forecast = match &migration {
+        Fact::Known(Some(of_manager)) => {
+            managed::apply(of_manager, &mut facts.change);
+            predict::forecast(&mut facts, managed::Managed::of(of_manager, catalogues))
+        }
+        Fact::Known(None) => predict::forecast(&mut facts, None),
+        Fact::Unknown(why) => predict::unknown(why),
+    };
+    forecast.managed = migration;
     dark::derive(&mut facts, &mut forecast);
     wire::fill_members(&mut facts, &forecast, catalogues);
     (facts, forecast)

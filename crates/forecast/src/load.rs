@@ -64,6 +64,7 @@ impl LoadQuestion<'_, '_> {
     }
 
     fn chance(&self, load_ratio: f64) -> f64 {
+        let load_ratio = Interval { low: load_ratio, high: load_ratio };
         self.sketch(&Conditions { load_ratio, ..self.conditions.clone() }).converges_ratio
     }
 

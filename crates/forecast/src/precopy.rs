@@ -24,9 +24,9 @@ const LEAST_USED_RATIO: f64 = 0.1;
 /// Interval at which QEMU checks if the rest is small enough for the switchover (migration_thread).
 const LOOK_SECONDS: f64 = 0.1;
 
-/// Forecast from dirty rate and bandwidth alone.
-pub(super) fn forecast(facts: &Facts) -> Forecast {
-    let limit = facts.change.longest_blackout_seconds;
+/// Forecast from dirty rate and bandwidth alone. `limit_seconds` is the downtime limit; none for one like the accepted blackout.
+pub(super) fn forecast(facts: &Facts, limit_seconds: Option<f64>) -> Forecast {
+    let limit = limit_seconds.unwrap_or(facts.change.longest_blackout_seconds);
     let bandwidth = facts.path.as_ref().and_then(|path| bandwidth(path, &facts.change));
     let vm = facts.vm.as_ref();
     let rate = vm.clone().and_then(|vm| vm.dirty_rate.as_ref().map(|rate| rate.rate_bytes_per_second));

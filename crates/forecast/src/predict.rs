@@ -4,13 +4,14 @@
 use sha2::{Digest as _, Sha256};
 use vmgate_facts::{
     Accelerator, Alternative, Cause, Fact, Facts, Forecast, ForecastMethod, LoadDependence, Provenance,
-    Quantiles, Vm, trace::DirtyTrace,
+    Quantiles, Unknown, Vm, trace::DirtyTrace,
 };
 
 use super::{
     conditions::{self, KnownConditions},
     history,
     load::{self, LoadQuestion},
+    managed::Managed,
     memory::TouchedMemory,
     precopy,
     replay::{
@@ -34,10 +35,10 @@ struct Evidence {
 }
 
 /// Predicts the migration, and records in the provenance the facts on which the forecast is based.
-pub(super) fn forecast(facts: &mut Facts) -> Forecast {
-    let assumed = precopy::forecast(facts);
+pub(super) fn forecast(facts: &mut Facts, managed: Option<Managed>) -> Forecast {
+    let assumed = precopy::forecast(facts, managed.and_then(|managed| managed.longest_limit()));
     let (mut forecast, path, seconds) = match evidence(facts) {
-        Some(evidence) => match replayed(facts, &evidence, &assumed) {
+        Some(evidence) => match replayed(facts, &evidence, &assumed, managed) {
             Some(forecast) => (forecast, evidence.path, Some(evidence.seconds)),
             None => (assumed, "vm.dirty_rate", None),
         },
@@ -50,6 +51,21 @@ pub(super) fn forecast(facts: &mut Facts) -> Forecast {
         facts.provenance.insert("forecast".into(), own);
     }
     forecast
+}
+
+/// Forecast of which nothing is known, for one reason.
+pub(super) fn unknown(why: &Unknown) -> Forecast {
+    Forecast {
+        method: Fact::Unknown(why.clone()),
+        converges_ratio: Fact::Unknown(why.clone()),
+        total_seconds: Fact::Unknown(why.clone()),
+        blackout_seconds: Fact::Unknown(why.clone()),
+        silence_seconds: Fact::Unknown(why.clone()),
+        downtime_limit_seconds: Fact::Unknown(why.clone()),
+        throttle_pause_seconds: Fact::Unknown(why.clone()),
+        advice: Fact::Unknown(why.clone()),
+        ..Forecast::default()
+    }
 }
 
 fn evidence(facts: &Facts) -> Option<Evidence> {
@@ -78,7 +94,12 @@ fn evidence(facts: &Facts) -> Option<Evidence> {
 }
 
 /// Forecast by replay; `None` where the goodput of the path is not known.
-fn replayed(facts: &Facts, evidence: &Evidence, assumed: &Forecast) -> Option<Forecast> {
+fn replayed(
+    facts: &Facts,
+    evidence: &Evidence,
+    assumed: &Forecast,
+    managed: Option<Managed>,
+) -> Option<Forecast> {
     let path = facts.path.known()?;
     let change = &facts.change;
     let KnownConditions { conditions, tried } = conditions::of(facts, path)?;
@@ -95,15 +116,21 @@ fn replayed(facts: &Facts, evidence: &Evidence, assumed: &Forecast) -> Option<Fo
         _ => Replayer::new(&evidence.trace).ok()?,
     };
     let seed = seed(facts);
-    let advice = replayer.advise(&migration_parameters(facts), &conditions, &goal, seed);
+    let usual = migration_parameters(facts);
+    let (advised, own) = if let Some(managed) = managed {
+        (managed.predict(facts, &replayer, &usual, (&conditions, &goal, seed)), None)
+    } else {
+        let advice = replayer.advise(&usual, &conditions, &goal, seed);
+        (Advised::from(&advice), Some(advice))
+    };
     let quiet = history::quiet_hours(facts, evidence.trace.dirty_rate().rate_bytes_per_second);
     let guest = (evidence.trace.ram_bytes, zero_ratio(&evidence.trace));
     let quietest = quiet
         .first()
-        .and_then(|hour| history::at_hour(hour, guest, &advice.settings, &conditions, &goal, seed));
+        .and_then(|hour| history::at_hour(hour, guest, &advised.settings, &conditions, &goal, seed));
     let question = LoadQuestion {
         replayer: &replayer,
-        settings: &advice.settings,
+        settings: &advised.settings,
         conditions: &conditions,
         goal: &goal,
         seed,
@@ -111,11 +138,11 @@ fn replayed(facts: &Facts, evidence: &Evidence, assumed: &Forecast) -> Option<Fo
     let ratio = assumed.dirty_to_bandwidth_ratio.known().copied();
     let observed = facts.history.known().and_then(|history| history.observed_hours.known());
     let observed = observed.map(Vec::as_slice).unwrap_or_default();
-    let load_dependence = question.dependence(&advice.as_it_is, ratio, observed, guest);
-    let mut alternatives: Vec<Alternative> = advice.what_if.iter().map(alternative).collect();
+    let load_dependence = question.dependence(&advised.as_it_is, ratio, observed, guest);
+    let mut alternatives = advised.alternatives;
     alternatives.extend(quietest);
-    let PredictedMigration { converges_ratio, throttle_pause_seconds, limit, .. } = advice.as_it_is;
-    let replay = &advice.as_it_is;
+    let PredictedMigration { converges_ratio, throttle_pause_seconds, limit, .. } = advised.as_it_is;
+    let replay = &advised.as_it_is;
     let figure = |figure: Option<Quantiles>| match figure {
         Some(figure) => Fact::Known(figure),
         None => Fact::unknown(
@@ -124,6 +151,7 @@ fn replayed(facts: &Facts, evidence: &Evidence, assumed: &Forecast) -> Option<Fo
         ),
     };
     Some(Forecast {
+        managed: Fact::default(), // set by derive
         method: Fact::Known(evidence.method),
         evidence_seconds: Fact::Known(evidence.seconds),
         converges_ratio: Fact::Known(converges_ratio),
@@ -138,14 +166,16 @@ fn replayed(facts: &Facts, evidence: &Evidence, assumed: &Forecast) -> Option<Fo
         // With the dark time, once that is derived.
         silence_seconds: Fact::default(),
         silence_parts: Fact::default(),
-        downtime_limit_seconds: Fact::Known(advice.settings.downtime_limit_seconds),
+        downtime_limit_seconds: Fact::Known(advised.settings.downtime_limit_seconds),
         throttle_pause_seconds: Fact::Known(throttle_pause_seconds),
         dirty_to_bandwidth_ratio: assumed.dirty_to_bandwidth_ratio.clone(),
         limited_by: Fact::Known(limit.words().to_owned()),
-        advice: Fact::Known(advice_in_words(&advice, &alternatives, load_dependence.as_ref())),
+        advice: Fact::Known(own.map_or(advised.words, |advice| {
+            advice_in_words(&advice, &alternatives, load_dependence.as_ref())
+        })),
         load_dependence: Fact::Known(load_dependence),
         alternatives: Fact::Known(alternatives),
-        recommended: Fact::Known(recommended(&advice)),
+        recommended: Fact::Known(advised.recommended),
         quiet_hours: match facts.history.known().map(|history| &history.observed_hours) {
             Some(Fact::Known(_)) => Fact::Known(quiet.iter().map(|hour| hour.hour).collect()),
             Some(Fact::Unknown(why)) => Fact::Unknown(why.clone()),
@@ -191,6 +221,8 @@ fn seed(facts: &Facts) -> u64 {
     if let Some(change) = change.as_object_mut() {
         change.shift_remove("rehearsal");
         change.shift_remove("in_ledger");
+        // The manager's settings are in the change.
+        change.shift_remove("run_by");
     }
     let text = serde_json::to_vec(&(&facts.vm, &facts.path, &change)).unwrap_or_default();
     let digest = Sha256::digest(text);
@@ -201,13 +233,43 @@ fn alternative(what: &WhatIf) -> Alternative {
     with_words(what.step.words(), &what.settings, &what.replay)
 }
 
+/// Forecast of a migration, with other settings that were tried.
+pub(super) struct Advised {
+    /// The migration with its settings.
+    pub(super) as_it_is: PredictedMigration,
+    /// Its settings.
+    pub(super) settings: MigrationParameters,
+    /// The migration with other settings.
+    pub(super) alternatives: Vec<Alternative>,
+    /// Settings that meet the goals.
+    pub(super) recommended: Option<Alternative>,
+    /// Forecast and advice in a sentence; empty where it is made of the alternatives.
+    pub(super) words: String,
+}
+
+impl From<&Advice> for Advised {
+    fn from(advice: &Advice) -> Self {
+        Self {
+            as_it_is: advice.as_it_is.clone(),
+            settings: advice.settings.clone(),
+            alternatives: advice.what_if.iter().map(alternative).collect(),
+            recommended: recommended(advice),
+            words: String::new(),
+        }
+    }
+}
+
 fn recommended(advice: &Advice) -> Option<Alternative> {
     let recommended = advice.recommended.as_ref()?;
     let words = recommended.step.map_or("the present settings", super::replay::SettingsChange::words);
     Some(with_words(words, &recommended.settings, &recommended.replay))
 }
 
-fn with_words(words: &str, settings: &MigrationParameters, replay: &PredictedMigration) -> Alternative {
+pub(super) fn with_words(
+    words: &str,
+    settings: &MigrationParameters,
+    replay: &PredictedMigration,
+) -> Alternative {
     Alternative {
         setting: words.to_owned(),
         converges_ratio: replay.converges_ratio,

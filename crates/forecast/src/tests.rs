@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use vmgate_facts::{
-    DirtyWindow, ForecastMethod, History, LossTolerance, MemorySync, ObservedHour, PastMigration, Quantiles,
-    TcpConnection, Udp,
+    ControlBasis, DirtyWindow, FlowDirection, ForecastMethod, History, LossTolerance, MemorySync,
+    ObservedHour, PastMigration, Quantiles, TcpConnection, Udp,
 };
 
 use super::{
@@ -25,6 +25,7 @@ fn derived(facts: Facts) -> (Facts, Forecast) {
 fn forget_what_is_derived(facts: &mut Facts) {
     let Fact::Known(guest) = &mut facts.guest else { panic!("no guest") };
     guest.memory_sync = Fact::default();
+    guest.control_sessions = Fact::default();
     let Fact::Known(tcp) = &mut guest.tcp else { panic!("no tcp") };
     let Fact::Known(connections) = &mut tcp.connections else { panic!("no connections") };
     for connection in connections {
@@ -77,6 +78,60 @@ fn cluster_software_and_services_are_recognised() {
     let (repeats, lost, detector) =
         (Some(LossTolerance::Repeats), Some(LossTolerance::Lost), Some(LossTolerance::Detector));
     assert_eq!(services, [repeats, detector, lost, lost, detector, None]);
+}
+
+#[test]
+fn sessions_on_the_wire_are_completed_by_what_their_standards_say() {
+    let mut facts = fixture("idle-vm");
+    let Fact::Known(guest) = &mut facts.guest else { panic!("no guest") };
+    guest.control_sessions = Fact::default();
+    let session = |protocol: &str, timeout: Option<f64>, gap| ControlSession {
+        protocol: protocol.into(),
+        direction: FlowDirection::Both,
+        active: true,
+        interval_seconds: Fact::Known(0.25),
+        keepalive_gap_seconds: gap,
+        timeout_seconds: timeout.map_or_else(Fact::default, Fact::Known),
+        basis: if timeout.is_some() { ControlBasis::Packet } else { ControlBasis::None },
+        ..ControlSession::default()
+    };
+    let Fact::Known(wire) = &mut guest.wire else { panic!("no wire") };
+    wire.control = vec![
+        session("bfd", Some(0.75), 0.25),
+        session("bgp", None, 3.0),
+        session("corosync", None, 0.1),
+        session("gtp-c", None, 5.0),
+        ControlSession { direction: FlowDirection::ToGuest, ..session("vrrp", None, 0.0) },
+    ];
+    let sessions_of = |facts: &Facts| {
+        let (facts, _) = derived(facts.clone());
+        let sessions = facts.guest.as_ref().and_then(|guest| guest.control_sessions.as_ref());
+        sessions.map(|all| {
+            all.iter()
+                .map(|one| (one.title.clone(), one.basis, one.tolerated_seconds.known().copied()))
+                .collect()
+        })
+    };
+    let found: Fact<Vec<(String, ControlBasis, Option<f64>)>> = sessions_of(&facts);
+    let expected = [
+        ("BFD", ControlBasis::Packet, Some(0.5)),
+        ("BGP", ControlBasis::Spacing, Some(6.0)),
+        ("Corosync", ControlBasis::Default, Some(1.0)),
+        ("GTP-C", ControlBasis::None, None),
+        ("VRRP", ControlBasis::None, None),
+    ];
+    assert_eq!(
+        found,
+        Fact::Known(expected.map(|(title, basis, time)| (title.to_owned(), basis, time)).into())
+    );
+
+    // Without the wire the guest's own account counts, and without both nothing is known.
+    let Fact::Known(guest) = &mut facts.guest else { panic!("no guest") };
+    guest.wire = Fact::unknown(Cause::PermissionDenied, "no CAP_NET_RAW");
+    assert_eq!(sessions_of(&facts), Fact::Known(Vec::new()));
+    let Fact::Known(guest) = &mut facts.guest else { panic!("no guest") };
+    guest.processes = Fact::default();
+    assert_eq!(sessions_of(&facts), Fact::unknown(Cause::PermissionDenied, "no CAP_NET_RAW"));
 }
 
 #[test]
@@ -252,6 +307,56 @@ fn a_guest_that_outruns_the_path_has_no_duration_and_is_told_what_helps() {
         "{advice}"
     );
     assert_eq!(forecast.limited_by, Fact::Known("the guest's dirty rate".into()));
+}
+
+#[test]
+fn a_dirty_rate_near_the_speed_of_the_path_depends_on_the_load() {
+    let load_of = |pages: f64, rate: f64| {
+        let (_, forecast) = derived(with_trace(pages, rate));
+        (forecast.load_dependence.known().cloned().flatten(), forecast.advice.known().cloned().unwrap())
+    };
+    // 1.18 GB/s carry 288,000 pages a second.
+    let (near, advice) = load_of(900_000.0, 0.32);
+    let near = near.unwrap();
+    assert!((0.4..1.6).contains(&near.converges_up_to_ratio), "{near:?}");
+    assert!(near.low_for_seconds > 0.0 && near.hours.is_empty(), "{near:?}");
+    assert!(advice.contains("depends on the load"), "{advice}");
+    assert_eq!(load_of(20_000.0, 2.0).0, None, "far below");
+    assert_eq!(load_of(900_000.0, 5.0).0, None, "far above");
+}
+
+#[test]
+fn untouched_memory_is_not_sent_where_the_host_tells_of_it() {
+    let window = |window_seconds, dirtied_bytes| DirtyWindow { window_seconds, dirtied_bytes };
+    let sent = |resident: Fact<Option<u64>>| {
+        let mut facts = fixture("idle-vm");
+        let Fact::Known(vm) = &mut facts.vm else { panic!("no VM") };
+        vm.dirty_windows = Fact::Known(vec![window(1.0, 40 << 20), window(2.0, 60 << 20)]);
+        vm.resident_bytes = resident;
+        *derived(facts).1.sent_bytes.known().unwrap()
+    };
+    let quarter = sent(Fact::Known(Some(GIB)));
+    assert!(quarter.p95 < 1.2 * GIB as f64 && quarter.p5 > 0.6 * GIB as f64, "{quarter:?}");
+    // Huge pages do not tell: nearly empty or full.
+    let untold = sent(Fact::Known(None));
+    assert!(untold.p95 > 3.5 * GIB as f64 && untold.p5 < 1.0 * GIB as f64, "{untold:?}");
+}
+
+#[test]
+fn a_bandwidth_limit_is_lifted_for_the_switchover() {
+    let with = |limit: Option<u64>| {
+        let mut facts = with_trace(20_000.0, 2.0);
+        facts.change.bandwidth_limit_bytes_per_second = limit;
+        let Fact::Known(path) = &mut facts.path else { panic!("no path") };
+        path.limit_bytes_per_second = Fact::Known(limit);
+        if let Some(limit) = limit {
+            path.bandwidth_bytes_per_second = Fact::Known(limit);
+        }
+        path.goodput_bytes_per_second = Fact::default();
+        *derived(facts).1.blackout_seconds.known().unwrap()
+    };
+    let limited = with(Some(62_500_000));
+    assert!(limited.p95 < 0.2, "18.75 MB at 1.1 GB/s, not at the limit: {limited:?}");
 }
 
 #[test]

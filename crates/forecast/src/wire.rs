@@ -109,7 +109,9 @@ fn connection(seen: &WireConnection, family: &Fact<SystemFamily>, why: &Unknown)
         evidence: TcpEvidence::Wire,
         ..TcpConnection::new(&*seen.local, &*seen.remote, TcpState::Established)
     };
-    let (budget, assumed) = assumed_budget(&connection, family);
+    // The ends of a connection that the guest forwards are other machines.
+    let family = family.known().filter(|_| !seen.forwarded);
+    let (budget, assumed) = assumed_budget(&connection, family.copied());
     connection.budget_seconds = budget;
     connection.assumed = Some(assumed);
     connection
@@ -117,8 +119,8 @@ fn connection(seen: &WireConnection, family: &Fact<SystemFamily>, why: &Unknown)
 
 /// Silence that a connection survives with the settings of its system's vendor, and these in words. Of an unknown system
 /// the least patient is assumed.
-fn assumed_budget(connection: &TcpConnection, family: &Fact<SystemFamily>) -> (Fact<f64>, String) {
-    match family.known() {
+fn assumed_budget(connection: &TcpConnection, family: Option<SystemFamily>) -> (Fact<f64>, String) {
+    match family {
         Some(SystemFamily::Linux) => (
             linux_budget(connection),
             "the defaults of Linux, which the guest looks like: tcp_retries2 15".to_owned(),
@@ -133,7 +135,7 @@ fn assumed_budget(connection: &TcpConnection, family: &Fact<SystemFamily>) -> (F
         ),
         None => (
             Fact::Known(WINDOWS.survives_seconds()),
-            "the packets do not tell the guest's system, so that the defaults of the least patient one hold, those of Windows"
+            "the packets do not tell the system at its end, so that the defaults of the least patient one hold, those of Windows"
                 .to_owned(),
         ),
     }

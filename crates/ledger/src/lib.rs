@@ -296,7 +296,7 @@ impl Ledger {
         Ok(trial::last(&self.records(&wanted)?, source, destination))
     }
 
-    /// Adds rehearsals of the networks between two hosts that are not too old. One that was made for this check is newer.
+    /// Adds rehearsals of the networks between two hosts that are not too old, on bridges that are as they were. One that was made for this check is newer.
     fn add_network_rehearsals(
         &self,
         facts: &mut Facts,
@@ -309,7 +309,8 @@ impl Ledger {
         }
         let since = facts.collected_at.checked_sub(NETWORK_REHEARSAL_COUNTS).ok();
         let wanted = Selection { kinds: vec![EntryKind::NetworkRehearsed], since, ..Selection::default() };
-        let found = network::rehearsals(&self.records(&wanted)?, source, destination);
+        let mut found = network::rehearsals(&self.records(&wanted)?, source, destination);
+        found.retain(|rehearsal| rehearsal.holds_at(&facts.destination));
         if !found.is_empty() {
             path.network_rehearsals = Fact::Known(found);
         }

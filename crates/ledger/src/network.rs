@@ -72,7 +72,7 @@ pub(super) fn past_silences(past: &[PastForecast]) -> Vec<PastSilence> {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use vmgate_facts::Uuid;
+    use vmgate_facts::{RehearsedSettings, SpanningTree, Uuid};
 
     use super::*;
     use crate::entry::{EntryKind, Migration};
@@ -94,6 +94,11 @@ mod tests {
                 network: network.to_owned(),
                 source_bridge: "br0".into(),
                 destination_bridge: "br0".into(),
+                settings: RehearsedSettings {
+                    spanning_tree: Some(SpanningTree::None),
+                    forward_delay_seconds: Some(15.0),
+                    controlled_by: None,
+                },
                 dark_seconds: dark,
                 waited_seconds: 75.0,
             };

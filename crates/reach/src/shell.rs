@@ -222,6 +222,15 @@ mod tests {
     }
 
     #[test]
+    fn input_that_is_held_ends_with_its_holder() {
+        let (open, held) = channel::<()>();
+        let reader = thread::spawn(move || Held(held).read(&mut [0; 4]));
+        assert!(!reader.is_finished());
+        drop(open);
+        assert_eq!(reader.join().unwrap().unwrap(), 0);
+    }
+
+    #[test]
     fn a_missing_program_is_told_from_one_that_refuses() {
         let ask = |path, words: &[&str]| {
             let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();

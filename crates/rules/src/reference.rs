@@ -13,7 +13,8 @@ use vmgate_facts::{CollectionMethod, Facts, Unit};
 
 use super::{
     catalogue::{
-        ComponentCatalogue, ControlCatalogue, KnownFailureCatalogue, MemorySyncCatalogue, UdpCatalogue,
+        ComponentCatalogue, ControlCatalogue, KnownFailureCatalogue, ManagerCatalogue, MemorySyncCatalogue,
+        UdpCatalogue,
     },
     document::{ProfileDocument, RuleDocument},
     root::ROOT,
@@ -278,6 +279,7 @@ pub fn schemas() -> Vec<(&'static str, Json)> {
         ("udp-services.v1", schema_for!(UdpCatalogue).to_value()),
         ("components.v1", schema_for!(ComponentCatalogue).to_value()),
         ("known-failures.v1", schema_for!(KnownFailureCatalogue).to_value()),
+        ("managers.v1", schema_for!(ManagerCatalogue).to_value()),
         ("control-protocols.v1", schema_for!(ControlCatalogue).to_value()),
         ("catalogue-test.v1", catalogue_test),
     ]
@@ -333,6 +335,7 @@ mod tests {
                 "udp-services.v1",
                 "components.v1",
                 "known-failures.v1",
+                "managers.v1",
                 "control-protocols.v1",
                 "catalogue-test.v1"
             ]

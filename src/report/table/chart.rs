@@ -70,6 +70,7 @@ fn lines(forecast: &Forecast) -> Vec<(&'static str, String)> {
             .zip(forecast.silence_parts.known())
             .map(|(silence, parts)| format!("{}: {parts}", spread(silence))),
     );
+    add("run by", forecast.managed.known().and_then(Option::as_ref).map(words::managed));
     add("limited by", forecast.limited_by.known().cloned());
     add("advice", forecast.advice.known().cloned());
     lines

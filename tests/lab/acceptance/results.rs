@@ -100,9 +100,11 @@ impl Line {
         self.refused() && self.said != Some(Said::NoGo) && asked
     }
 
-    /// True if the VM passed the start and failed at the end, and its twin did not.
+    /// True if the VM passed the start and failed at the end, and its twin did not. What the trial refuses has not passed the start.
     pub(super) fn without_a_twins_warning(&self) -> bool {
-        self.came == Came::RefusedAtTheEnd && self.twin != Some(Twin::Failed)
+        self.came == Came::RefusedAtTheEnd
+            && self.twin != Some(Twin::Failed)
+            && self.asked != Some(Said::NoGo)
     }
 
     /// True where vmgate was wrong, could not tell, or was not asked.

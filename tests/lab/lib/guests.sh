@@ -228,7 +228,11 @@ guest_source_xml() {
     bridge:*) echo "<source bridge='$name'/>" ;;
     direct:*) echo "<source dev='$name' mode='bridge'/>" ;;
     network:*) echo "<source network='$name'/>" ;;
-    ovs:*) echo "<source bridge='$name'/><virtualport type='openvswitch'/>" ;;
+    ovs:*)
+      # Check sums in the guest: a switch in user space passes on what it gets.
+      local none="csum='off' gso='off' tso4='off' tso6='off' ecn='off' ufo='off'"
+      echo "<source bridge='$name'/><virtualport type='openvswitch'/><driver><host $none/><guest ${none/gso=\'off\' /}/></driver>"
+      ;;
   esac
 }
 

@@ -79,6 +79,8 @@ peer_stop() {
   stop_recorded "$(peer_dir "$1")/init.pid"
   [[ ! -e /run/netns/$ns ]] || {
     netns_stop_processes "$ns"
+    # The cable first: a namespace's own links go only some time after it.
+    ip -n "$(netns_of "$OPERATOR")" link delete "biz-$1" 2>/dev/null || true
     ip netns delete "$ns"
   }
   rm -rf --one-file-system "$(peer_dir "$1")"

@@ -50,6 +50,10 @@ pub(crate) fn migrate(
     if let Some(downtime) = params.max_downtime {
         super::set_max_downtime(domain, downtime)?;
     }
+    if let Some(manager) = &pass.verdict().change.run_by {
+        let why = format!("the verdict is for a migration that {manager} runs");
+        return Err(domain.error(&action, LibvirtErrorKind::Other(why)));
+    }
     if domain.uuid()? != *pass.vm() {
         return Err(
             domain.error(&action, LibvirtErrorKind::Other("the verdict is about another VM".to_owned()))

@@ -16,8 +16,18 @@ use vmgate_facts::{
 /// second comes 50 ms later.
 pub(super) const ANNOUNCED: Quantiles = Quantiles { p5: 0.0, p50: 0.01, p95: 0.05 };
 
+/// Time after the start for which the guest is announced: what begins to forward later has missed it.
+const ANNOUNCES_SECONDS: f64 = 0.8;
+
+/// Longest time for which a neighbour sends to a guest's old place without asking everybody: Linux believes an address for at most
+/// 1.5 × 30 s (base_reachable_time), waits 5 s, and asks there three times (neighbour.c).
+const NEIGHBOUR_BELIEVES_SECONDS: f64 = 53.0;
+
 /// Cause of a dark time that comes from announcements alone.
 pub(super) const LEARNT: &str = "switches learn the guest's new port from QEMU's announcements";
+
+/// What becomes of a guest whose announcements are over before the port forwards.
+const QUIET: &str = "; a guest that sends nothing is found only when its neighbours ask anew";
 
 /// Dark time of macvtap: neighbours on the source host are led to the source's interface for as long as libvirt keeps it, which
 /// is until it has heard from the destination that the guest runs there.
@@ -136,6 +146,23 @@ fn beyond(kind: &str) -> &'static str {
     }
 }
 
+/// Announcements of an interface from its new place, in words. QEMU sends its own whatever the guest does.
+pub(super) fn announcements(nic: &VmNic) -> &'static str {
+    match (nic.kind.as_str(), nic.model.as_deref()) {
+        ("hostdev" | "vdpa", _) => {
+            "none of QEMU's: the adapter or the guest's driver announces it, or nobody"
+        }
+        ("vhostuser", _) => {
+            "QEMU's RARP by the switch in user space, if that can; else the guest's virtio driver's, if that can"
+        }
+        (_, Some("virtio")) => {
+            "QEMU's RARP, five times within 0.8 s; gratuitous ARP and unsolicited neighbour advertisements by the guest's virtio \
+             driver, if that can"
+        }
+        _ => "QEMU's RARP, five times within 0.8 s; none by the guest",
+    }
+}
+
 /// Bridge of a libvirt network, and whether it is each host's own; none for a pool of interfaces for macvtap.
 fn network(nic: &VmNic, host: &Host, name: &str) -> Result<Option<(String, bool)>, Unknown> {
     let networks = host.virtual_networks.as_ref().into_result()?;
@@ -181,10 +208,11 @@ fn of_bridge(bridge: &Bridge, host: &str, copy: &Fact<Quantiles>) -> Result<Deri
             )));
         }
     };
-    let waits = Quantiles { p5: 2.0 * delay, p50: 2.0 * delay, p95: 2.0 * delay };
+    let dark = after_copy(2.0 * delay, copy);
+    let quiet = if dark.p95 > ANNOUNCES_SECONDS { QUIET } else { "" };
     Ok(Derived {
-        dark_seconds: Fact::Known(after_copy(waits, copy)),
-        because: format!("bridge {name} of {host} learns for 2 × {delay} s, STP"),
+        dark_seconds: Fact::Known(dark),
+        because: format!("bridge {name} of {host} learns for 2 × {delay} s, STP{quiet}"),
         runs_during_copy: true,
     })
 }
@@ -216,13 +244,15 @@ fn leads_out(bridge: &Bridge, uplinks: &[Uplink], vlan: Option<u32>, host: &str)
     }
 }
 
-/// Rest of a time that runs from the making of the port: what the copy takes is over when the guest starts.
-pub(super) fn after_copy(from_port: Quantiles, copy: &Fact<Quantiles>) -> Quantiles {
+/// Rest of a time that runs from the making of the port: what the copy takes is over when the guest starts. A guest that speaks is
+/// found as soon as the port forwards; one that is silent has missed its announcements, and waits for its neighbours.
+pub(super) fn after_copy(from_port: f64, copy: &Fact<Quantiles>) -> Quantiles {
     let copy = copy.known().copied().unwrap_or(Quantiles { p5: 0.0, p50: 0.0, p95: 0.0 });
+    let longest = (from_port - copy.p5).max(ANNOUNCED.p95);
     Quantiles {
-        p5: (from_port.p5 - copy.p95).max(ANNOUNCED.p5),
-        p50: (from_port.p50 - copy.p50).max(ANNOUNCED.p50),
-        p95: (from_port.p95 - copy.p5).max(ANNOUNCED.p95),
+        p5: (from_port - copy.p95).max(ANNOUNCED.p5),
+        p50: (from_port - copy.p50).max(ANNOUNCED.p50),
+        p95: if longest > ANNOUNCES_SECONDS { longest.max(NEIGHBOUR_BELIEVES_SECONDS) } else { longest },
     }
 }
 

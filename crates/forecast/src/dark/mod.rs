@@ -6,7 +6,7 @@
 
 mod attachment;
 
-use attachment::{ANNOUNCED, Derived, after_copy, host_name};
+use attachment::{Derived, after_copy, host_name};
 use vmgate_facts::{
     DarkBasis, DarkInterface, Fact, Facts, Forecast, GuestNetwork, NetworkRehearsal, Quantiles, VmNic,
 };
@@ -15,6 +15,10 @@ use vmgate_facts::{
 const DECIDES: usize = 19;
 /// Fewest earlier moves that make a derived dark time longer: what happened can happen again.
 const CORRECTS: usize = 3;
+
+/// Part of a silence that was heard which is neither QEMU's downtime nor the network's: libvirt's hand-over. The forecast of the
+/// blackout has it already.
+const HAND_OVER_SECONDS: f64 = 0.5;
 
 const ZERO: Quantiles = Quantiles { p5: 0.0, p50: 0.0, p95: 0.0 };
 
@@ -95,7 +99,14 @@ fn interface(nic: &VmNic, facts: &Facts, copy: &Fact<Quantiles>) -> DarkInterfac
         Some(rehearsal) => rehearsed(rehearsal, &derived, facts, copy),
         None => with_past_moves(derived, &past_dark_seconds(facts, &network)),
     };
-    DarkInterface { mac: nic.mac.clone(), network, dark_seconds, because, basis }
+    DarkInterface {
+        mac: nic.mac.clone(),
+        network,
+        dark_seconds,
+        because,
+        announcements: attachment::announcements(nic).to_owned(),
+        basis,
+    }
 }
 
 type Dark = (Fact<Quantiles>, String, DarkBasis);
@@ -104,19 +115,18 @@ type Dark = (Fact<Quantiles>, String, DarkBasis);
 fn rehearsed(rehearsal: &NetworkRehearsal, derived: &Derived, facts: &Facts, copy: &Fact<Quantiles>) -> Dark {
     let bridge = &rehearsal.destination_bridge;
     let host = host_name(&facts.destination, "the destination");
-    let measured = always(rehearsal.dark_seconds.unwrap_or(rehearsal.waited_seconds));
-    let dark = if derived.runs_during_copy && rehearsal.dark_seconds.is_some() {
-        after_copy(measured, copy)
-    } else {
-        Quantiles { p5: 0.0, p95: measured.p95.max(ANNOUNCED.p95), ..measured }
-    };
+    let measured = rehearsal.dark_seconds.unwrap_or(rehearsal.waited_seconds);
+    // What waits from the making of the port does so while the copy runs; a control plane begins with the guest.
+    let copy =
+        if derived.runs_during_copy && rehearsal.dark_seconds.is_some() { copy } else { &Fact::Known(ZERO) };
+    let dark = Quantiles { p5: 0.0, ..after_copy(measured, copy) };
     let because = match rehearsal.dark_seconds {
         Some(seconds) => {
             let part =
                 if derived.runs_during_copy { format!("; {}", derived.because) } else { String::new() };
             format!("a rehearsal reached bridge {bridge} of {host} after {seconds:.2} s{part}")
         }
-        None => format!("a rehearsal did not reach bridge {bridge} of {host} within {:.0} s", measured.p50),
+        None => format!("a rehearsal did not reach bridge {bridge} of {host} within {measured:.0} s"),
     };
     (Fact::Known(dark), because, DarkBasis::Rehearsed)
 }
@@ -144,7 +154,9 @@ fn with_past_moves(derived: Derived, past: &[f64]) -> Dark {
         (Fact::Unknown(_), Some(seen)) if past.len() >= DECIDES => {
             (Fact::Known(seen), because(seen), DarkBasis::PastMoves)
         }
-        (Fact::Known(dark), Some(seen)) if past.len() >= CORRECTS && seen.p50 > dark.p95 => {
+        (Fact::Known(dark), Some(seen))
+            if past.len() >= CORRECTS && seen.p50 > dark.p95 + HAND_OVER_SECONDS =>
+        {
             let longer = Quantiles { p5: dark.p5, p50: seen.p50, p95: seen.p95 };
             (Fact::Known(longer), because(seen), DarkBasis::PastMoves)
         }
@@ -155,7 +167,8 @@ fn with_past_moves(derived: Derived, past: &[f64]) -> Dark {
 #[cfg(test)]
 mod tests {
     use vmgate_facts::{
-        Bridge, BridgeController, History, Host, PastSilence, SpanningTree, Uplink, VirtualNetwork,
+        Bridge, BridgeController, History, Host, PastSilence, RehearsedSettings, SpanningTree, Uplink,
+        VirtualNetwork,
     };
 
     use super::*;
@@ -195,7 +208,7 @@ mod tests {
             bridge.forward_delay_seconds = Fact::Known(4.0);
         });
         let dark = *network.dark_seconds.known().unwrap();
-        assert_eq!((dark.p5, dark.p50, dark.p95), (4.0, 6.0, 7.0));
+        assert_eq!((dark.p5, dark.p50, dark.p95), (4.0, 6.0, 53.0));
         assert!(network.dark_because.known().unwrap().contains("bridge br0 of hv2 learns for 2 × 4 s, STP"));
         let short = derived(|_, bridge, _| {
             bridge.spanning_tree = Fact::Known(SpanningTree::Stp);
@@ -303,13 +316,14 @@ mod tests {
         let Fact::Known(host) = &mut facts.destination else { panic!("no destination") };
         let mut bridge = host.bridges.known().unwrap()[0].clone();
         change(&mut bridge);
-        host.bridges = Fact::Known(vec![bridge]);
+        host.bridges = Fact::Known(vec![bridge.clone()]);
         let Fact::Known(path) = &mut facts.path else { panic!("no path") };
         path.network_rehearsals = Fact::Known(vec![NetworkRehearsal {
             at: facts.collected_at,
             network: "bridge br0".to_owned(),
             source_bridge: "br0".to_owned(),
             destination_bridge: "br0".to_owned(),
+            settings: RehearsedSettings::of(&bridge),
             dark_seconds,
             waited_seconds: 75.0,
         }]);
@@ -325,9 +339,10 @@ mod tests {
         };
         let dark = |network: &GuestNetwork| *network.dark_seconds.known().unwrap();
         let found = measured(Some(3.0), evpn);
-        assert_eq!(dark(&found), Quantiles { p5: 0.0, p50: 3.0, p95: 3.0 });
+        assert_eq!(dark(&found), Quantiles { p5: 0.0, p50: 3.0, p95: 53.0 });
         assert_eq!(found.interfaces.known().unwrap()[0].basis, DarkBasis::Rehearsed);
-        assert_eq!(dark(&measured(Some(30.1), stp)), Quantiles { p5: 26.1, p50: 28.1, p95: 29.1 });
+        assert_eq!(dark(&measured(Some(30.1), stp)), Quantiles { p5: 0.0, p50: 28.1, p95: 53.0 });
+        assert!((dark(&measured(Some(0.02), |_| {})).p95 - 0.05).abs() < 1e-9);
         let never = measured(None, |_| {});
         assert!(dark(&never).p95 >= 75.0);
         assert!(never.dark_because.known().unwrap().contains("did not reach bridge br0 of hv2 within 75 s"));
@@ -359,6 +374,11 @@ mod tests {
         assert_eq!(past(3, 8.0, Itself), (Some(8.0), DarkBasis::PastMoves));
         assert_eq!(past(2, 8.0, Itself), (Some(0.05), DarkBasis::Derived));
         assert_eq!(past(40, 0.02, Itself), (Some(0.05), DarkBasis::Derived), "never shorter than derived");
+        assert_eq!(
+            past(40, 0.4, Itself),
+            (Some(0.05), DarkBasis::Derived),
+            "libvirt's hand-over is no network's"
+        );
     }
 
     #[test]

@@ -115,11 +115,11 @@ impl Replayer<'_> {
             WhatIf { step, settings, replay }
         };
         let what_if: Vec<WhatIf> = steps(settings).into_par_iter().map(try_out).collect();
-        let recommended = if meets(&as_it_is, goal) {
+        let recommended = if goal.is_met_by(&as_it_is) {
             Some(Recommendation { step: None, settings: own.clone(), replay: as_it_is.clone() })
         } else {
             let others = what_if.iter().filter(|what| what.step != SettingsChange::TwiceTheGoodput);
-            others.filter(|what| meets(&what.replay, goal)).map(Recommendation::from).next()
+            others.filter(|what| goal.is_met_by(&what.replay)).map(Recommendation::from).next()
         };
         Advice { as_it_is, settings: own, what_if, recommended }
     }
@@ -234,8 +234,11 @@ fn with(
     (settings, conditions)
 }
 
-fn meets(replay: &PredictedMigration, goal: &Goal) -> bool {
-    let longest = goal.longest_blackout_seconds;
-    let short = replay.blackout_seconds.is_some_and(|blackout| blackout.p95 <= longest);
-    replay.converges_ratio >= SURE && short && replay.throttle_pause_seconds <= longest
+impl Goal {
+    /// True if a migration meets the goal surely enough.
+    pub fn is_met_by(&self, replay: &PredictedMigration) -> bool {
+        let longest = self.longest_blackout_seconds;
+        let short = replay.blackout_seconds.is_some_and(|blackout| blackout.p95 <= longest);
+        replay.converges_ratio >= SURE && short && replay.throttle_pause_seconds <= longest
+    }
 }

@@ -25,10 +25,12 @@ pub(super) struct TracedGuest {
     /// 1953): past the trace's end others take their place, or a short trace would make the guest's working set too
     /// small.
     once: Vec<u64>,
-    /// Words of bits that contain a page that is not zero, where those other pages lie. And the index of each word
-    /// among them.
-    used: Vec<usize>,
-    place: Vec<Option<usize>>,
+    /// Words of bits whose pages may stand for each other past the trace's end: all that contain a page that is not zero, or in
+    /// a trace made of groups those of one kind. And the set and the index of each word.
+    exchanged: Vec<Vec<usize>>,
+    place: Vec<Option<(usize, usize)>>,
+    /// True for a trace made of groups, all of whose pages are exchanged past its end.
+    synthetic: bool,
     /// End of each tick since the beginning of the trace, in seconds.
     ends: Vec<f64>,
     /// Expected writes to a page in a tick beyond the one that its bit records.
@@ -82,7 +84,30 @@ impl SampledPages {
 }
 
 impl TracedGuest {
+    /// A trace of a guest's own pages.
     pub(super) fn new(trace: &DirtyTrace) -> Result<Self, TraceError> {
+        let one_set = |_: usize, _: &[f64], zero: u64| (zero != u64::MAX).then_some(0);
+        Self::exchanging(trace, false, one_set)
+    }
+
+    /// A trace made of groups: words of pages of the same weight are of one kind.
+    pub(super) fn of_groups(trace: &DirtyTrace) -> Result<Self, TraceError> {
+        let mut kinds: Vec<(u64, bool)> = Vec::new();
+        Self::exchanging(trace, true, |_, weights, zero| {
+            let kind = (weights.first()?.to_bits(), zero != 0);
+            let known = kinds.iter().position(|known| *known == kind);
+            Some(known.unwrap_or_else(|| {
+                kinds.push(kind);
+                kinds.len() - 1
+            }))
+        })
+    }
+
+    fn exchanging(
+        trace: &DirtyTrace,
+        synthetic: bool,
+        mut set_of: impl FnMut(usize, &[f64], u64) -> Option<usize>,
+    ) -> Result<Self, TraceError> {
         trace.check()?;
         let pages = trace.pages.as_slice().len();
         let words = pages.div_ceil(64);
@@ -114,12 +139,15 @@ impl TracedGuest {
             }
             again.push(further_writes(changed, ticks));
         }
-        let mut used = Vec::new();
+        let weights = trace.weights();
+        let mut exchanged: Vec<Vec<usize>> = Vec::new();
         let mut place = vec![None; words];
-        for (word, (zero, place)) in zero.iter().zip(&mut place).enumerate() {
-            if *zero != u64::MAX {
-                *place = Some(used.len());
-                used.push(word);
+        for (word, (zero, weights)) in zero.iter().zip(weights.chunks(64)).enumerate() {
+            let Some(set) = set_of(word, weights, *zero) else { continue };
+            exchanged.resize(exchanged.len().max(set + 1), Vec::new());
+            if let (Some(words), Some(place)) = (exchanged.get_mut(set), place.get_mut(word)) {
+                *place = Some((set, words.len()));
+                words.push(word);
             }
         }
         let mut end = 0.0;
@@ -130,10 +158,11 @@ impl TracedGuest {
         Ok(Self {
             ends: ends.collect(),
             chunks: chunks(trace.pages.as_slice()),
-            weights: trace.weights(),
+            weights,
             ram_gib: trace.ram_bytes as f64 / (1_u64 << 30) as f64,
-            used,
+            exchanged,
             place,
+            synthetic,
             zero,
             changed: ChangedPages::new(rows),
             once,
@@ -195,14 +224,19 @@ impl TracedGuest {
         lap: u64,
         span: &'a SampledPages,
     ) -> impl Iterator<Item = (usize, u64)> + 'a {
-        let used = self.used.len();
-        let by = if lap == 0 { 0 } else { used - mix(lap) as usize % used.max(1) };
-        let others = move |at: usize| {
-            let from = *self.used.get((self.place.get(at).copied().flatten()? + by) % used)?;
-            Some(row.get(from)? & self.once.get(from)? & !self.zero.get(at)?)
+        let other = move |at: usize| {
+            let (set, index) = self.place.get(at).copied().flatten()?;
+            let words = self.exchanged.get(set)?;
+            words.get((index + mix(lap) as usize % words.len().max(1)) % words.len().max(1)).copied()
+        };
+        let of_other = move |at: usize| {
+            let from = other(at)?;
+            let row = *row.get(from)?;
+            Some(if self.synthetic { row } else { row & self.once.get(from)? & !self.zero.get(at)? })
         };
         span.words(row).zip(&span.mask).map(move |((at, word), mask)| match self.once.get(at) {
-            Some(once) if lap > 0 => (at, (word & !once | others(at).unwrap_or(0)) & mask),
+            Some(_) if lap > 0 && self.synthetic => (at, of_other(at).unwrap_or(0) & mask),
+            Some(once) if lap > 0 => (at, (word & !once | of_other(at).unwrap_or(0)) & mask),
             _ => (at, word),
         })
     }

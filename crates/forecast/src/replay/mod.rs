@@ -72,7 +72,7 @@ impl<'t> Replayer<'t> {
 
     /// Prepares a trace that was made of page groups ([`synthetic_trace`]).
     pub fn of_groups(trace: &'t DirtyTrace) -> Result<Self, TraceError> {
-        Ok(Self { sampled: false, ..Self::new(trace)? })
+        Ok(Self { trace, guest: TracedGuest::of_groups(trace)?, effort: EFFORT, sampled: false })
     }
 
     /// Predicts a migration. `seed` is a hash of the facts, so that the same facts give the same forecast.
@@ -163,6 +163,7 @@ impl<'t> Replayer<'t> {
             delta_overflow: deltas.map_or(1.0, |deltas| deltas.overflow_ratio),
             resident_zero_ratio: random
                 .between(conditions.resident_zero_ratio.low, conditions.resident_zero_ratio.high),
+            load_ratio: random.between(conditions.load_ratio.low, conditions.load_ratio.high),
             load_ends_seconds: conditions
                 .load_end
                 .map_or(f64::INFINITY, |end| random.between(end.at_seconds.low, end.at_seconds.high)),

@@ -56,6 +56,7 @@ pub(super) struct UncertainInputs {
     pub(super) delta_bytes: f64,
     pub(super) delta_overflow: f64,
     pub(super) resident_zero_ratio: f64,
+    pub(super) load_ratio: f64,
     pub(super) load_ends_seconds: f64,
     pub(super) seed: u64,
     /// Time between two points kept for the plot; infinite for none.
@@ -228,8 +229,8 @@ impl<'a> Run<'a> {
         let over = self.now + self.inputs.setup_seconds >= self.inputs.load_ends_seconds;
         match (self.paused_at, self.conditions.load_end) {
             (Some(_), _) => 0.0,
-            (None, Some(end)) if over => end.remaining_ratio * self.conditions.load_ratio,
-            _ => self.conditions.load_ratio,
+            (None, Some(end)) if over => end.remaining_ratio * self.inputs.load_ratio,
+            _ => self.inputs.load_ratio,
         }
     }
 

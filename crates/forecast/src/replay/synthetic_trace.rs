@@ -20,11 +20,13 @@ pub struct PageGroup {
     pub rate: f64,
 }
 
-/// Sampled pages of those that are written, of those that are not, and of zero ones; and of any kind at least.
-const SAMPLED_WRITTEN: f64 = 3072.0;
-const SAMPLED_UNWRITTEN: u64 = 1024;
-const SAMPLED_ZERO: u64 = 256;
-const FEWEST_SAMPLED: u64 = 16;
+/// Sampled pages in a word.
+const WORD: f64 = 64.0;
+/// Words of sampled pages for those that are written, for those that are not, and for zero ones; and for any kind at least.
+const WRITTEN_WORDS: f64 = 48.0;
+const UNWRITTEN_WORDS: f64 = 16.0;
+const ZERO_WORDS: f64 = 8.0;
+const FEWEST_WORDS: f64 = 2.0;
 /// Time in which a page that is written often is written once.
 const OFTEN_SECONDS: f64 = 0.5;
 const TICK_SECONDS: f64 = 0.1;
@@ -87,36 +89,60 @@ fn share(rate: f64, window: f64) -> f64 {
     -libm::expm1(-rate * window)
 }
 
-/// Pages of one kind, and how many of the trace's sampled pages stand for them.
+/// Pages of one kind, in words of 64 sampled pages that each stand for the same number of pages.
 struct Kind {
-    pages: u64,
-    sampled: u64,
+    words: u64,
+    stands_for: u64,
     /// Writes to one page per second; none for pages that nothing writes.
     rate: f64,
     zero: bool,
 }
 
+impl Kind {
+    /// About so many pages in about so many words.
+    fn of(pages: f64, words: f64, rate: f64, zero: bool) -> Self {
+        let stands_for = (pages / (words.max(1.0) * WORD)).round().max(1.0);
+        let words = (pages / (stands_for * WORD)).round();
+        Self { words: words as u64, stands_for: stands_for as u64, rate, zero }
+    }
+
+    fn pages(&self) -> u64 {
+        self.words * self.stands_for * WORD as u64
+    }
+}
+
 /// Creates the trace of a guest with these groups, of whose other pages the share `zero_ratio` is zero.
 ///
 /// Most of the sampled pages stand for those that are written often: near the threshold a few of them decide, and each should
-/// stand for few pages. Every kind is spread evenly over the RAM.
+/// stand for few pages. Every kind is spread evenly over the RAM, in words of 64 sampled pages.
 pub fn from_page_groups(groups: &[PageGroup], ram_bytes: u64, zero_ratio: f64, seed: u64) -> DirtyTrace {
     let ram_pages = (ram_bytes / PAGE_BYTES).max(1);
     let kinds = kinds(groups, ram_pages, zero_ratio);
-    let mut places: Vec<(f64, u64, &Kind)> = Vec::new();
-    for kind in &kinds {
-        let part = |at: u64| u128::from(kind.pages) * u128::from(at) / u128::from(kind.sampled);
-        places.extend((0..kind.sampled).map(|at| {
-            let stands_for = u64::try_from(part(at + 1) - part(at)).unwrap_or(0);
-            ((at as f64 + 0.5) / kind.sampled as f64, stands_for, kind)
-        }));
-    }
-    places.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let mut words: Vec<(f64, &Kind)> = kinds
+        .iter()
+        .flat_map(|kind| (0..kind.words).map(move |at| ((at as f64 + 0.5) / kind.words as f64, kind)))
+        .collect();
+    words.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let mut places: Vec<(u64, &Kind)> =
+        words.iter().flat_map(|(_, kind)| (0..WORD as u64).map(|_| (kind.stands_for, *kind))).collect();
+    // What the whole words leave over, at the end of the RAM.
+    let of = |zero: bool| kinds.iter().filter(|kind| kind.zero == zero).map(Kind::pages).sum::<u64>();
+    let written = groups.iter().map(|group| group.pages).sum::<f64>();
+    let zero_pages = ((ram_pages as f64 - written).max(0.0) * zero_ratio.clamp(0.0, 1.0)) as u64;
+    let left = ram_pages.saturating_sub(of(true) + of(false));
+    let zero_left = zero_pages.saturating_sub(of(true)).min(left);
+    let rest = [(zero_left, true), (left - zero_left, false)].map(|(stands_for, zero)| Kind {
+        words: 1,
+        stands_for,
+        rate: 0.0,
+        zero,
+    });
+    places.extend(rest.iter().filter(|kind| kind.stands_for > 0).map(|kind| (kind.stands_for, kind)));
     let mut random = Random::new(seed);
     let mut changes = Bits::clear(places.len() * TICKS);
     let mut zero = Bits::clear(places.len());
     let (mut strata, mut positions, mut begin) = (Vec::new(), Vec::new(), 0);
-    for (page, (_, stands_for, kind)) in places.iter().enumerate() {
+    for (page, (stands_for, kind)) in places.iter().enumerate() {
         if kind.zero {
             zero.set(page);
         }
@@ -147,30 +173,25 @@ pub fn from_page_groups(groups: &[PageGroup], ram_bytes: u64, zero_ratio: f64, s
     }
 }
 
-/// Kinds of pages that make up the whole RAM, with the sampled pages of each.
+/// Kinds of pages that make up the whole RAM but for less than a word.
 fn kinds(groups: &[PageGroup], ram_pages: u64, zero_ratio: f64) -> Vec<Kind> {
     let mut left = ram_pages;
-    let mut take = |pages: f64| {
-        let pages = (pages.max(0.0).round() as u64).min(left);
-        left -= pages;
-        pages
+    let mut take = |pages: f64, words: f64, rate: f64, zero: bool| {
+        let kind = Kind::of(pages.clamp(0.0, left as f64), words, rate, zero);
+        let fits = kind.pages() <= left;
+        let words = if fits { kind.words } else { left / (kind.stands_for * WORD as u64) };
+        let kind = Kind { words, ..kind };
+        left -= kind.pages();
+        kind
     };
     let often = |group: &PageGroup| group.pages * share(group.rate, OFTEN_SECONDS);
     let all_often = groups.iter().map(often).sum::<f64>().max(1e-9);
-    let mut kinds: Vec<Kind> = groups
-        .iter()
-        .map(|group| {
-            let sampled = (SAMPLED_WRITTEN * often(group) / all_often).round() as u64;
-            Kind { pages: take(group.pages), sampled, rate: group.rate, zero: false }
-        })
-        .collect();
-    let others = ram_pages - kinds.iter().map(|kind| kind.pages).sum::<u64>();
-    let zero = take(others as f64 * zero_ratio.clamp(0.0, 1.0));
-    kinds.push(Kind { pages: zero, sampled: SAMPLED_ZERO, rate: 0.0, zero: true });
-    kinds.push(Kind { pages: take(others as f64), sampled: SAMPLED_UNWRITTEN, rate: 0.0, zero: false });
-    kinds.retain(|kind| kind.pages > 0);
-    for kind in &mut kinds {
-        kind.sampled = kind.sampled.max(FEWEST_SAMPLED).min(kind.pages);
-    }
+    let words = |group: &PageGroup| (WRITTEN_WORDS * often(group) / all_often).max(FEWEST_WORDS);
+    let mut kinds: Vec<Kind> =
+        groups.iter().map(|group| take(group.pages, words(group), group.rate, false)).collect();
+    let others = (ram_pages - kinds.iter().map(Kind::pages).sum::<u64>()) as f64;
+    kinds.push(take(others * zero_ratio.clamp(0.0, 1.0), ZERO_WORDS, 0.0, true));
+    kinds.push(take(others, UNWRITTEN_WORDS, 0.0, false));
+    kinds.retain(|kind| kind.words > 0);
     kinds
 }

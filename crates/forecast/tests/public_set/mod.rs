@@ -19,11 +19,14 @@ use vmgate_forecast::replay::{
 pub(crate) const BANDWIDTH_LIMIT: f64 = 134_217_728.0;
 pub(crate) const DOWNTIME_LIMIT_SECONDS: f64 = 0.3;
 const PAGE: f64 = PAGE_BYTES as f64;
-/// Syncs of a run that are looked at: later ones repeat them.
-const SYNCS: usize = 40;
+/// Rounds shorter than that are noisy, each by when it was looked at: their means count.
+const SHORT_SECONDS: f64 = 1.0;
+const MANY: usize = 6;
 /// Part of the spread of the other runs by which their range is widened at both ends: a further run lies outside the range
 /// of four in two of five cases.
-const WIDENED: f64 = 0.75;
+const WIDENED: f64 = 1.0;
+/// Load of one run by that of another.
+const LOAD_VARIES: Interval = Interval { low: 0.96, high: 1.04 };
 
 /// A migration of the set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,11 +45,15 @@ pub(crate) struct Run {
     /// Pages with content, and zero ones, that the first pass sent.
     pub(crate) first_pass_pages: f64,
     pub(crate) zero_pages: f64,
-    /// Time between two syncs, and the pages that the second found dirty, in the order of the syncs, while no vCPU was throttled.
-    pub(crate) syncs: Vec<(f64, f64)>,
+    /// Rounds in their order, while no vCPU was throttled.
+    pub(crate) syncs: Vec<Round>,
     /// Time of the switch to post-copy, the time until all was there, and the pages and zero pages of that time.
     pub(crate) post_copy: Option<PostCopy>,
 }
+
+/// Time between two syncs, the pages that the second found newly dirty, and the part of the dirty pages that was sent
+/// between them.
+pub(crate) type Round = (f64, f64, f64);
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct PostCopy {
@@ -116,10 +123,11 @@ fn foretell_one(run: &Run, others: &[&Run]) -> Foretold {
     let trace = guest.trace(run.ram_bytes);
     let replayer = Replayer::of_groups(&trace).expect("a trace made of groups is sound");
     let mut conditions = Conditions {
-        page_seconds: costs.page_seconds,
+        page_seconds: if run.post_copy.is_some() { costs.page_seconds } else { costs.switch_page_seconds },
         zero_page_seconds: costs.zero_page_seconds,
         resident_zero_ratio: guest.zero_among(&trace),
         load_end,
+        load_ratio: LOAD_VARIES,
         ..bare()
     };
     // The switchover's own time: what the downtimes of the other runs leave beside the rest that was sent.
@@ -129,6 +137,7 @@ fn foretell_one(run: &Run, others: &[&Run]) -> Foretold {
     conditions.stop_seconds = widened(of_case.iter().map(|other| other.downtime_seconds - sending));
     let replay = replayer.sketch(&settings, &conditions, &goal, seed);
     let lasting = |load_ratio: f64| {
+        let load_ratio = Interval { low: load_ratio, high: load_ratio };
         let conditions = Conditions { load_end: None, load_ratio, ..conditions.clone() };
         replayer.glance(&settings, &conditions, &goal, seed).converges_ratio
     };
@@ -176,11 +185,17 @@ fn settings(run: &Run, of_case: &[&Run]) -> MigrationParameters {
 struct Costs {
     page_seconds: f64,
     zero_page_seconds: f64,
+    /// The same in a switchover, at most: the shortest of them sent this many pages, if it did nothing else.
+    switch_page_seconds: f64,
 }
 
 impl Costs {
     /// Least squares over seconds = pages · a + zero pages · b.
     fn learn(others: &[&Run]) -> Self {
+        let rest = BANDWIDTH_LIMIT * DOWNTIME_LIMIT_SECONDS * 0.8 / PAGE;
+        let pre_copy = others.iter().filter(|run| run.post_copy.is_none());
+        let shortest = pre_copy.map(|run| run.downtime_seconds).fold(0.02, f64::min);
+        let switch_page_seconds = shortest / rest;
         let seen: Vec<PostCopy> = others.iter().filter_map(|run| run.post_copy).collect();
         let sum = |of: fn(&PostCopy) -> f64| seen.iter().map(of).sum::<f64>();
         let (nn, zz) = (sum(|p| p.pages * p.pages), sum(|p| p.zero_pages * p.zero_pages));
@@ -188,11 +203,12 @@ impl Costs {
         let zs = sum(|p| p.zero_pages * p.seconds);
         let determinant = nn * zz - nz * nz;
         if determinant <= nn * zz * 1e-6 {
-            return Self { page_seconds: 1.5e-6, zero_page_seconds: 0.45e-6 };
+            return Self { page_seconds: 1.5e-6, zero_page_seconds: 0.45e-6, switch_page_seconds };
         }
         Self {
             page_seconds: ((ns * zz - zs * nz) / determinant).max(0.1e-6),
             zero_page_seconds: ((zs * nn - ns * nz) / determinant).max(0.05e-6),
+            switch_page_seconds,
         }
     }
 }
@@ -256,25 +272,44 @@ fn content_pages(run: &Run) -> f64 {
 
 /// Groups of pages that explain what the syncs of these runs found dirty.
 ///
-/// KVM counts a page that the last sync reported from the moment on at which the cursor enters its GiB, and any other from the
-/// sync: of pages written at a rate, the share that a sync reports follows from the share that the one before reported.
+/// A page that was sent counts as dirty again from the moment on at which the cursor entered its GiB (KVM clears its log then),
+/// a clean one from the last sync, and one that was dirty and not sent is not found anew. So of pages written at one rate, the
+/// share that a sync finds follows from the share that was dirty before.
 fn groups(runs: &[&Run], most: f64) -> Vec<PageGroup> {
-    let syncs = |run: &Run| run.syncs.iter().take(SYNCS).copied().collect::<Vec<_>>();
-    let counts: Vec<f64> = runs.iter().flat_map(|run| syncs(run)).map(|(_, pages)| pages.max(1.0)).collect();
+    let counts: Vec<f64> =
+        runs.iter().flat_map(|run| steady(&run.syncs)).map(|(_, pages, _)| pages.max(1.0)).collect();
     let shares = |rate: f64| -> Vec<f64> {
         let of_run = |run: &&Run| {
-            let mut reported = 1.0;
-            let shares = syncs(run).into_iter().map(|(seconds, _)| {
-                let (writes, since_sync) = (rate * seconds, -f64::exp_m1(-rate * seconds));
-                let since_entered = if writes > 1e-6 { 1.0 - since_sync / writes } else { writes / 2.0 };
-                reported = reported * since_entered + (1.0 - reported) * since_sync;
-                reported
+            let gib = (run.ram_bytes >> 30).max(1) as u32;
+            let mut dirty = 1.0;
+            let found = steady(&run.syncs).into_iter().map(|(seconds, _, sent)| {
+                let in_time = |seconds: f64| -f64::exp_m1(-rate * seconds);
+                let since_sync = in_time(seconds);
+                let entered = (0..gib).map(|at| in_time(seconds * (1.0 - f64::from(at) / f64::from(gib))));
+                let since_entered = entered.sum::<f64>() / f64::from(gib);
+                let found = dirty * sent * since_entered + (1.0 - dirty) * since_sync;
+                dirty = dirty * (1.0 - sent) + found;
+                found
             });
-            shares.collect::<Vec<f64>>()
+            found.collect::<Vec<f64>>()
         };
         runs.iter().flat_map(of_run).collect()
     };
     if counts.is_empty() { Vec::new() } else { fit(&counts, &shares, most) }
+}
+
+/// The syncs with the means of all short rounds in place of these, as often as it takes for what was before to be forgotten.
+fn steady(syncs: &[Round]) -> Vec<Round> {
+    let (short, mut long): (Vec<Round>, Vec<Round>) =
+        syncs.iter().partition(|(seconds, ..)| *seconds < SHORT_SECONDS);
+    if short.len() < MANY {
+        return syncs.to_vec();
+    }
+    let number = short.len() as f64;
+    let sum = short.iter().fold((0.0, 0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1, sum.2 + one.2));
+    let mean = (sum.0 / number, sum.1 / number, sum.2 / number);
+    long.extend(std::iter::repeat_n(mean, MANY));
+    long
 }
 
 pub(crate) fn middle(figures: impl Iterator<Item = f64>) -> Option<f64> {

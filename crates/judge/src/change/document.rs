@@ -197,6 +197,10 @@ pub struct MoveSettings {
     /// both hosts say to it counts for the verdict. False if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trial: Option<bool>,
+    /// Manager that runs the migration, by its id in the catalogue of managers; vmgate asks libvirt if left out.
+    #[schemars(example = &"nova")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_by: Option<String>,
     /// True for a rehearsal of the switchover on the VMs' networks before the moves, once a day for each network between two
     /// hosts; the time until a network followed counts for the verdict. False if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -219,6 +223,7 @@ impl MoveSettings {
             multifd_channels: self.multifd_channels.or(others.multifd_channels),
             tls: self.tls.or(others.tls),
             trial: self.trial.or(others.trial),
+            run_by: self.run_by.or_else(|| others.run_by.clone()),
             probe_network: self.probe_network.or(others.probe_network),
         }
     }

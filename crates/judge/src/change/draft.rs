@@ -31,6 +31,8 @@ pub struct ChangeDraft {
     pub at_once: Option<u32>,
     /// True if each move is begun and taken back before it is judged.
     pub trial: bool,
+    /// Manager that runs the moves, by its id in the catalogue; libvirt if none.
+    pub run_by: Option<String>,
     /// True if the switchover is rehearsed on the networks before the moves are judged.
     pub probe_network: bool,
     /// Waves; empty if there is only one.
@@ -136,10 +138,13 @@ impl ChangeDraft {
             "per_link": self.per_source.min(self.per_destination),
         });
         fields.insert("limits".into(), limits);
-        for (name, asked) in [("trial", self.trial), ("probe_network", self.probe_network)] {
-            let settings = asked.then(|| fields.entry("settings").or_insert_with(|| json!({})));
-            if let Some(settings) = settings.and_then(Value::as_object_mut) {
-                settings.insert(name.into(), json!(true));
+        let asked = [("trial", self.trial), ("probe_network", self.probe_network)];
+        let asked = asked.into_iter().filter(|(_, asked)| *asked).map(|(name, _)| (name, json!(true)));
+        let run_by = self.run_by.as_ref().map(|manager| ("run_by", json!(manager)));
+        for (name, value) in asked.chain(run_by) {
+            let settings = fields.entry("settings").or_insert_with(|| json!({}));
+            if let Some(settings) = settings.as_object_mut() {
+                settings.insert(name.into(), value);
             }
         }
         if let Some(at_once) = self.at_once {
@@ -302,6 +307,13 @@ mod tests {
         let without = draft(vec![moved("db1", "hv2")]).to_yaml();
         assert_eq!(tried(&without), None);
         assert_eq!(tried(&with.merge_into("old.yaml", without.as_bytes()).unwrap()), Some(true));
+    }
+
+    #[test]
+    fn a_draft_for_a_manager_says_who_runs_each_move() {
+        let of_nova = ChangeDraft { run_by: Some("nova".into()), ..draft(vec![moved("db1", "hv2")]) };
+        let change = ChangeFile::parse("c.yaml", of_nova.to_yaml().as_bytes()).unwrap();
+        assert_eq!(change.to_fact(&change.moves[0]).run_by.as_deref(), Some("nova"));
     }
 
     #[test]

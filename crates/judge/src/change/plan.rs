@@ -98,6 +98,7 @@ impl MovePlan {
                 multifd_channels: self.settings.multifd_channels,
                 post_copy: self.settings.post_copy == Some(true),
             },
+            run_by: self.settings.run_by.clone(),
             rehearsal: self.rehearsal,
             ..vmgate_facts::Change::default()
         }
@@ -117,6 +118,7 @@ impl From<&vmgate_facts::Change> for MovePlan {
                 xbzrle: change.settings.xbzrle_cache_bytes.is_some().then_some(true),
                 multifd_channels: change.settings.multifd_channels,
                 post_copy: change.settings.post_copy.then_some(true),
+                run_by: change.run_by.clone(),
                 ..MoveSettings::default()
             },
             rehearsal: change.rehearsal,

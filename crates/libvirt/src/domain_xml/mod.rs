@@ -7,6 +7,7 @@ mod elements;
 mod hardware;
 mod host_devices;
 mod host_paths;
+mod marks;
 mod memory;
 mod named_files;
 mod opened;
@@ -21,7 +22,7 @@ pub use opened::UserLabel;
 use roxmltree::Node;
 use vmgate_facts::{
     Accelerator, BootFile, CpuMode, Firmware, HostDevice, OpenedFile, Placement, Tpm, Uuid, VmComponent,
-    VmDisk, VmListener, VmNic, VmPort, VmServer, text::plain,
+    VmDisk, VmListener, VmMarks, VmNic, VmPort, VmServer, text::plain,
 };
 
 /// Name of the channel on which QEMU's guest agent listens.
@@ -37,6 +38,8 @@ pub struct DomainConfig {
     pub name: Option<String>,
     /// The domain's UUID.
     pub uuid: Option<Uuid>,
+    /// Marks of the program that defined the VM.
+    pub marks: VmMarks,
     /// Accelerator (KVM or TCG); absent for hypervisors other than QEMU.
     pub accelerator: Option<Accelerator>,
     /// Present memory of the VM.
@@ -160,6 +163,7 @@ pub fn parse(xml: &str) -> Result<DomainConfig, roxmltree::Error> {
         name: child(domain, "name").and_then(|name| name.text()).map(plain),
         tpm: hardware::tpm(devices_named("tpm"), uuid.as_ref()),
         uuid,
+        marks: marks::of(domain),
         accelerator: match virt_type.as_deref() {
             Some("kvm") => Some(Accelerator::Kvm),
             Some("qemu") => Some(Accelerator::Tcg),

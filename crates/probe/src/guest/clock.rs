@@ -16,11 +16,18 @@ const STATE: &str = "chronyc -c tracking || timedatectl show -p NTPSynchronized 
 const SYNCHRONISERS: [&str; 8] =
     ["chronyd", "ntpd", "systemd-timesyn", "openntpd", "ntpd-rs", "ntp-daemon", "phc2sys", "ptp4l"];
 
+/// Configuration files of time servers, where distributions have them.
+const SERVERS: [&str; 4] =
+    ["/etc/chrony/chrony.conf", "/etc/chrony.conf", "/etc/ntp.conf", "/etc/ntpsec/ntp.conf"];
+
+/// Directives that spread a correction over the clients: of chrony two, of ntpd one.
+const SMEARING: [&str; 3] = ["smoothtime", "leapsecmode slew", "leapsmearinterval"];
+
 /// Status bit of adjtimex(2): the clock is not synchronised.
 const STA_UNSYNC: u64 = 0x40;
 
 pub(super) fn questions() -> impl Iterator<Item = Question> {
-    let files = [CURRENT, AVAILABLE].into_iter().filter_map(Question::file);
+    let files = [CURRENT, AVAILABLE].into_iter().chain(SERVERS).filter_map(Question::file);
     files.chain([Question::Command(STATE.to_owned())])
 }
 
@@ -69,7 +76,31 @@ pub(super) fn facts(answers: &Answers, processes: &Fact<Vec<Process>>) -> GuestC
             Some((false, _)) => Fact::unknown(Cause::NotSupported, "chronyd is not synchronised"),
             None => Fact::unknown(Cause::NotSupported, "chronyc does not answer in the guest"),
         },
+        smearing: smearing(answers).into(),
     }
+}
+
+/// The first directive of a time server's configuration that smears.
+fn smearing(answers: &Answers) -> Result<Option<String>, Unknown> {
+    for path in SERVERS {
+        let Some(question) = Question::file(path) else { continue };
+        let not_asked = || Err(Unknown::new(Cause::NotCollected, format!("{path} was not read")));
+        let text = match answers.get(&question).cloned().unwrap_or_else(not_asked) {
+            Ok(text) => String::from_utf8_lossy(&text).into_owned(),
+            Err(why) if why.cause == Cause::NotSupported => continue,
+            Err(why) => return Err(why),
+        };
+        let words = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+        let smears = |line: String| {
+            SMEARING.into_iter().find(|directive| {
+                line.strip_prefix(directive).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+            })
+        };
+        if let Some(directive) = words.filter_map(smears).next() {
+            return Ok(Some(format!("{directive} in {path}")));
+        }
+    }
+    Ok(None)
 }
 
 /// Parses `chronyc -c tracking`, comma-separated: field five is the offset from NTP time, the last the leap status.
@@ -143,6 +174,25 @@ mod tests {
         assert_eq!(clock(&[(STATE, "  status: 0x2001\n")]).synchronised, Fact::Known(true));
         assert_eq!(clock(&[]).synchronised.known(), None);
         assert_eq!(clock(&[(CURRENT, "\u{1b}[2Jevil")]).source.known(), None);
+    }
+
+    #[test]
+    fn a_time_server_that_smears_is_found_by_its_own_file() {
+        let missing = || Unknown::new(Cause::NotSupported, "there is no such file");
+        let smearing = |text: &str| {
+            let mut answers: Answers = questions().map(|question| (question, Err(missing()))).collect();
+            answers.insert(Question::file(SERVERS[1]).unwrap(), Ok(text.as_bytes().to_vec()));
+            facts(&answers, &Fact::Known(Vec::new())).smearing
+        };
+        let known = |text: &str| Fact::Known(Some(text.to_owned()));
+        assert_eq!(
+            smearing("# smoothtime 400 0.01\npool ntp.example\nleapsecmode system\n"),
+            Fact::Known(None)
+        );
+        assert_eq!(smearing("  leapsecmode   slew\n"), known("leapsecmode slew in /etc/chrony.conf"));
+        assert_eq!(smearing("smoothtime 400 0.001 leaponly"), known("smoothtime in /etc/chrony.conf"));
+        assert_eq!(smearing("smoothtimes"), Fact::Known(None));
+        assert_eq!(clock(&[]).smearing.known(), None);
     }
 
     proptest! {

@@ -5,6 +5,7 @@ mod clock;
 mod dirty_writers;
 mod kernel_bypass;
 mod local;
+mod machine;
 mod memory;
 mod multicast;
 mod neighbour;
@@ -153,8 +154,8 @@ pub fn look(reader: &dyn GuestReader) -> Guest {
     let members = software::ClusterMembers::find(reader, &processes);
     let processes: Fact<_> = processes.and_then(|processes| process::facts(&processes, units)).into();
     let about_members = members.iter().flat_map(software::ClusterMembers::questions);
-    let answers =
-        reader.ask(&about_members.chain(kernel_bypass::questions()).chain(clock::questions()).collect());
+    let others = kernel_bypass::questions().chain(clock::questions()).chain(machine::questions());
+    let answers = reader.ask(&about_members.chain(others).collect());
     Guest {
         hostname: line("/proc/sys/kernel/hostname", hints.hostname),
         kernel_release: line("/proc/sys/kernel/osrelease", hints.kernel_release),
@@ -169,6 +170,7 @@ pub fn look(reader: &dyn GuestReader) -> Guest {
         memory_sync: Fact::default(),
         kernel_bypass: Fact::Known(kernel_bypass::facts(&answers, &processes)),
         clock: Fact::Known(clock::facts(&answers, &processes)),
+        machine: Fact::Known(machine::facts(&answers)),
         detectors: Fact::from(members).and_then(|members| members.detectors(reader, answers)),
         dirty_writers: Fact::unknown(
             Cause::NotAllowed,

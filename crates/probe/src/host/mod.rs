@@ -11,6 +11,7 @@ mod build;
 mod file;
 mod file_owner;
 mod hooks;
+mod managers;
 mod memory;
 mod nic;
 mod numa;
@@ -30,6 +31,7 @@ mod uplink;
 use std::{net::IpAddr, thread, time::Duration};
 
 use jiff::Timestamp;
+pub use managers::{ManagerQuestions, SettingsFile};
 pub use passthrough::DeviceAddress;
 pub use path::{
     CertificateFile, Firewall, MigrationConfig, NetworkProbe, PeerProbe, PeerQuestions, RemoteStorage,
@@ -39,9 +41,9 @@ use procfs::{Current, LoadAverage};
 use serde::{Deserialize, Serialize};
 pub use shaper::{RateLimit, Shapers};
 use vmgate_facts::{
-    BoundPort, Bridge, Cause, DisplayPorts, Fact, HostFile, HostHook, HostMemory, HugePages, Nic, NumaNode,
-    OpenedFile, PassthroughDevice, ProgramBuild, QemuUser, Route, StatefulFilter, Unknown, Uuid, Version,
-    text::plain,
+    BoundPort, Bridge, Cause, DisplayPorts, Fact, HostFile, HostHook, HostManagers, HostMemory, HugePages,
+    Nic, NumaNode, OpenedFile, PassthroughDevice, ProgramBuild, QemuUser, Route, StatefulFilter, Unknown,
+    Uuid, Version, text::plain,
 };
 
 /// Longest wait for the host's name service.
@@ -67,6 +69,8 @@ pub struct HostQuestions {
     pub devices: Vec<DeviceAddress>,
     /// Programs whose builds are compared.
     pub programs: Vec<String>,
+    /// Managers of VMs that are looked for.
+    pub managers: ManagerQuestions,
     /// Destination address of the migration; if absent, the first address of the name.
     pub route: Option<IpAddr>,
     /// Questions about the path to the peer host.
@@ -153,6 +157,9 @@ pub struct HostProbe {
     /// True if processes without privileges may handle page faults; absent if the kernel has no such setting.
     #[serde(default)]
     pub unprivileged_userfaultfd: Fact<Option<bool>>,
+    /// Managers of VMs; unknown if none were looked for.
+    #[serde(default)]
+    pub managers: Fact<HostManagers>,
     /// The migration path, as far as this host alone can see.
     #[serde(default)]
     pub network: NetworkProbe,
@@ -260,6 +267,11 @@ fn look_local(questions: &HostQuestions) -> HostProbe {
         maintenance: settings::maintenance().into(),
         lock_manager: settings::lock_manager().into(),
         unprivileged_userfaultfd: settings::unprivileged_userfaultfd().into(),
+        managers: if questions.managers.programs.is_empty() {
+            Fact::unknown(Cause::NotCollected, "no managers of VMs were looked for")
+        } else {
+            Fact::Known(managers::look(&questions.managers))
+        },
         resolved,
         network: path::look(&to),
         peer: Fact::default(),

@@ -107,16 +107,16 @@ fn tolerated(session: &ControlSession) -> Fact<f64> {
 impl ControlEntry {
     /// Silence that passes unnoticed where the packets state no time-out.
     fn tolerated(&self, session: &mut ControlSession) -> Fact<f64> {
-        let timeout = self.multiplier.map(|multiplier| multiplier * session.longest_gap_seconds);
+        let timeout = self.multiplier.map(|multiplier| multiplier * session.keepalive_gap_seconds);
         let timeout = timeout.filter(|seconds| *seconds > 0.0);
         if let (Some(timeout), Some(multiplier)) = (timeout, self.multiplier) {
             session.basis = ControlBasis::Spacing;
             session.timeout_seconds = Fact::Known(timeout);
             session.source = format!(
-                "at least {multiplier} × {:.3} s between its packets ({})",
-                session.longest_gap_seconds, session.source
+                "at least {multiplier} × {:.3} s between its keep-alives ({})",
+                session.keepalive_gap_seconds, session.source
             );
-            return Fact::Known(timeout - session.longest_gap_seconds);
+            return Fact::Known(timeout - session.keepalive_gap_seconds);
         }
         match (self.default_seconds, &self.default_source) {
             (Some(seconds), source) => {

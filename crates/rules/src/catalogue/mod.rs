@@ -1,5 +1,5 @@
 //! Catalogues: programs that monitor their peers, UDP services with their tolerance of loss, components of VMs that QEMU
-//! migrates or not, migrations that are known to fail, and control protocols.
+//! migrates or not, migrations that are known to fail, control protocols, and managers of VMs.
 //!
 //! The shipped catalogues are YAML in `rules/catalogues/`, embedded in the program; a user's rule folder may add
 //! entries under ids of its own in `catalogues/`. The test of each is in the same folder. Everything here is pure: names, command
@@ -12,9 +12,13 @@ mod control;
 mod detectors;
 mod known_failures;
 mod lint;
+mod managed;
+mod managers;
 mod memory_sync;
+mod name_pattern;
 mod pattern;
 mod ports;
+mod recognise_manager;
 mod udp;
 mod version_range;
 
@@ -24,10 +28,12 @@ pub use classify::{Migrator, QemuAnswer};
 pub use components::{ComponentCatalogue, ComponentEntry, ShownBy, Since};
 pub use control::{ControlCatalogue, ControlEntry};
 pub use known_failures::{KnownFailureCatalogue, KnownFailureEntry, Versions};
+pub use managers::{ManagerCatalogue, ManagerEntry, MigrationKnob, SettingEntry};
 pub use memory_sync::{
     CommandLineSetting, FileSetting, ListenerPort, MemorySyncCatalogue, MemorySyncEntry, Protocol, TakeOut,
     is_process_name,
 };
+pub use name_pattern::NamePattern;
 pub use pattern::{InvalidPattern, Pattern};
 pub use ports::{InvalidPorts, PortRange};
 pub use udp::{UdpCatalogue, UdpEntry};
@@ -42,6 +48,7 @@ use super::{
 static MEMORY_SYNC: Shape<MemorySyncCatalogue> = Shape::new();
 static UDP: Shape<UdpCatalogue> = Shape::new();
 static COMPONENTS: Shape<ComponentCatalogue> = Shape::new();
+static MANAGERS: Shape<ManagerCatalogue> = Shape::new();
 static CONTROL: Shape<ControlCatalogue> = Shape::new();
 static KNOWN_FAILURES: Shape<KnownFailureCatalogue> = Shape::new();
 
@@ -52,6 +59,7 @@ pub struct Catalogues {
     udp_services: Vec<UdpEntry>,
     components: Vec<ComponentEntry>,
     known_failures: Vec<KnownFailureEntry>,
+    managers: Vec<ManagerEntry>,
     control_protocols: Vec<ControlEntry>,
     files: Vec<CatalogueFile>,
 }
@@ -123,6 +131,13 @@ impl Catalogues {
                 self.known_failures.extend(read.entries);
                 node
             }
+            Some(ManagerCatalogue::SCHEMA) => {
+                let known = ids(&self.managers, |entry| &entry.id);
+                let check = |root: &Node| check::entries(file, root, known, managers::check);
+                let (read, node) = MANAGERS.read_parsed(file, parsed, check)?;
+                self.managers.extend(read.entries);
+                node
+            }
             Some(ControlCatalogue::SCHEMA) => {
                 let known = ids(&self.control_protocols, |entry| &entry.id);
                 let check = |root: &Node| check::entries(file, root, known, control::check);
@@ -181,6 +196,11 @@ impl Catalogues {
         &self.known_failures
     }
 
+    /// Managers of VMs.
+    pub fn managers(&self) -> &[ManagerEntry] {
+        &self.managers
+    }
+
     /// Control protocols, by which machines watch each other.
     pub fn control_protocols(&self) -> &[ControlEntry] {
         &self.control_protocols
@@ -222,6 +242,7 @@ fn not_a_catalogue(file: &Arc<SourceFile>, parsed: Parsed) -> Vec<Problem> {
         UdpCatalogue::SCHEMA,
         ComponentCatalogue::SCHEMA,
         KnownFailureCatalogue::SCHEMA,
+        ManagerCatalogue::SCHEMA,
         ControlCatalogue::SCHEMA,
     ];
     let schema = root.get("schema");

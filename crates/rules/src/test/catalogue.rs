@@ -1,4 +1,4 @@
-//! Tests of catalogues: the entries that match a process, a listener, a UDP socket, a component of a VM or a move.
+//! Tests of catalogues: the entries that match a process, a listener, a UDP socket, a component of a VM, a VM or a move.
 //!
 //! The tests of `catalogues/<name>.yaml` are in `<name>.test.yaml` in the same folder. Every entry needs a case that
 //! finds it, and every pattern needs a case that fails without it: most mistakes in catalogues are in patterns.
@@ -9,15 +9,17 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use vmgate_documents::{Node, Problem, Shape, SourceFile, closest};
 use vmgate_facts::{
-    BootFile, ControlSession, Fact, FileKind, FlowDirection, Guest, Host, HostFile, Listener, Process, Tcp,
-    Udp, UdpSocket, Version, Vm, VmComponent, machine_version,
+    BootFile, ClusterVm, ControlSession, Fact, FileKind, FlowDirection, Guest, Host, HostFile, HostManagers,
+    Listener, MetadataElement, Process, Tcp, Udp, UdpSocket, Version, Vm, VmComponent, VmMarks,
+    machine_version,
 };
 
 use super::report::{CaseReport, RuleReport};
 use crate::{
     Catalogues,
     catalogue::{
-        ComponentCatalogue, ControlCatalogue, KnownFailureCatalogue, MemorySyncEntry, UdpCatalogue, UdpEntry,
+        ComponentCatalogue, ControlCatalogue, KnownFailureCatalogue, ManagerCatalogue, MemorySyncEntry,
+        UdpCatalogue, UdpEntry,
     },
     files::{FileRole, RuleFile},
 };
@@ -43,8 +45,8 @@ pub(crate) enum CatalogueTestSchema {
     V1,
 }
 
-/// One case: a process, listener or UDP socket of a guest, a component of a VM, a move, or a session, and the entries that match. A case has
-/// exactly one of process, listener, udp, component, move and control.
+/// One case: a process, listener or UDP socket of a guest, a component of a VM, a VM, a move, or a session, and the entries that
+/// match. A case has exactly one of process, listener, udp, component, vm, move and control.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CatalogueCase {
@@ -63,6 +65,8 @@ pub(crate) struct CatalogueCase {
     /// A component of a VM: its kind and its model.
     #[schemars(example = &"sound ich9")]
     component: Option<String>,
+    /// A VM with the marks of its manager.
+    vm: Option<VmCase>,
     /// A move between two hosts.
     #[serde(rename = "move")]
     move_: Option<MoveCase>,
@@ -80,6 +84,52 @@ pub(crate) struct CatalogueCase {
     /// The time-out that the command line sets, or that the session's packets and the catalogue give, in seconds.
     #[schemars(example = 5.0)]
     seconds: Option<f64>,
+}
+
+/// A VM of a catalogue's test, with what its configuration and its host say of a manager.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct VmCase {
+    /// Name of the domain.
+    #[schemars(example = &"one-12")]
+    name: String,
+    /// Namespace of its metadata.
+    namespace: Option<String>,
+    /// Product in its firmware's tables.
+    product: Option<String>,
+    /// Socket of QEMU's monitor.
+    monitor: Option<String>,
+    /// Programs that run on its host.
+    programs: Vec<String>,
+    /// Names of the domains that the cluster of its host has.
+    cluster_vms: Vec<String>,
+}
+
+impl VmCase {
+    /// Entry of the manager to which the VM belongs.
+    fn manager(&self, catalogues: &Catalogues) -> FoundEntries {
+        let element = |namespace: &String| MetadataElement {
+            namespace: namespace.clone(),
+            path: "vm".to_owned(),
+            text: String::new(),
+        };
+        let marks = VmMarks {
+            metadata: self.namespace.iter().map(element).collect(),
+            product: self.product.clone(),
+            monitor: self.monitor.clone(),
+        };
+        let cluster_vm =
+            |domain: &String| ClusterVm { resource: format!("vm-{domain}"), domain: domain.clone() };
+        let managers = HostManagers {
+            programs: Fact::Known(self.programs.clone()),
+            settings: Fact::Known(Vec::new()),
+            cluster_vms: Fact::Known(self.cluster_vms.iter().map(cluster_vm).collect()),
+        };
+        let vm = Vm { name: Fact::Known(self.name.clone()), marks: Fact::Known(marks), ..Vm::default() };
+        let host = Host { managers: Fact::Known(managers), ..Host::default() };
+        let found = catalogues.manager_of(&vm, &Fact::Known(host));
+        found.known().into_iter().flatten().map(|manager| (manager.kind.clone(), None)).collect()
+    }
 }
 
 /// A session of a control protocol whose packets state no time-out.
@@ -100,7 +150,7 @@ impl ControlCase {
         let mut session = ControlSession {
             protocol: self.protocol.clone(),
             direction: FlowDirection::Both,
-            longest_gap_seconds: self.gap_seconds,
+            keepalive_gap_seconds: self.gap_seconds,
             ..ControlSession::default()
         };
         catalogues.complete_control(&mut session);
@@ -201,6 +251,9 @@ impl CatalogueCase {
         if let Some(component) = &self.component {
             return format!("component {component}");
         }
+        if let Some(case) = &self.vm {
+            return format!("VM {}", case.name);
+        }
         if let Some(ControlCase { protocol, gap_seconds }) = &self.control {
             return format!("control {protocol} with {gap_seconds} s between its packets");
         }
@@ -274,6 +327,9 @@ impl CatalogueCase {
             CatalogueKind::KnownFailures => {
                 self.move_.as_ref().map(|case| case.failures(catalogues)).unwrap_or_default()
             }
+            CatalogueKind::Managers => {
+                self.vm.as_ref().map(|case| case.manager(catalogues)).unwrap_or_default()
+            }
             CatalogueKind::Software => self.software(catalogues),
             CatalogueKind::Services => self.service(catalogues),
             CatalogueKind::Control => {
@@ -290,13 +346,14 @@ impl CatalogueCase {
 }
 
 /// Keys of a case, one of which it must have.
-const OBJECTS: [&str; 6] = ["process", "listener", "udp", "component", "move", "control"];
+const OBJECTS: [&str; 7] = ["process", "listener", "udp", "component", "vm", "move", "control"];
 
 /// Kind of a catalogue.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum CatalogueKind {
     Components,
     KnownFailures,
+    Managers,
     Software,
     Services,
     Control,
@@ -400,6 +457,7 @@ impl CatalogueRun<'_> {
             Some(UdpCatalogue::SCHEMA) => CatalogueKind::Services,
             Some(ComponentCatalogue::SCHEMA) => CatalogueKind::Components,
             Some(KnownFailureCatalogue::SCHEMA) => CatalogueKind::KnownFailures,
+            Some(ManagerCatalogue::SCHEMA) => CatalogueKind::Managers,
             Some(ControlCatalogue::SCHEMA) => CatalogueKind::Control,
             _ => CatalogueKind::Software,
         };
@@ -443,8 +501,10 @@ impl CatalogueRun<'_> {
         let components = self.catalogues.components().iter().map(|entry| entry.id.as_str());
         let failures = self.catalogues.known_failures().iter().map(|entry| entry.id.as_str());
         let control = self.catalogues.control_protocols().iter().map(|entry| entry.id.as_str());
-        if software.chain(services).chain(components).chain(failures).chain(control).any(|known| known == id)
-        {
+        let managers = self.catalogues.managers().iter().map(|entry| entry.id.as_str());
+        let mut found =
+            software.chain(services).chain(components).chain(failures).chain(control).chain(managers);
+        if found.any(|known| known == id) {
             return None;
         }
         let node = node.get("finds").unwrap_or(node);
@@ -497,7 +557,13 @@ enum Mutant {
 /// Mutants of an entry: one for every part that matches more than one text.
 fn mutants(entry: &Node, kind: CatalogueKind) -> Vec<Mutant> {
     let positions = |key: &str| 0..entry.get(key).map_or(0, |list| list.items().len());
-    if matches!(kind, CatalogueKind::Components | CatalogueKind::KnownFailures | CatalogueKind::Control) {
+    if matches!(
+        kind,
+        CatalogueKind::Components
+            | CatalogueKind::KnownFailures
+            | CatalogueKind::Control
+            | CatalogueKind::Managers
+    ) {
         return Vec::new();
     }
     if kind == CatalogueKind::Services {

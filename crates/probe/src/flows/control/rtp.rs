@@ -103,7 +103,7 @@ impl Stream {
             packets_to_guest: self.packets - own(self.packets),
             active: true,
             interval_seconds: Fact::Known(interval),
-            longest_gap_seconds: if from_guest { interval } else { 0.0 },
+            keepalive_gap_seconds: if from_guest { interval } else { 0.0 },
             timeout_seconds: Fact::unknown(
                 Cause::NotSupported,
                 "no time stands in RTP: a gap is heard at once",

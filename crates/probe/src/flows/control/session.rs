@@ -87,9 +87,13 @@ pub(super) fn shortest_patience(sessions: &HashMap<SessionKey, Session>) -> Hash
 #[derive(Debug, Clone, Default)]
 struct Side {
     packets: u64,
+    keepalives: u64,
     last: Option<f64>,
+    last_keepalive: Option<f64>,
+    /// The newest times between two packets.
     gaps: Vec<f64>,
     longest_gap: f64,
+    shortest_between_keepalives: Option<f64>,
     role: Option<&'static str>,
     active: bool,
     interval: Option<f64>,
@@ -102,16 +106,22 @@ struct Side {
 impl Side {
     /// Takes over what the packet states; what an earlier one stated stays, as many state times only when they begin.
     fn add(&mut self, statement: &Statement, now: f64) {
-        let gap = (now - self.last.unwrap_or(0.0)).max(0.0);
-        if self.last.is_some() {
+        if let Some(last) = self.last {
+            let gap = (now - last).max(0.0);
             let slot = usize::try_from(self.packets).unwrap_or(0) % MOST_GAPS;
             match self.gaps.get_mut(slot) {
                 Some(oldest) => *oldest = gap,
                 None => self.gaps.push(gap),
             }
+            self.longest_gap = self.longest_gap.max(gap);
         }
         if statement.keepalive {
-            self.longest_gap = self.longest_gap.max(gap);
+            self.keepalives = self.keepalives.saturating_add(1);
+            if let Some(last) = self.last_keepalive.replace(now) {
+                let between = (now - last).max(0.0);
+                self.shortest_between_keepalives =
+                    Some(self.shortest_between_keepalives.map_or(between, |shortest| shortest.min(between)));
+            }
         }
         self.packets = self.packets.saturating_add(1);
         self.last = Some(now);
@@ -122,6 +132,16 @@ impl Side {
         self.multiplier = statement.multiplier.or(self.multiplier);
         self.timeout = statement.timeout.or(self.timeout);
         self.patience = statement.patience.or(self.patience);
+    }
+
+    /// Time between two keep-alives as far as the window shows it; the interval is hardly shorter. Beside a single packet
+    /// stands the time without another. 0 where other traffic hides the rhythm.
+    fn keepalive_gap(&self, end: f64) -> f64 {
+        match (self.packets, self.last) {
+            (1, Some(only)) if self.keepalives == 1 => only.max(end - only),
+            (packets, _) if packets == self.keepalives => self.longest_gap,
+            _ => self.shortest_between_keepalives.unwrap_or(0.0),
+        }
     }
 
     fn median_gap(&self) -> Option<f64> {
@@ -153,7 +173,6 @@ impl Session {
         let patience = peers.patience.or_else(|| heard.get(&key.shared()).copied());
         let (timeout, source) = if sends { self.timeout(patience) } else { (None, String::new()) };
         let interval = guest.interval.map(|own| own.max(peers.least_interval.unwrap_or(0.0)));
-        let quiet = guest.last.map_or(0.0, |last| end - last);
         ControlSession {
             protocol: key.protocol.to_owned(),
             title: String::new(),
@@ -174,7 +193,7 @@ impl Session {
                 || Fact::unknown(Cause::NotSupported, "fewer than two packets of the guest were seen"),
                 Fact::Known,
             ),
-            longest_gap_seconds: guest.longest_gap.max(quiet),
+            keepalive_gap_seconds: guest.keepalive_gap(end),
             multiplier: guest.multiplier,
             basis: if timeout.is_some() { ControlBasis::Packet } else { ControlBasis::None },
             timeout_seconds: match timeout {

@@ -56,9 +56,14 @@ impl<'a> Packet<'a> {
         Some(Self { from_guest, sender, kind, vlan, inner_vlan, ip, body })
     }
 
+    /// True for an IP packet of another machine that the guest forwards.
+    pub(super) fn is_forwarded(&self) -> bool {
+        self.from_guest && self.ip.is_some_and(|ip| !INITIAL_HOPS.contains(&ip.hops))
+    }
+
     /// Address of the guest, if the guest made this packet itself and did not forward it.
     pub(super) fn own_address(&self) -> Option<IpAddr> {
-        let ip = self.ip.filter(|ip| self.from_guest && INITIAL_HOPS.contains(&ip.hops))?;
+        let ip = self.ip.filter(|_| self.from_guest && !self.is_forwarded())?;
         (!ip.source.is_unspecified() && !ip.source.is_multicast()).then_some(ip.source)
     }
 }

@@ -44,6 +44,7 @@ struct Direction {
 struct Sample {
     from_guest: Direction,
     to_guest: Direction,
+    forwarded: bool,
     /// End in sequence space and time of a segment of the guest that is not acknowledged yet.
     pending: Option<(u32, u64)>,
     /// Shortest round trip to the peer, in nanoseconds.
@@ -76,6 +77,7 @@ impl TcpSamples {
             return None;
         }
         let sample = self.connections.entry(ends).or_default();
+        sample.forwarded |= packet.is_forwarded();
         let (own, other) = if packet.from_guest {
             (&mut sample.from_guest, sample.to_guest)
         } else {
@@ -168,6 +170,7 @@ fn connection(
         opened_by,
         opening_seen: seen.is_some(),
         closing_seen: (flags(from_guest) | flags(to_guest)) & (FIN | RST) != 0,
+        forwarded: sample.forwarded,
         age_seconds: match seen {
             Some(_) => Fact::Known(since(first, end)),
             None => Fact::unknown(Cause::NotSupported, "it was opened before vmgate looked at the wire"),

@@ -111,6 +111,15 @@ fn keepalives_are_told_from_data_and_are_no_repetitions() {
 }
 
 #[test]
+fn a_connection_that_the_guest_forwards_is_told_by_its_ttl() {
+    let forwarded = |ttl| {
+        let packet = ipv4((GUEST, PEER), 6, &[], None, &segment((41_000, 80), (1, 0), 0x10, &[], 9));
+        shown(&[(true, 0, ethernet(true, &[], 0x0800, &hops(packet, ttl)))]).tcp[0].forwarded
+    };
+    assert!(forwarded(63) && !forwarded(64) && !forwarded(128));
+}
+
+#[test]
 fn a_scan_that_nobody_answers_is_no_connection() {
     assert_eq!(shown(&[to_guest(0, 6, &segment((4000, 80), (1, 0), 0x02, &[], 0))]).tcp, Vec::new());
 }

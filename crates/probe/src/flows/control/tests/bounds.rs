@@ -10,7 +10,7 @@ use crate::flows::control::{ControlTable, MOST_SESSIONS};
 fn datagram(from: u32, port: u16, payload: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
     let packet =
-        PacketBuilder::ethernet2(GUEST, PEER).ipv4(from.to_be_bytes(), [10, 0, 0, 9], 64).udp(9, port);
+        PacketBuilder::ethernet2(GUEST, PEER).ipv4(from.to_be_bytes(), [10, 0, 0, 9], 64).udp(40_009, port);
     packet.write(&mut frame, payload).unwrap();
     frame
 }
@@ -92,7 +92,7 @@ proptest! {
             table.observe(frame, !*from_guest, *now);
         }
         for session in table.finish() {
-            for time in [session.interval_seconds.known(), session.timeout_seconds.known(), Some(&session.longest_gap_seconds)] {
+            for time in [session.interval_seconds.known(), session.timeout_seconds.known(), Some(&session.keepalive_gap_seconds)] {
                 prop_assert!(time.is_none_or(|seconds| seconds.is_finite() && *seconds >= 0.0), "{session:?}");
             }
         }

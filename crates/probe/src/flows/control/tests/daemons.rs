@@ -91,7 +91,7 @@ fn routing_by_frr() {
             .iter()
             .find(|session| session.protocol == rip && session.packets_from_guest > 2)
             .unwrap_or_else(|| panic!("{found:#?}"));
-        assert!((4.0..=7.0).contains(&rip.longest_gap_seconds), "{rip:#?}");
+        assert!((4.0..=7.0).contains(&rip.keepalive_gap_seconds), "{rip:#?}");
     }
 }
 

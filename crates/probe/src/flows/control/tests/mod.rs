@@ -12,6 +12,9 @@ use super::ControlTable;
 const GUEST: [u8; 6] = [0x52, 0x54, 0, 0, 0, 1];
 const PEER: [u8; 6] = [0x52, 0x54, 0, 0, 0, 2];
 
+/// Catalogue that completes what the capture finds.
+const CATALOGUE: &str = include_str!("../../../../../../rules/catalogues/control-protocols.yaml");
+
 /// Sessions of frames, each with its time in seconds; the guest sent what the peer did not.
 fn sessions<'a>(frames: impl IntoIterator<Item = (f64, &'a [u8])>) -> Vec<ControlSession> {
     let mut table = ControlTable::new();
@@ -19,7 +22,12 @@ fn sessions<'a>(frames: impl IntoIterator<Item = (f64, &'a [u8])>) -> Vec<Contro
         table.observe(frame, frame.get(6..12) != Some(&PEER[..]), now);
     }
     assert_eq!(table.no_room(), 0);
-    table.finish()
+    let found = table.finish();
+    for session in &found {
+        let entry = format!("\n  - id: {}\n", session.protocol);
+        assert!(CATALOGUE.contains(&entry), "{} is not in the catalogue", session.protocol);
+    }
+    found
 }
 
 /// Packets of one second each, all of them of one session.

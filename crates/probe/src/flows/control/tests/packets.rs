@@ -114,17 +114,23 @@ fn bgp(kind: u8, body: &[u8]) -> Vec<u8> {
 fn bgp_that_was_open_before_shows_its_rhythm() {
     let keepalive = bgp(4, &[]);
     let update = bgp(2, &[0; 4]);
-    let frames: Vec<_> =
-        [&keepalive, &update, &update, &keepalive].map(|message| tcp(true, 179, message)).into();
-    let at = [0.5, 0.6, 0.7, 3.7];
-    let found = sessions(at.into_iter().zip(frames.iter().map(Vec::as_slice)));
-    let [found] = &found[..] else { panic!("{found:?}") };
+    let frames: Vec<_> = [&keepalive, &update].map(|message| tcp(true, 179, message)).into();
+    let observed = |at: &[(f64, usize)]| {
+        let mut found = sessions(at.iter().map(|(now, frame)| (*now, frames[*frame].as_slice())));
+        assert_eq!(found.len(), 1);
+        found.remove(0)
+    };
+    // A keep-alive every 3 s: alone, between updates, and where only one was seen in 10 s.
+    let found = observed(&[(0.5, 0), (3.5, 0), (6.5, 0)]);
     assert_eq!((found.timeout_seconds.known(), found.basis), (None, ControlBasis::None));
-    assert!(
-        (found.longest_gap_seconds - 3.0).abs() < 1e-9,
-        "an update says nothing of the interval: {found:?}"
-    );
+    assert!((found.keepalive_gap_seconds - 3.0).abs() < 1e-9, "{found:?}");
     assert_eq!((found.local.as_str(), found.remote.as_str()), ("10.0.0.5", "10.0.0.9:179"));
+    let busy = observed(&[(0.5, 0), (1.0, 1), (3.4, 1), (3.5, 0), (3.6, 1)]);
+    assert!((busy.keepalive_gap_seconds - 3.0).abs() < 1e-9, "{busy:?}");
+    let once = observed(&[(4.0, 0)]);
+    assert!((once.keepalive_gap_seconds - 4.0).abs() < 1e-9, "{once:?}");
+    let hidden = observed(&[(0.1, 1), (0.2, 1), (0.3, 0), (0.4, 1)]);
+    assert!(hidden.keepalive_gap_seconds < 1e-9, "updates tell nothing: {hidden:?}");
 
     let open = |hold: u16| bgp(1, &[&[4, 0, 1], &hold.to_be_bytes()[..], &[0; 5]].concat());
     let both = |mine, theirs| session(&[tcp(true, 179, &open(mine)), tcp(false, 179, &open(theirs))]);
@@ -160,7 +166,7 @@ fn telecom_protocols_are_told_by_their_echoes() {
     let frames: Vec<_> = [280, 272, 280].map(|code| tcp(true, 3868, &message(code))).into();
     let at = [0.0, 1.0, 7.0];
     let found = sessions(at.into_iter().zip(frames.iter().map(Vec::as_slice)));
-    assert!((found[0].longest_gap_seconds - 6.0).abs() < 1e-9, "{found:?}");
+    assert!((found[0].keepalive_gap_seconds - 7.0).abs() < 1e-9, "{found:?}");
 }
 
 #[test]

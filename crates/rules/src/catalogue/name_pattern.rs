@@ -1,0 +1,51 @@
+//! Patterns of whole names, with the parts that they capture.
+
+use regex::Regex;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+/// A regular expression for a whole name, in the syntax of the regex crate; its groups have names.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct NamePattern {
+    text: String,
+    whole: Regex,
+}
+
+impl NamePattern {
+    /// The named groups of a name that matches as a whole; none for another name.
+    pub(super) fn parts<'a>(&self, name: &'a str) -> Option<impl Fn(&str) -> Option<&'a str>> {
+        let found = self.whole.captures(name)?;
+        Some(move |group: &str| found.name(group).map(|part| part.as_str()))
+    }
+}
+
+impl TryFrom<String> for NamePattern {
+    type Error = regex::Error;
+
+    fn try_from(text: String) -> Result<Self, regex::Error> {
+        Ok(Self { whole: Regex::new(&format!("^(?:{text})$"))?, text })
+    }
+}
+
+impl From<NamePattern> for String {
+    fn from(pattern: NamePattern) -> Self {
+        pattern.text
+    }
+}
+
+impl PartialEq for NamePattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl JsonSchema for NamePattern {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "NamePattern".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "regex" })
+    }
+}
