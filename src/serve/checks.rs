@@ -33,7 +33,7 @@ pub(super) struct CheckedHost {
 
 impl CheckedHost {
     /// Number of the VMs.
-    pub fn vms(&self) -> usize {
+    pub(super) fn vms(&self) -> usize {
         self.may_leave + self.outdated + self.held.len()
     }
 }
@@ -119,6 +119,7 @@ mod tests {
     fn a_host_can_be_emptied_if_every_vm_on_it_may_leave_now() {
         let mut other = sample::go();
         other.moved.source = sample::no_go().moved.source;
+        other.moved.vm = NameAndUuid { name: Some("other".into()), uuid: None };
         let checks = read(&[sample::no_go(), other.clone()]);
         let before = other.expires_at - jiff::SignedDuration::from_secs(1);
         let hosts = checks.hosts(before);

@@ -347,7 +347,7 @@ moves:
             assert!(text.lines().any(|line| line == wanted), "{wanted} is not in {text}");
         }
         let names: Vec<&str> = text.lines().filter(|line| line.starts_with("# TYPE")).collect();
-        assert_eq!(names.len(), 12);
+        assert_eq!(names.len(), 16);
     }
 
     /// `tests/browser/check` names a place, and looks at the page that vmgate serves of it.

@@ -1,4 +1,4 @@
-//! What a check and a migration need of a host beyond the login: libvirt, the probe as root, and the guests' agents.
+//! Accesses that a check and a migration need of a host beyond the login: libvirt, the probe as root, and the guests' agents.
 
 use std::time::Duration;
 

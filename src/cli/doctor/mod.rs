@@ -28,7 +28,7 @@ struct Access {
     /// Name of the access.
     name: &'static str,
     state: AccessState,
-    /// What was seen.
+    /// The finding.
     seen: String,
     /// Lines that obtain what is missing: commands, or what to do.
     cure: Vec<String>,
