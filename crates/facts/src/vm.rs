@@ -306,7 +306,8 @@ impl VmNic {
         let source = self.source.as_deref().map(|source| format!(" {source}")).unwrap_or_default();
         let group =
             self.port_group.as_deref().map(|group| format!(", port group {group}")).unwrap_or_default();
-        let vlans: String = self.vlan_tags.iter().map(|tag| format!(", VLAN {tag}")).collect();
+        let vlans: Vec<String> = self.vlan_tags.iter().map(|tag| format!(", VLAN {tag}")).collect();
+        let vlans = vlans.concat();
         format!("{}{source}{group}{vlans}", self.kind)
     }
 }
