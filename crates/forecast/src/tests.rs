@@ -339,13 +339,13 @@ fn untouched_memory_is_not_sent_where_the_host_tells_of_it() {
     assert!(quarter.p95 < 1.2 * GIB as f64 && quarter.p5 > 0.6 * GIB as f64, "{quarter:?}");
     // Huge pages do not tell: nearly empty or full.
     let untold = sent(Fact::Known(None));
-    assert!(untold.p95 > 3.5 * GIB as f64 && untold.p5 < 1.0 * GIB as f64, "{untold:?}");
+    assert!(untold.p95 > 3.5 * GIB as f64 && untold.p5 < 1.2 * GIB as f64, "{untold:?}");
 }
 
 #[test]
 fn a_bandwidth_limit_is_lifted_for_the_switchover() {
     let with = |limit: Option<u64>| {
-        let mut facts = with_trace(20_000.0, 2.0);
+        let mut facts = with_trace(2000.0, 2.0);
         facts.change.bandwidth_limit_bytes_per_second = limit;
         let Fact::Known(path) = &mut facts.path else { panic!("no path") };
         path.limit_bytes_per_second = Fact::Known(limit);

@@ -227,7 +227,7 @@ fn a_migration_completes_when_the_load_ends() {
     let at_seconds = Interval { low: 20.0, high: 20.0 };
     let ended = ends(Some(LoadEnd { at_seconds, remaining_ratio: 0.0 }));
     assert!(ended.converges_ratio > 0.9);
-    assert!((20.0..26.0).contains(&ended.total_seconds.unwrap().p50), "{ended:?}");
+    assert!((20.0..28.0).contains(&ended.total_seconds.unwrap().p50), "{ended:?}");
 }
 
 #[test]
@@ -377,12 +377,12 @@ fn windows_are_explained_by_groups_and_a_trace_made_of_them_dirties_as_much() {
     for seen in trace.dirty_windows().iter().filter(|seen| seen.window_seconds <= 10.0) {
         near(seen.dirtied_bytes as f64, dirtied(&truth, seen.window_seconds) * 4096.0, 0.15);
     }
-    // Half of the RAM that nothing writes is zero, to the page.
+    // The asked part of the RAM that nothing writes is zero, to a part of a word.
     let weights = trace.weights();
     let zero: f64 =
         weights.iter().enumerate().filter(|(page, _)| trace.zero.get(*page)).map(|(_, w)| w).sum();
     let written: f64 = groups.iter().map(|group| group.pages).sum();
-    near(zero, (131_072.0 - written) * 0.3, 0.01);
+    near(zero, (131_072.0 - written) * 0.3, 0.03);
 }
 
 proptest! {
