@@ -235,10 +235,10 @@ fn outline(page: &str) -> (Vec<usize>, Vec<String>) {
         fenced ^= line.starts_with("```");
         match line.strip_prefix("$ ") {
             Some(command) if fenced => {
-                commands.push(command.split(" #").next().unwrap_or("").trim().to_owned())
+                commands.push(command.split(" #").next().unwrap_or("").trim().to_owned());
             }
             _ if !fenced && line.starts_with('#') => {
-                levels.push(line.len() - line.trim_start_matches('#').len())
+                levels.push(line.len() - line.trim_start_matches('#').len());
             }
             _ => {}
         }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::{
     Outcome,
-    public_set::{BANDWIDTH_LIMIT, DOWNTIME_LIMIT_SECONDS, Foretold, PostCopy, Round, Run, foretell, middle},
+    public_set::{DOWNTIME_LIMIT_SECONDS, Foretold, PostCopy, Round, Run, foretell, middle},
 };
 
 /// A line of the set.

@@ -34,6 +34,7 @@ use super::{
 };
 
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub(super) struct Check {
     /// Name or UUID of the VM, with --to; without a VM give --all, --facts or --change
     #[cfg_attr(feature = "libvirt", arg(requires = "to"))]

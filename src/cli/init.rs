@@ -126,7 +126,7 @@ fn config_text(hosts: &[FoundHost]) -> String {
     }
     for host in own {
         let value = |text: &str| serde_json::Value::from(text).to_string();
-        text.push_str(&format!("  {}: {{uri: {}}}\n", value(&host.name), value(&host.uri.to_string())));
+        text.extend(["  ", &value(&host.name), ": {uri: ", &value(&host.uri.to_string()), "}\n"]);
     }
     text
 }

@@ -394,11 +394,12 @@ fn success(vm: &str, hosts: &Hosts, done: &CompletedMove) -> String {
     let mut blackout = downtime.map_or(String::new(), |time| format!(", downtime {} ms", time.as_millis()));
     for silence in &done.silences {
         let NetworkSilence { mac, silence_seconds, heard_again, .. } = silence;
-        blackout += &if *heard_again {
+        let heard = if *heard_again {
             format!(", interface {mac} was silent for {silence_seconds:.2} s")
         } else {
             format!(", interface {mac} is not heard at {} since {silence_seconds:.0} s", hosts.source.name())
         };
+        blackout.push_str(&heard);
     }
     format!(
         "{vm} runs on {} and on no other host; its agent, interfaces, clock and sockets are as before (took {:.1} s{blackout})",

@@ -58,7 +58,7 @@ pub(super) fn complete(
             Fact::Known(known)
         }
         Fact::Unknown(_) if !known.is_empty() => Fact::Known(known),
-        unknown => unknown,
+        unknown @ Fact::Unknown(_) => unknown,
     };
     let from = Provenance {
         collector: "network rehearsal".to_owned(),

@@ -24,10 +24,13 @@ pub(super) struct SelfTest {}
 /// A proof of one part: what was seen, or what is wrong.
 type Proof = Result<String, String>;
 
+/// A part of the installation: its name, and the function that proves it.
+type Part = (&'static str, fn() -> Proof);
+
 impl SelfTest {
     #[allow(clippy::unused_self, reason = "as every command")]
     pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
-        let parts: [(&str, fn() -> Proof); 6] = [
+        let parts: [Part; 6] = [
             ("rules", rules),
             ("verdicts", verdicts),
             ("reports", reports),

@@ -182,6 +182,7 @@ fn located(vm: &str, asked: Vec<(Uri, Result<bool, LibvirtError>)>) -> Result<Ur
 }
 
 #[cfg(all(test, feature = "libvirt"))]
+#[allow(clippy::unwrap_used)] // in helpers of tests too
 mod tests {
     use super::*;
 

@@ -201,38 +201,6 @@ pub(super) fn about(subject: Option<&str>, message: &str) -> String {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use vmgate_verdict::sample;
-
-    use super::*;
-
-    #[test]
-    fn an_age_has_its_two_largest_units() {
-        let before = |seconds: i64| {
-            let now = sample::now();
-            age(Timestamp::from_second(now.as_second() - seconds).unwrap(), now)
-        };
-        assert_eq!(before(0), "0 s");
-        assert_eq!(before(116), "1 min 56 s");
-        assert_eq!(before(7200), "2 h");
-        assert_eq!(before(90_061), "1 d 1 h");
-        assert_eq!(before(-1), "later than the evaluation");
-    }
-
-    #[test]
-    fn amounts_and_lengths_have_the_figures_that_matter() {
-        assert_eq!([0.0, 5.2e9, 4.3e8].map(bytes), ["0.0 bytes", "4.8 GiB", "410 MiB"]);
-        assert_eq!([0.043, 0.2345, 34.04, 600.3].map(seconds), ["43 ms", "0.23 s", "34 s", "600 s"]);
-    }
-
-    #[test]
-    fn the_reason_counts_what_is_violated_and_what_is_undecided() {
-        assert_eq!(reason(&sample::no_go()), "3 violations, and 1 undecided because evidence is missing");
-        assert_eq!(reason(&sample::go()), "no rule objects (3 rules evaluated)");
-    }
-}
-
 /// A manager's migration in a sentence: its limits, its end, and where its settings are from.
 pub(super) fn managed(migration: &ManagedMigration) -> String {
     let mut parts = Vec::new();
@@ -273,4 +241,36 @@ pub(super) fn managed(migration: &ManagedMigration) -> String {
     parts.push(if own.is_empty() { "all settings are defaults".to_owned() } else { own.join(", ") });
     parts.extend(migration.not_replayed.iter().map(|what| format!("not replayed: {what}")));
     format!("{}: {}", migration.title, parts.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use vmgate_verdict::sample;
+
+    use super::*;
+
+    #[test]
+    fn an_age_has_its_two_largest_units() {
+        let before = |seconds: i64| {
+            let now = sample::now();
+            age(Timestamp::from_second(now.as_second() - seconds).unwrap(), now)
+        };
+        assert_eq!(before(0), "0 s");
+        assert_eq!(before(116), "1 min 56 s");
+        assert_eq!(before(7200), "2 h");
+        assert_eq!(before(90_061), "1 d 1 h");
+        assert_eq!(before(-1), "later than the evaluation");
+    }
+
+    #[test]
+    fn amounts_and_lengths_have_the_figures_that_matter() {
+        assert_eq!([0.0, 5.2e9, 4.3e8].map(bytes), ["0.0 bytes", "4.8 GiB", "410 MiB"]);
+        assert_eq!([0.043, 0.2345, 34.04, 600.3].map(seconds), ["43 ms", "0.23 s", "34 s", "600 s"]);
+    }
+
+    #[test]
+    fn the_reason_counts_what_is_violated_and_what_is_undecided() {
+        assert_eq!(reason(&sample::no_go()), "3 violations, and 1 undecided because evidence is missing");
+        assert_eq!(reason(&sample::go()), "no rule objects (3 rules evaluated)");
+    }
 }

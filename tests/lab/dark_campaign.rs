@@ -61,7 +61,7 @@ const PLAIN: Network = Network {
 };
 
 /// Frees the cable, and makes the nodes of macvtap interfaces, as udev would, in a /dev of the host's own.
-const MACVTAP: &str = r#"
+const MACVTAP: &str = r"
 ip link set biz0 nomaster
 mkdir -p /run/dev/net /run/dev/pts /run/dev/shm
 for node in null zero full random urandom tty net/tun; do cp -a /dev/$node /run/dev/$node; done
@@ -78,7 +78,7 @@ while [ -e /run/macvtap ]; do
   done
   sleep 0.01
 done >/dev/null 2>&1 </dev/null &
-"#;
+";
 
 /// Without a spanning tree, and with its port to the network taken anew: a blocked port stays blocked.
 const NO_STP: &str = "ip link set br0 type bridge stp_state 0; ip link set br0 type bridge forward_delay 0; \

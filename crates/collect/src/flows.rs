@@ -95,7 +95,7 @@ impl WatchedInterfaces {
         let (mut captures, mut failures) = (Vec::new(), Vec::new());
         for found in probe.interfaces {
             match found {
-                InterfaceFlows::Captured(capture) => captures.push(capture),
+                InterfaceFlows::Captured(capture) => captures.push(*capture),
                 InterfaceFlows::Failed { unknown, .. } => failures.push(unknown),
             }
         }
@@ -183,7 +183,7 @@ mod tests {
             "frames":9,"drops":0,"table_full_packets":0,"stray_fragments":0,"stray_fragment_bytes":0,
             "unreadable_packets":0,"malformed_packets":0,"interrupted":false,"complete":true,"flows":[]}}"#
         );
-        InterfaceFlows::Captured(serde_json::from_str::<FlowCapture>(&text).unwrap())
+        InterfaceFlows::Captured(Box::new(serde_json::from_str::<FlowCapture>(&text).unwrap()))
     }
 
     fn failed(interface: &str) -> InterfaceFlows {

@@ -193,19 +193,23 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
         facts.guest = flows::into_guest(guest, parallel.flows.value, &request.guest_access);
         compare_with_the_wire(&mut facts.guest, request, &domain, &vm);
     }
-    if request.ask_peers
-        && let Fact::Known(guest) = &mut facts.guest
-    {
+    if request.ask_peers {
         let hosts: Vec<&Hypervisor> =
             [Some(&source), destination.hypervisor.as_ref().ok()].into_iter().flatten().collect();
-        let peers = peers::ask(guest, vm.uuid.as_ref(), &hosts, request.timeout);
-        if let Fact::Known(tcp) = &mut guest.tcp {
-            tcp.peers = peers.into();
-        }
+        ask_peers(&mut facts.guest, vm.uuid.as_ref(), &hosts, request.timeout);
     }
     facts.source = Fact::Known(source_host);
     facts.destination = Fact::Known(destination_host);
     Ok(facts)
+}
+
+/// Asks the VMs on these hosts that are peers of the guest's connections.
+fn ask_peers(guest: &mut Fact<Guest>, vm: Option<&Uuid>, hosts: &[&Hypervisor], timeout: Duration) {
+    let Fact::Known(guest) = guest else { return };
+    let peers = peers::ask(guest, vm, hosts, timeout);
+    if let Fact::Known(tcp) = &mut guest.tcp {
+        tcp.peers = peers.into();
+    }
 }
 
 /// Compares the guest's account with the wire; where it lacks something, the guest is asked once more.

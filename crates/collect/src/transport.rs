@@ -193,7 +193,7 @@ pub fn fuzz_answer(bytes: &[u8]) {
     crate::guest_probe::fuzz_answer(&output);
     if let Ok(probe) = read::<FlowProbe>(&output) {
         let captured = probe.interfaces.into_iter().filter_map(|found| match found {
-            InterfaceFlows::Captured(capture) => Some(capture),
+            InterfaceFlows::Captured(capture) => Some(*capture),
             InterfaceFlows::Failed { .. } => None,
         });
         let _ = udp_capture(&captured.collect::<Vec<_>>());

@@ -60,32 +60,28 @@ pub(super) enum DoorState {
 #[derive(Debug, Error)]
 pub(super) enum DoorError {
     /// The program failed or took too long.
-    #[error("{manager}: `{program} {verb}` {source}")]
+    #[error("{manager}: `{command}` {source}")]
     Program {
         /// Id of the manager.
         manager: String,
-        /// The program.
-        program: String,
-        /// The verb.
-        verb: &'static str,
+        /// The program with its verb.
+        command: String,
         /// Failure of the program.
         source: ChildFailure,
     },
     /// The answer is not the JSON object that the verb demands.
-    #[error("{manager}: `{program} {verb}` answered `{answer}`, and {wanted} was expected ({why})")]
+    #[error("{manager}: `{command}` answered `{answer}`, and {wanted} was expected ({why})")]
     Answer {
         /// Id of the manager.
         manager: String,
-        /// The program.
-        program: String,
-        /// The verb.
-        verb: &'static str,
+        /// The program with its verb.
+        command: String,
         /// The answer.
         answer: String,
         /// Shape of a right answer.
         wanted: &'static str,
         /// Error of the parser.
-        why: String,
+        why: serde_json::Error,
     },
 }
 
@@ -132,9 +128,8 @@ impl Door {
         question: &DoorQuestion,
         wanted: &'static str,
     ) -> Result<T, DoorError> {
-        let (manager, program) = (self.manager.clone(), self.program.join(" "));
-        let failed =
-            |source| DoorError::Program { manager: manager.clone(), program: program.clone(), verb, source };
+        let (manager, shown) = (self.manager.clone(), format!("{} {verb}", self.program.join(" ")));
+        let failed = |source| DoorError::Program { manager: manager.clone(), command: shown.clone(), source };
         let mut words = self.program.iter();
         let name =
             words.next().ok_or_else(|| failed(ChildFailure::NotStarted("no program is named".to_owned())))?;
@@ -146,11 +141,10 @@ impl Door {
             vmgate_process::run(command, Cursor::new(text), self.time_limit, MOST_BYTES).map_err(failed)?;
         serde_json::from_slice(&output.stdout).map_err(|error| DoorError::Answer {
             manager: self.manager.clone(),
-            program: self.program.join(" "),
-            verb,
+            command: shown.clone(),
             answer: plain(&String::from_utf8_lossy(&output.stdout).chars().take(200).collect::<String>()),
             wanted,
-            why: error.to_string(),
+            why: error,
         })
     }
 }

@@ -153,12 +153,12 @@ impl Hosts {
         // The end of their input ends both; what they made ends with them.
         let (here, there) = (here.end(), there.end());
         if stop.load(Ordering::Relaxed) {
-            return Err(not_made("it was aborted".to_owned()));
+            return Err(not_made("it was aborted"));
         }
         seen(&here, &self.source)?;
         let seen = seen(&there, &self.destination)?;
         if !seen.met {
-            return Err(not_made(format!(
+            return Err(not_made(&format!(
                 "bridge {} of {} and bridge {} of {} did not hear each other within {LIMIT_SECONDS:.0} s, so that there is no \
                  network between them to rehearse",
                 source.bridge,
@@ -186,7 +186,7 @@ fn begin(
     session: u64,
 ) -> Result<LastingRun, Unknown> {
     let order = NetworkOrder::Rehearse { role, port: port.clone(), session, limit_seconds: LIMIT_SECONDS };
-    start(host, &order).map_err(not_made)
+    start(host, &order).map_err(|why| not_made(&why))
 }
 
 /// Starts the on-host program with an order about a guest's network.
@@ -199,7 +199,7 @@ pub(super) fn start(host: &HostConnection, order: &NetworkOrder) -> Result<Lasti
 /// Waits until both sides are done, one of them has failed, or an abort is asked for.
 fn wait(here: &LastingRun, there: &LastingRun, stop: &AtomicBool) {
     let mut one_ended: Option<Instant> = None;
-    while !stop.load(Ordering::Relaxed) && !(here.is_finished() && there.is_finished()) {
+    while !(stop.load(Ordering::Relaxed) || here.is_finished() && there.is_finished()) {
         if here.is_finished() || there.is_finished() {
             let since = *one_ended.get_or_insert_with(Instant::now);
             if since.elapsed() > PARTING {
@@ -214,12 +214,12 @@ fn seen(
     answer: &Result<Vec<u8>, vmgate_reach::ShellError>,
     host: &HostConnection,
 ) -> Result<SwitchoverSeen, Unknown> {
-    let failed = |why: String| not_made(format!("{}: {why}", host.name()));
+    let failed = |why: String| not_made(&format!("{}: {why}", host.name()));
     let answer = answer.as_ref().map_err(|error| failed(error.to_string()))?;
     serde_json::from_slice(answer).map_err(|error| failed(format!("its answer cannot be read: {error}")))
 }
 
-fn not_made(why: String) -> Unknown {
+fn not_made(why: &str) -> Unknown {
     Unknown::new(Cause::NotCollected, format!("the network was not rehearsed: {why}"))
 }
 

@@ -80,7 +80,9 @@ fn control_sessions(guest: &Guest, catalogues: &Catalogues) -> Fact<Vec<ControlS
     match &guest.wire {
         Fact::Known(wire) => {
             let mut sessions = wire.control.clone();
-            sessions.iter_mut().for_each(|session| catalogues.complete_control(session));
+            for session in &mut sessions {
+                catalogues.complete_control(session);
+            }
             Fact::Known(sessions)
         }
         // The guest's own account covers its software: memory_sync, sockets.

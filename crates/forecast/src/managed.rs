@@ -90,7 +90,7 @@ impl<'a> Managed<'a> {
         let settings = parameters(self.migration, usual);
         let as_it_is = replayer.replay(&settings, conditions, goal, seed);
         let try_out = |instead: Vec<(Knob, String)>| {
-            self.tried(facts, instead, replayer, usual, (conditions, goal, seed))
+            self.tried(facts, &instead, replayer, usual, (conditions, goal, seed))
         };
         let tried: Vec<(Alternative, bool)> =
             self.changes(goal).into_par_iter().filter_map(try_out).collect();
@@ -149,7 +149,7 @@ impl<'a> Managed<'a> {
     fn tried(
         &self,
         facts: &Facts,
-        instead: Vec<(Knob, String)>,
+        instead: &[(Knob, String)],
         replayer: &Replayer,
         usual: &MigrationParameters,
         (conditions, goal, seed): (&Conditions, &Goal, u64),
@@ -160,7 +160,7 @@ impl<'a> Managed<'a> {
         let settings =
             managers.and_then(|managers| managers.settings.known()).map(Vec::as_slice).unwrap_or_default();
         let memory = *facts.vm.known()?.memory_max_bytes.known()?;
-        let migration = self.entry.migration(settings, memory, &instead).ok()?;
+        let migration = self.entry.migration(settings, memory, instead).ok()?;
         let settings = parameters(&migration, usual);
         let replay = replayer.sketch(&settings, conditions, goal, seed);
         Some((with_words(&words?.join(" and "), &settings, &replay), goal.is_met_by(&replay)))

@@ -4,6 +4,7 @@
     clippy::pedantic,
     clippy::cast_precision_loss,
     clippy::indexing_slicing,
+    clippy::unwrap_used,
     clippy::expect_used,
     reason = "a score of measured figures"
 )]

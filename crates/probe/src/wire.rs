@@ -233,7 +233,7 @@ mod tests {
 
     use super::*;
     use crate::host::{
-        DeviceAddress, HostProbe, HostQuestions, PeerQuestions,
+        DeviceAddress, HostProbe, HostQuestions, ManagerQuestions, PeerQuestions,
         trial::{Role, Stream, Trial},
     };
 
@@ -265,6 +265,7 @@ mod tests {
             peer: Some(peer),
             devices: vec![DeviceAddress { kind: "pci".into(), address: "0000:3b:00.1".into() }],
             programs: vec!["/usr/bin/qemu".into()],
+            managers: ManagerQuestions { programs: vec!["nova-compute".into()], files: Vec::new() },
         };
         for question in [
             Question::Host(host),

@@ -22,6 +22,7 @@ for socket in /run/libvirt/libvirt-sock /run/libvirt/virtqemud-sock; do [ -S $so
 exit 0";
 
 /// A login, and what its user may do on the host.
+#[allow(clippy::struct_excessive_bools, reason = "each is an answer of its own")]
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Login {
     pub(super) user: String,

@@ -184,7 +184,7 @@ fn lines(access: &Access, width: usize) -> String {
     let mut text = wrap::fill(&access.seen, &lead, &indent, width);
     text.push('\n');
     for line in &access.cure {
-        text.push_str(&format!("{}→ {line}\n", " ".repeat(11)));
+        text.extend([" ".repeat(11).as_str(), "→ ", line, "\n"]);
     }
     text
 }

@@ -60,7 +60,7 @@ pub(super) fn configurations() -> Vec<Configuration> {
     for mut entry in entries {
         let remedy = entry.remove("remedy");
         all.extend(entry_of(&entry).filled());
-        for change in remedy.iter().flat_map(|remedy| remedy.as_mapping()).flatten() {
+        for change in remedy.iter().filter_map(|remedy| remedy.as_mapping()).flatten() {
             entry.insert(change.0.clone(), change.1.clone());
         }
         if remedy.is_some() {

@@ -368,14 +368,17 @@ mod tests {
             let network = guest_network(&facts, &Fact::Known(COPY)).known().unwrap().clone();
             (network.dark_seconds.known().map(|dark| dark.p95), network.interfaces.known().unwrap()[0].basis)
         };
-        use BridgeController::{Evpn, Itself};
-        assert_eq!(past(19, 8.0, Evpn), (Some(8.0), DarkBasis::PastMoves));
-        assert_eq!(past(18, 8.0, Evpn), (None, DarkBasis::Derived));
-        assert_eq!(past(3, 8.0, Itself), (Some(8.0), DarkBasis::PastMoves));
-        assert_eq!(past(2, 8.0, Itself), (Some(0.05), DarkBasis::Derived));
-        assert_eq!(past(40, 0.02, Itself), (Some(0.05), DarkBasis::Derived), "never shorter than derived");
+        assert_eq!(past(19, 8.0, BridgeController::Evpn), (Some(8.0), DarkBasis::PastMoves));
+        assert_eq!(past(18, 8.0, BridgeController::Evpn), (None, DarkBasis::Derived));
+        assert_eq!(past(3, 8.0, BridgeController::Itself), (Some(8.0), DarkBasis::PastMoves));
+        assert_eq!(past(2, 8.0, BridgeController::Itself), (Some(0.05), DarkBasis::Derived));
         assert_eq!(
-            past(40, 0.4, Itself),
+            past(40, 0.02, BridgeController::Itself),
+            (Some(0.05), DarkBasis::Derived),
+            "never shorter than derived"
+        );
+        assert_eq!(
+            past(40, 0.4, BridgeController::Itself),
             (Some(0.05), DarkBasis::Derived),
             "libvirt's hand-over is no network's"
         );

@@ -4,6 +4,8 @@
 //! scored. kvm-postgres.json beside this module holds what was derived from it; `cargo bench --bench forecast -- public FILE`
 //! derives and scores any other part of it.
 
+#![allow(clippy::expect_used, reason = "a score of measured figures")]
+
 use serde::{Deserialize, Serialize};
 use vmgate_facts::{
     Accelerator, Quantiles, Version,

@@ -42,8 +42,8 @@ impl Station {
         let mtu = mtu.map_err(|error| format!("bridge {bridge} has no MTU: {error}"))?;
         // A bridge takes the lowest address and the least MTU of its ports, unless it has its own: fe is what libvirt begins
         // the address of a tap with, and no network card.
-        let [_, b, c, d, e, f] = self.mac;
-        let address = format!("fe:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
+        let [_, rest @ ..] = self.mac;
+        let address = rest.iter().fold("fe".to_owned(), |address, byte| address + &format!(":{byte:02x}"));
         run("ip", &["link", "set", "dev", name, "address", &address, "mtu", mtu.trim()])?;
         match port.kind {
             BridgeKind::Linux => {

@@ -201,7 +201,7 @@ pub struct FlowProbe {
 #[serde(rename_all = "kebab-case")]
 pub enum InterfaceFlows {
     /// The capture succeeded.
-    Captured(FlowCapture),
+    Captured(Box<FlowCapture>),
     /// The capture failed.
     Failed {
         /// The interface.
@@ -226,7 +226,7 @@ pub fn probe(interfaces: &[String], window: Duration, limits: &Limits) -> FlowPr
         running
             .into_iter()
             .map(|(interface, thread)| match thread.map(std::thread::ScopedJoinHandle::join) {
-                Ok(Ok(Ok(capture))) => InterfaceFlows::Captured(capture),
+                Ok(Ok(Ok(capture))) => InterfaceFlows::Captured(Box::new(capture)),
                 Ok(Ok(Err(error))) => failed(interface, error.into()),
                 Ok(Err(_)) => {
                     failed(interface, Unknown::new(Cause::Malformed, "the capture panicked: a bug in vmgate"))

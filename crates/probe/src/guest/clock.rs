@@ -90,13 +90,13 @@ fn smearing(answers: &Answers) -> Result<Option<String>, Unknown> {
             Err(why) if why.cause == Cause::NotSupported => continue,
             Err(why) => return Err(why),
         };
-        let words = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+        let mut words = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
         let smears = |line: String| {
             SMEARING.into_iter().find(|directive| {
                 line.strip_prefix(directive).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
             })
         };
-        if let Some(directive) = words.filter_map(smears).next() {
+        if let Some(directive) = words.find_map(smears) {
             return Ok(Some(format!("{directive} in {path}")));
         }
     }

@@ -243,8 +243,8 @@ mod tests {
         entry.migration(&files.iter().map(setting).collect::<Vec<_>>(), gib << 30, &[]).unwrap()
     }
 
-    fn end(at_seconds: f64, action: ManagedEndAction) -> Option<ManagedEnd> {
-        Some(ManagedEnd { at_seconds, action })
+    fn end(at_seconds: f64, action: ManagedEndAction) -> ManagedEnd {
+        ManagedEnd { at_seconds, action }
     }
 
     #[test]
@@ -257,7 +257,7 @@ mod tests {
             .collect();
         assert_eq!(limits[..3], [(0.0, 50.0), (150.0, 95.0), (300.0, 140.0)]);
         assert_eq!(limits.last(), Some(&(1500.0, 500.0)));
-        assert_eq!(nova.end, end(1600.0, ManagedEndAction::Abort));
+        assert_eq!(nova.end, Some(end(1600.0, ManagedEndAction::Abort)));
         assert_eq!((nova.parallel_moves, nova.auto_converge, nova.multifd_channels), (Some(1), false, None));
         let origin =
             &nova.settings.iter().find(|one| one.name == "libvirt/live_migration_downtime").unwrap().origin;
@@ -280,7 +280,7 @@ mod tests {
             4,
         );
         assert!((nova.downtime_limits.last().unwrap().limit_seconds - 2.0).abs() < 1e-9);
-        assert_eq!(nova.end, end(400.0, ManagedEndAction::Pause));
+        assert_eq!(nova.end, Some(end(400.0, ManagedEndAction::Pause)));
         assert_eq!(nova.bandwidth_limit_bytes_per_second, Some(100 << 20));
         assert!(nova.auto_converge);
         let less =
@@ -326,10 +326,10 @@ mod tests {
             &[(agent, "vm.migrate.pauseafter", "60000"), (agent, "vm.migrate.speed", "800")],
             2,
         );
-        assert_eq!(cloudstack.end, end(60.0, ManagedEndAction::Pause));
+        assert_eq!(cloudstack.end, Some(end(60.0, ManagedEndAction::Pause)));
         assert_eq!(cloudstack.bandwidth_limit_bytes_per_second, Some(100 << 20));
         assert_eq!(migration_of("cloudstack", &[], 2).end, None);
-        assert_eq!(migration_of("kubevirt", &[], 8).end, end(1200.0, ManagedEndAction::Abort));
+        assert_eq!(migration_of("kubevirt", &[], 8).end, Some(end(1200.0, ManagedEndAction::Abort)));
         assert_eq!(migration_of("ovirt", &[], 8).bandwidth_limit_bytes_per_second, Some(52 << 20));
     }
 

@@ -24,6 +24,7 @@ pub(super) struct Groups {
 }
 
 /// Report of one group: a membership, or its end.
+#[derive(Clone, Copy)]
 enum Report {
     Member,
     Left,
