@@ -85,7 +85,12 @@ fn the_strict_profile_wants_a_change_to_belong_to_and_a_rehearsal() {
 fn a_cluster_member_moves_if_its_token_is_long_enough() {
     let with_token = |seconds: f64| {
         let mut facts = fixture("busy-cluster-member");
-        known(&mut known(&mut facts.guest).memory_sync)[0].detector_seconds = Fact::Known(seconds);
+        let guest = known(&mut facts.guest);
+        known(&mut guest.memory_sync)[0].detector_seconds = Fact::Known(seconds);
+        // Its routers and callers are patient.
+        for session in known(&mut guest.control_sessions) {
+            session.tolerated_seconds = Fact::Known(60.0);
+        }
         judge(facts, "standard")
     };
     assert_eq!(blocking(&with_token(1.0)), ["memory-sync-survives-blackout"]);

@@ -8,7 +8,6 @@ use std::{
     path::{Path, PathBuf},
     str::FromStr,
     sync::OnceLock,
-    time::Duration,
 };
 
 use clap::Args;
@@ -289,7 +288,7 @@ pub(super) struct Waiting(indicatif::ProgressBar);
 #[cfg(feature = "libvirt")]
 impl Waiting {
     /// Begins to wait for `what`, which takes about `expected`.
-    pub(super) fn begin(shared: &GlobalOptions, what: &str, expected: Duration) -> Self {
+    pub(super) fn begin(shared: &GlobalOptions, what: &str, expected: std::time::Duration) -> Self {
         if shared.quiet || !io::stderr().is_terminal() {
             return Self(indicatif::ProgressBar::hidden());
         }
@@ -301,7 +300,7 @@ impl Waiting {
             &format!("{what}: about {} s", expected.as_secs().max(1)),
             Colours::Escaped,
         ));
-        bar.enable_steady_tick(Duration::from_millis(250));
+        bar.enable_steady_tick(std::time::Duration::from_millis(250));
         Self(bar)
     }
 }

@@ -58,6 +58,7 @@ impl Session<'_> {
     }
 
     /// Every host of the site: those of the inventory, and those of vmgate.yaml that have a URI.
+    #[cfg(feature = "libvirt")]
     pub(super) fn site_hosts(&self) -> Result<Vec<Uri>, Failure> {
         let listed = self.inventory()?.map(|inventory| inventory.hosts.as_slice()).unwrap_or_default();
         let mut uris = listed.iter().map(|host| self.uri_of(host)).collect::<Result<Vec<_>, _>>()?;

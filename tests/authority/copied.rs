@@ -133,7 +133,8 @@ fn as_read(format: &str, text: &str) -> String {
             }
             entities(&shown)
         }
-        "html" | "junit" => entities(text),
+        "html" => entities(&text.replace("<code>", "`").replace("</code>", "`")),
+        "junit" => entities(text),
         "csv" => text.replace("\"\"", "\""),
         "github" => text.replace("%0A", "\n").replace("%25", "%"),
         _ => text.to_owned(),

@@ -32,7 +32,7 @@ pub struct Progress {
     pub estimate: ConvergenceEstimate,
     /// Time since the start.
     pub elapsed: Duration,
-    /// What the verdict's forecast leaves; absent where it foretold no duration.
+    /// Rest by the verdict's forecast; absent where it foretold no duration.
     pub forecast: Option<ForecastLeft>,
 }
 

@@ -77,7 +77,7 @@ pub struct ControlSession {
     #[serde(default = "not_derived")]
     #[schemars(example = 2.0)]
     pub tolerated_seconds: Fact<f64>,
-    /// What the peers do when they declare the guest dead, from the catalogue.
+    /// Action of the peers when they declare the guest dead, from the catalogue.
     #[serde(default)]
     #[schemars(example = &"the backups take over the virtual address")]
     pub why: String,

@@ -70,7 +70,7 @@ pub struct Guest {
     /// Clock source and time synchronisation of the guest.
     #[schemars(extend("x-learnt-by" = CollectionMethod::GUEST))]
     pub clock: Fact<GuestClock>,
-    /// What the guest has of its machine: VMs of its own, watchdogs, hardware clocks.
+    /// Parts of the machine that the guest uses: VMs of its own, watchdogs, hardware clocks.
     #[schemars(extend("x-learnt-by" = CollectionMethod::GUEST))]
     pub machine: Fact<GuestMachine>,
     /// Evidence from the packets at the host's side of the VM's interfaces, independent of the guest.

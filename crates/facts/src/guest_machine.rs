@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{CollectionMethod, Fact, Names};
 
-/// What the guest has of its machine that a move may disturb.
+/// Parts of the machine that the guest uses and a move may disturb.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(deny_unknown_fields)]

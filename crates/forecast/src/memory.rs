@@ -32,7 +32,7 @@ pub(super) struct TouchedMemory {
 }
 
 impl TouchedMemory {
-    /// What is known of this VM's memory; none where its size is not known.
+    /// Memory of this VM, as far as it is known; none where its size is not known.
     pub(super) fn of(vm: &Vm) -> Option<Self> {
         let ram_bytes = *vm.memory_max_bytes.known().or(vm.memory_bytes.known())?;
         let Some(resident) = vm.resident_bytes.known().copied().flatten() else {

@@ -46,8 +46,8 @@ pub fn fit_page_groups(windows: &[DirtyWindow], ram_bytes: u64) -> Vec<PageGroup
 /// Fits groups of pages, `most` in all, that explain counts of dirty pages. `shares` gives for a rate the share of such pages
 /// that each count has.
 ///
-/// What grows with time is explained by many pages written seldom as well as by fewer written more often: the seldomest that
-/// there is room for.
+/// A count that grows with time is explained by many pages written seldom as well as by fewer written more often: the seldomest
+/// that there is room for.
 pub fn fit(counts: &[f64], shares: &dyn Fn(f64) -> Vec<f64>, most: f64) -> Vec<PageGroup> {
     let sum = |groups: &[PageGroup]| groups.iter().map(|group| group.pages).sum::<f64>();
     let mut rates: &[f64] = &RATES;

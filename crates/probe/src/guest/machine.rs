@@ -1,4 +1,4 @@
-//! What the guest has of its machine: VMs inside, armed watchdogs, PTP clocks. All but the VMs is read from files, for agents that run
+//! Parts of the machine that the guest uses: VMs inside, armed watchdogs, PTP clocks. All but the VMs is read from files, for agents that run
 //! nothing.
 
 use vmgate_facts::{Cause, GuestMachine, GuestWatchdog, Unknown, text::plain};

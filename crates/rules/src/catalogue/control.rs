@@ -51,9 +51,9 @@ pub struct ControlEntry {
     /// Source of the default.
     #[serde(default)]
     pub default_source: Option<String>,
-    /// What the peers do when they declare the guest dead, as the end of "after that …".
+    /// Action of the peers when they declare the guest dead, as the end of "after that …".
     pub why: String,
-    /// What takes the guest out of service safely, or which setting to raise; a sentence without its full stop.
+    /// Way to take the guest out of service safely, or the setting to raise; a sentence without its full stop.
     pub way_out: String,
     /// Documents that prove it.
     pub references: Vec<Reference>,

@@ -1,4 +1,4 @@
-//! What a page costs: its bytes on the wire, its CPU time, and its part of the bandwidth limit.
+//! Cost of a page: its bytes on the wire, its CPU time, and its part of the bandwidth limit.
 
 use super::{
     super::{

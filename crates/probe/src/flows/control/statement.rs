@@ -3,7 +3,7 @@
 /// A time-out of sessions that are never given up.
 pub(super) const NEVER: f64 = 1e9;
 
-/// What one packet states about its session. Times are in seconds.
+/// Statement of one packet about its session. Times are in seconds.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Statement {
     /// Id of the protocol.
