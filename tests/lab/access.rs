@@ -49,7 +49,7 @@ fn apply_cure(doctor: &Said) {
     let script: Vec<&str> = lines.iter().filter(wanted).copied().collect();
     assert_eq!(script.len(), 3, "{lines:#?}");
     let probe = fs::read(Path::new(env!("CARGO_BIN_EXE_vmgate")).with_file_name("vmgate-probe")).unwrap();
-    let script = format!("set -e; cd $(mktemp -d); cat >vmgate-probe; {}", script.join("; "));
+    let script = format!("set -e; cd $(mktemp -d); cat >vmgate-probe\n{}", script.join("\n"));
     on_host("a", &script, &probe).exits(0);
 }
 

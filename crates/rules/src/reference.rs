@@ -316,7 +316,7 @@ mod tests {
         let direct = of_guest.iter().filter(|field| field.path.matches('.').count() == 1);
         for field in direct {
             let told = facts_reference(Some(&field.path)).unwrap();
-            let says = ["by:  ", "guest agent", "ssh", "host's probe"].iter().any(|way| told.contains(way));
+            let says = ["by:  ", "guest agent", "ssh", "host probe"].iter().any(|way| told.contains(way));
             assert!(says, "{}: {told}", field.path);
         }
     }

@@ -26,7 +26,7 @@ const NEIGHBOUR_BELIEVES_SECONDS: f64 = 53.0;
 /// Cause of a dark time that comes from announcements alone.
 pub(super) const LEARNT: &str = "switches learn the guest's new port from QEMU's announcements";
 
-/// What becomes of a guest whose announcements are over before the port forwards.
+/// Fate of a guest whose announcements are over before the port forwards.
 const QUIET: &str = "; a guest that sends nothing is found only when its neighbours ask anew";
 
 /// Dark time of macvtap: neighbours on the source host are led to the source's interface for as long as libvirt keeps it, which

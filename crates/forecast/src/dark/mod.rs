@@ -1,6 +1,6 @@
 //! The dark time of the guest's network: the time from the guest's start at the destination until packets reach it again.
 //!
-//! What somebody measured for this move comes first, then a rehearsal of the network, then what follows from the attachments
+//! A figure that somebody measured for this move comes first, then a rehearsal of the network, then what follows from the attachments
 //! at both hosts. Earlier moves between the same hosts over the same network are held beside the derived figure: they can make
 //! it longer, and decide what cannot be derived.
 

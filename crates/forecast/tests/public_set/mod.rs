@@ -92,7 +92,7 @@ impl Foretold {
         self.replay.blackout_seconds.map_or(f64::NAN, |blackout| blackout.p50 - self.run.downtime_seconds)
     }
 
-    /// Whether total time, bytes and downtime lie in their intervals.
+    /// True for total time, bytes and downtime that lie in their intervals.
     pub(crate) fn held(&self) -> [bool; 3] {
         let within =
             |range: Option<Quantiles>, value: f64| range.is_some_and(|r| (r.p5..=r.p95).contains(&value));

