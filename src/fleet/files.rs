@@ -111,6 +111,7 @@ impl FilesSite {
         Fact::Known(Host {
             offers_guest_cpu: answer(asked, |host| &host.offers_guest_cpu, &not_asked),
             missing_cpu_features: answer(asked, |host| &host.missing_cpu_features, &not_asked),
+            forbidden_cpu_features: answer(asked, |host| &host.forbidden_cpu_features, &not_asked),
             cpu_models: answer(asked, |host| &host.cpu_models, &not_asked),
             most_vcpus: answer(asked, |host| &host.most_vcpus, &not_asked),
             tpm_backends: answer(asked, |host| &host.tpm_backends, &not_asked),

@@ -113,6 +113,7 @@ fn ideal(host: &Host, config: &DomainConfig, vm: &Vm) -> Host {
         cpu_models: Fact::Known(config.cpu_model.iter().cloned().collect()),
         offers_guest_cpu: Fact::Known(true),
         missing_cpu_features: Fact::Known(Vec::new()),
+        forbidden_cpu_features: Fact::Known(Vec::new()),
         tpm_backends: Fact::Known(["passthrough", "emulator", "external"].map(str::to_owned).to_vec()),
         device_models: Fact::Known(device_models(config)),
         security_models: Fact::Known(config.security_models.clone()),

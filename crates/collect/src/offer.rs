@@ -10,6 +10,7 @@ use super::asker::Asker;
 pub(super) struct Offer {
     offers_guest_cpu: Fact<bool>,
     missing_cpu_features: Fact<Vec<String>>,
+    forbidden_cpu_features: Fact<Vec<String>>,
     cpu_models: Fact<Vec<String>>,
     most_vcpus: Fact<u32>,
     tpm_backends: Fact<Vec<String>>,
@@ -66,6 +67,10 @@ pub(super) fn ask(hypervisor: &Hypervisor, wanted: &OfferRequest) -> Offer {
             ),
             CpuComparison::Incompatible(names) => Fact::Known(names),
         }),
+        forbidden_cpu_features: capabilities.as_ref().map(|known| {
+            let has = |feature: &String| known.host_model_features.contains(feature);
+            wanted.cpu.forbidden_features().into_iter().filter(has).collect()
+        }),
         cpu_models: capabilities.as_ref().map(|known| known.cpu_models.clone()),
         device_models: capabilities.as_ref().map(|known| known.device_models.clone()),
         most_vcpus: capabilities
@@ -82,6 +87,7 @@ impl Offer {
         Self {
             offers_guest_cpu: Fact::Unknown(why.clone()),
             missing_cpu_features: Fact::Unknown(why.clone()),
+            forbidden_cpu_features: Fact::Unknown(why.clone()),
             cpu_models: Fact::Unknown(why.clone()),
             most_vcpus: Fact::Unknown(why.clone()),
             tpm_backends: Fact::Unknown(why.clone()),
@@ -94,6 +100,7 @@ impl Offer {
         Host {
             offers_guest_cpu: self.offers_guest_cpu,
             missing_cpu_features: self.missing_cpu_features,
+            forbidden_cpu_features: self.forbidden_cpu_features,
             cpu_models: self.cpu_models,
             most_vcpus: self.most_vcpus,
             tpm_backends: self.tpm_backends,

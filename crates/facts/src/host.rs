@@ -44,6 +44,10 @@ pub struct Host {
     /// asked of the destination.
     #[schemars(example = vec!["avx512f"])]
     pub missing_cpu_features: Fact<Vec<String>>,
+    /// CPU features that the VM's CPU forbids and this host's CPU has beside its model, for which libvirt refuses the VM; only
+    /// asked of the destination.
+    #[schemars(example = vec!["x2apic"])]
+    pub forbidden_cpu_features: Fact<Vec<String>>,
     /// CPU models that this host's QEMU knows for the VM's machine type; only asked of the destination.
     #[schemars(example = vec!["Cascadelake-Server-v5"])]
     pub cpu_models: Fact<Vec<String>>,

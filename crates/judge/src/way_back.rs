@@ -54,6 +54,7 @@ fn reversed(facts: Facts) -> Facts {
         // This host runs the VM at present.
         offers_guest_cpu: Fact::Known(true),
         missing_cpu_features: Fact::Known(Vec::new()),
+        forbidden_cpu_features: Fact::Known(Vec::new()),
         active_vms: without(host.active_vms, |active| Some(active) == uuid.as_ref()),
         vms: without(host.vms, |vm| Some(&vm.uuid) == uuid.as_ref()),
         jobs: without(host.jobs, |job| Some(&job.vm) == name.as_ref()),

@@ -5,7 +5,9 @@ use std::{
     ptr,
 };
 
+use roxmltree::Node;
 use virt::{error::Error, sys};
+use vmgate_facts::text::plain;
 
 use super::{Hypervisor, error::LibvirtError, session::Session};
 
@@ -32,6 +34,20 @@ pub struct CpuRequest {
     pub virt_type: Option<String>,
     /// The live `<cpu>` element.
     pub cpu_xml: String,
+}
+
+impl CpuRequest {
+    /// Features that the CPU forbids; none where libvirt is told not to check it.
+    pub fn forbidden_features(&self) -> Vec<String> {
+        let Ok(document) = vmgate_facts::xml::parse(&self.cpu_xml) else { return Vec::new() };
+        let cpu = document.root_element();
+        if cpu.attribute("check") == Some("none") {
+            return Vec::new();
+        }
+        let forbidden =
+            |node: &Node| node.has_tag_name("feature") && node.attribute("policy") == Some("forbid");
+        cpu.children().filter(forbidden).filter_map(|feature| feature.attribute("name")).map(plain).collect()
+    }
 }
 
 impl Hypervisor {
@@ -75,8 +91,8 @@ fn compare(session: &Session, request: &CpuRequest) -> Result<CpuComparison, Err
     Err(error)
 }
 
-/// The element without the features that its guest must not have: libvirt's comparison asks that the host lacks them, too, and
-/// a QEMU that is told to hide them needs no such host.
+/// The element without the features that its guest must not have: libvirt's comparison asks that the host lacks them, too. To
+/// start a VM that was started before, libvirt (11.3, 12.9) asks it only of those that its host model names beside its model.
 fn without_forbidden(cpu_xml: &str) -> String {
     let Ok(document) = vmgate_facts::xml::parse(cpu_xml) else { return cpu_xml.to_owned() };
     let features = document.root_element().children().filter(|node| node.has_tag_name("feature"));
@@ -103,6 +119,19 @@ fn missing(message: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn forbidden_features_are_named_unless_nothing_is_checked() {
+        let cpu = |check: &str| CpuRequest {
+            cpu_xml: format!(
+                "<cpu mode='custom' check='{check}'><model>Nehalem</model><feature policy='forbid' name='x2apic'/>\
+                 <feature policy='disable' name='aes'/></cpu>"
+            ),
+            ..CpuRequest::default()
+        };
+        assert_eq!(cpu("full").forbidden_features(), ["x2apic"]);
+        assert!(cpu("none").forbidden_features().is_empty());
+    }
 
     #[test]
     fn a_feature_that_the_guest_must_not_have_is_not_compared() {

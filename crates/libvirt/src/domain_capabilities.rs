@@ -12,6 +12,8 @@ pub struct DomainCapabilities {
     pub most_vcpus: Option<u32>,
     /// CPU models that a domain may name.
     pub cpu_models: Vec<String>,
+    /// Features that the host's CPU has beside those of the model that is nearest to it (host-model).
+    pub host_model_features: Vec<String>,
     /// Backends of a TPM; none where this libvirt does not report them.
     pub tpm_backends: Option<Vec<String>>,
     /// Models by kind of device, of the kinds whose models libvirt lists in full, and whatever else it lists, by its path.
@@ -35,8 +37,8 @@ pub fn parse(xml: &str) -> Result<DomainCapabilities, roxmltree::Error> {
     let document = vmgate_facts::xml::parse(xml)?;
     let root = document.root_element();
     let vcpu = child(root, "vcpu").and_then(|vcpu| vcpu.attribute("max"));
-    let modes = child(root, "cpu").into_iter().flat_map(|cpu| children(cpu, "mode"));
-    let custom = modes.filter(|mode| mode.attribute("name") == Some("custom"));
+    let modes: Vec<Node> = child(root, "cpu").into_iter().flat_map(|cpu| children(cpu, "mode")).collect();
+    let named = |name: &'static str| modes.iter().filter(move |mode| mode.attribute("name") == Some(name));
     let devices = child(root, "devices");
     Ok(DomainCapabilities {
         device_models: devices
@@ -46,9 +48,15 @@ pub fn parse(xml: &str) -> Result<DomainCapabilities, roxmltree::Error> {
             .chain(offers(root))
             .collect(),
         most_vcpus: vcpu.and_then(|most| most.parse().ok()),
-        cpu_models: custom
-            .flat_map(|mode| children(mode, "model"))
+        cpu_models: named("custom")
+            .flat_map(|mode| children(*mode, "model"))
             .filter_map(|model| model.text())
+            .map(plain)
+            .collect(),
+        host_model_features: named("host-model")
+            .flat_map(|mode| children(*mode, "feature"))
+            .filter(|feature| feature.attribute("policy") == Some("require"))
+            .filter_map(|feature| feature.attribute("name"))
             .map(plain)
             .collect(),
         tpm_backends: devices.and_then(|devices| child(devices, "tpm")).map(|tpm| {
@@ -121,7 +129,8 @@ mod tests {
     #[test]
     fn models_vcpus_and_tpm_are_read() {
         let xml = "<domainCapabilities><vcpu max='255'/><cpu>
-            <mode name='host-model' supported='yes'><model fallback='forbid'>EPYC</model></mode>
+            <mode name='host-model' supported='yes'><model fallback='forbid'>EPYC</model>
+            <feature policy='require' name='x2apic'/><feature policy='disable' name='npt'/></mode>
             <mode name='custom' supported='yes'><model usable='yes' vendor='Intel'>Nehalem</model>
             <model usable='no'>EPYC-v2</model></mode></cpu>
             <devices><tpm supported='yes'><enum name='model'><value>tpm-crb</value></enum>
@@ -131,6 +140,7 @@ mod tests {
         let offer = parse(xml).unwrap();
         assert_eq!(offer.most_vcpus, Some(255));
         assert_eq!(offer.cpu_models, ["Nehalem", "EPYC-v2"]);
+        assert_eq!(offer.host_model_features, ["x2apic"]);
         assert_eq!(offer.tpm_backends.unwrap(), ["passthrough", "emulator"]);
         let models: Vec<_> =
             offer.device_models.iter().map(|m| (m.kind.as_str(), m.models.join(" "))).collect();
