@@ -36,6 +36,8 @@ const ACCEPTED: &str = "4";
 #[ignore = "needs the lab: make lab-test"]
 fn ctrl_c_aborts_the_migration_and_the_guest_goes_on_where_it_was() {
     let guest = Guest::start("aborted", &["--on", "a"]);
+    let limit = || lab(&["host", "a", "virsh", "-q", "migrate-getmaxdowntime", guest.name]).stdout;
+    let limit_before = limit();
     let _slow = SlowLink::at("100mbit");
     let vmgate = start_vmgate(&words(&["migrate", guest.name, "--longest-blackout", ACCEPTED], &a_to_b()));
     let vmgate = vmgate.copies(&guest);
@@ -44,6 +46,7 @@ fn ctrl_c_aborts_the_migration_and_the_guest_goes_on_where_it_was() {
     assert_eq!((guest.state_on("a").as_str(), guest.state_on("b").as_str()), ("running", ""));
     let job = lab(&["host", "a", "virsh", "-q", "domjobinfo", guest.name]);
     assert!(job.stdout.contains("None"), "a job is left behind: {}", job.stdout);
+    assert_eq!(limit(), limit_before, "a downtime limit is left behind");
 }
 
 #[test]

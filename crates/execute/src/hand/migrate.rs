@@ -47,9 +47,6 @@ pub(crate) fn migrate(
     params: &MigrateParams,
 ) -> Result<(), LibvirtError> {
     let action = format!("migrate the VM to {}", destination.name());
-    if let Some(downtime) = params.max_downtime {
-        super::set_max_downtime(domain, downtime)?;
-    }
     if let Some(manager) = &pass.verdict().change.run_by {
         let why = format!("the verdict is for a migration that {manager} runs");
         return Err(domain.error(&action, LibvirtErrorKind::Other(why)));
@@ -60,7 +57,18 @@ pub(crate) fn migrate(
         );
     }
     let watched = domain.watched(destination, &action)?;
-    run(&watched, params).map_err(|error| domain.explain(&action, &error))
+    // QEMU keeps a limit that is set before the migration, also when that fails.
+    let limit_before = super::max_downtime(domain).ok();
+    if let Some(downtime) = params.max_downtime {
+        super::set_max_downtime(domain, downtime)?;
+    }
+    let result = run(&watched, params).map_err(|error| domain.explain(&action, &error));
+    if result.is_err()
+        && let Some(before) = limit_before
+    {
+        let _ = super::set_max_downtime(domain, before);
+    }
+    result
 }
 
 /// Flags of virDomainMigrate3.

@@ -70,6 +70,16 @@ pub(crate) fn start_post_copy(domain: &Domain) -> Result<(), LibvirtError> {
     })
 }
 
+/// Time for which QEMU may stop the guest at the end of a migration.
+pub(crate) fn max_downtime(domain: &Domain) -> Result<Duration, LibvirtError> {
+    domain.raw_call("read the longest downtime", |domain| {
+        let mut milliseconds = 0;
+        // SAFETY: both pointers are valid while the call runs.
+        checked(unsafe { sys::virDomainMigrateGetMaxDowntime(domain, &raw mut milliseconds, 0) })?;
+        Ok(Duration::from_millis(milliseconds))
+    })
+}
+
 /// Sets how long QEMU may stop the guest at the end of a migration; also while one runs.
 pub(crate) fn set_max_downtime(domain: &Domain, downtime: Duration) -> Result<(), LibvirtError> {
     let milliseconds = u64::try_from(downtime.as_millis()).unwrap_or(u64::MAX).max(1);
