@@ -64,6 +64,7 @@ fn back() -> Facts {
     vm.qemu_version = Fact::Known("10.0.13".parse().unwrap());
     destination.active_vms = Fact::Known(Vec::new());
     destination.offers_guest_cpu = Fact::Known(true);
+    destination.forbidden_cpu_features = Fact::Known(Vec::new());
     facts
 }
 
