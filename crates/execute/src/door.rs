@@ -59,6 +59,12 @@ pub(super) enum DoorState {
 /// Error of a call through the door.
 #[derive(Debug, Error)]
 pub(super) enum DoorError {
+    /// The pass is for a migration that somebody else runs.
+    #[error("the verdict is not for a migration that {manager} runs")]
+    OtherMover {
+        /// Id of the manager.
+        manager: String,
+    },
     /// The program failed or took too long.
     #[error("{manager}: `{command}` {source}")]
     Program {
@@ -101,7 +107,9 @@ struct Done {}
 impl Door {
     /// Orders the migration; returns its id. Only with a pass for this manager.
     pub(super) fn start(&self, pass: &Pass, question: &DoorQuestion) -> Result<String, DoorError> {
-        debug_assert_eq!(pass.verdict().change.run_by.as_deref(), Some(self.manager.as_str()));
+        if pass.verdict().change.run_by.as_deref() != Some(self.manager.as_str()) {
+            return Err(DoorError::OtherMover { manager: self.manager.clone() });
+        }
         let started: Started = self.ask("start", question, r#"{"migration": "ID"}"#)?;
         Ok(started.migration)
     }
@@ -188,6 +196,18 @@ mod tests {
             Ok(DoorState::Failed { why: "no host".into() })
         );
         assert_eq!(of(r#"{"state": "finished"}"#), Ok(DoorState::Finished));
+    }
+
+    #[test]
+    fn a_pass_for_another_mover_orders_nothing() {
+        let told = tempfile::tempdir().unwrap();
+        let witness = told.path().join("asked");
+        let script = format!("touch {}; echo '{{\"migration\": \"7\"}}'", witness.display());
+        let started =
+            |door: &Door, question: &DoorQuestion| door.start(&crate::gate::tests::pass(), question);
+        let refused = ask(&script, 20.0, started).unwrap_err();
+        assert_eq!(refused, "the verdict is not for a migration that nova runs");
+        assert!(!witness.exists());
     }
 
     #[test]

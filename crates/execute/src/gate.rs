@@ -207,7 +207,7 @@ fn rule_and_message(judged: &JudgedOutcome) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use jiff::SignedDuration;
     use vmgate_attest::PrivateKey;
     use vmgate_facts::Cause;
@@ -236,6 +236,11 @@ mod tests {
         verdict.digests.rules = Some(Digest::of(b"rules"));
         verdict.digests.change = Some(Digest::of(b"change"));
         verdict
+    }
+
+    /// Pass for a migration by libvirt.
+    pub(crate) fn pass() -> Pass {
+        Pass::at(go(), sample::now()).unwrap()
     }
 
     fn asked() -> GateRequest<'static> {
