@@ -31,18 +31,7 @@ options:
     description: Fail if a verdict is NO-GO.
     type: bool
     default: true
-  config:
-    description: The vmgate.yaml to use.
-    type: path
-  program:
-    description: The program.
-    type: path
-    default: vmgate
-  options:
-    description: Further options of the command, as on a command line.
-    type: list
-    elements: str
-    default: []
+extends_documentation_fragment: [vmgate.migration.program]
 """
 
 EXAMPLES = """

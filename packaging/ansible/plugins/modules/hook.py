@@ -40,18 +40,7 @@ options:
     description: Make libvirt look for hooks again if needed.
     type: bool
     default: false
-  config:
-    description: The vmgate.yaml to use.
-    type: path
-  program:
-    description: The program.
-    type: path
-    default: vmgate
-  options:
-    description: Further options of the command, as on a command line.
-    type: list
-    elements: str
-    default: []
+extends_documentation_fragment: [vmgate.migration.program]
 """
 
 EXAMPLES = """

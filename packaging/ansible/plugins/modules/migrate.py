@@ -30,18 +30,7 @@ options:
     description: The destination host.
     type: str
     required: true
-  config:
-    description: The vmgate.yaml to use.
-    type: path
-  program:
-    description: The program.
-    type: path
-    default: vmgate
-  options:
-    description: Further options of the command, as on a command line.
-    type: list
-    elements: str
-    default: []
+extends_documentation_fragment: [vmgate.migration.program]
 """
 
 EXAMPLES = """
