@@ -6,13 +6,12 @@
 
 use std::time::Duration;
 
+use vmgate_facts::guarded_limit_seconds;
 use vmgate_judge::change::MovePlan;
 use vmgate_libvirt::JobStats;
 
-/// Share of the longest blackout that is QEMU's first downtime limit where the forecast has none, and its last: the rest is for
-/// the parts that QEMU does not count: device state, hand-over of locks and libvirt's round trips.
+/// Share of the longest blackout that is QEMU's first downtime limit where the forecast has none.
 const FIRST_PART: f64 = 0.5;
-const LAST_PART: f64 = 0.85;
 /// Factor by which the downtime limit is raised at a time.
 const RAISE: f64 = 1.4;
 /// Smallest downtime limit that QEMU is given.
@@ -195,7 +194,7 @@ impl Guard {
 
     /// The least harmful measure that is left.
     fn measure(&mut self, job: &JobStats, estimate: &ConvergenceEstimate) -> Option<Measure> {
-        let most = self.longest_blackout_seconds * LAST_PART;
+        let most = guarded_limit_seconds(self.longest_blackout_seconds);
         if self.limit_seconds < most {
             self.limit_seconds = (self.limit_seconds * RAISE).min(most);
             return Some(Measure::RaiseLimit(self.limit()));
@@ -363,7 +362,7 @@ mod tests {
         assert_eq!(begin(0.0), Duration::from_secs_f64(LEAST_LIMIT_SECONDS));
         let mut guard = Guard::new(&plan(None, MoveSettings::default()), Some(0.72));
         let measures = stuck(&mut guard, 40, None);
-        assert_eq!(measures[0], Measure::RaiseLimit(Duration::from_secs_f64(LAST_PART)));
+        assert_eq!(measures[0], Measure::RaiseLimit(Duration::from_secs_f64(guarded_limit_seconds(1.0))));
         assert!(matches!(measures[1], Measure::GiveUp(_)), "{measures:?}");
     }
 

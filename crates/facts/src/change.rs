@@ -64,6 +64,15 @@ impl Default for Change {
     }
 }
 
+/// Share of the longest blackout up to which the guard of a migration raises QEMU's downtime limit: the rest is for the parts
+/// that QEMU does not count (device state, hand-over of locks, libvirt's round trips).
+const GUARDED_LIMIT: f64 = 0.85;
+
+/// Longest downtime limit, in seconds, that the guard of a migration gives QEMU for this longest blackout.
+pub fn guarded_limit_seconds(longest_blackout_seconds: f64) -> f64 {
+    longest_blackout_seconds * GUARDED_LIMIT
+}
+
 /// Migration capabilities of QEMU that the operator allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -81,4 +90,7 @@ pub struct MigrationSettings {
     /// Start the guest at the destination before all of its memory is there (post-copy).
     #[schemars(example = false)]
     pub post_copy: bool,
+    /// Encrypt the migration traffic (TLS between the two QEMUs).
+    #[schemars(example = false)]
+    pub tls: bool,
 }

@@ -103,6 +103,11 @@ pub struct LoadDependence {
     /// Time for which the load must stay that low after the first pass, until the migration has completed.
     #[schemars(example = 3.0)]
     pub low_for_seconds: f64,
+    /// Probability of completion with the present load once vmgate's guard has raised the downtime limit as far as the change
+    /// lets it.
+    #[schemars(example = 0.4)]
+    #[serde(default)]
+    pub guarded_converges_ratio: f64,
     /// Probability of completion by hour of the day (UTC), from the observations of this VM; empty without any.
     pub hours: Vec<HourChance>,
 }
@@ -154,6 +159,15 @@ pub struct Alternative {
     /// Downtime limit of QEMU chosen for this setting.
     #[schemars(example = 0.22)]
     pub downtime_limit_seconds: f64,
+    /// Costs of this setting for the guest, the hosts or others, in words; empty where none is known.
+    #[schemars(example = &"slows the vCPUs by up to 60 %, in pauses of 15 ms")]
+    #[serde(default)]
+    pub costs: String,
+}
+
+impl Alternative {
+    /// Name of the settings as they are.
+    pub const PRESENT: &str = "the present settings";
 }
 
 /// Memory left to send at one moment of the migration.

@@ -69,7 +69,7 @@ use std::collections::BTreeMap;
 
 pub use bridge::{Bridge, BridgeController, BridgeKind, SpanningTree, StatefulFilter, Uplink};
 pub use certificate::{Certificate, CertificateUse};
-pub use change::{Change, MigrationSettings};
+pub use change::{Change, MigrationSettings, guarded_limit_seconds};
 pub use collection_method::CollectionMethod;
 pub use connection::{DecidedBy, KeepAlive, Sctp, SctpAssociation, TcpEvidence, TcpTimer};
 pub use control_session::{ControlBasis, ControlSession};

@@ -34,6 +34,9 @@ pub(super) fn of(facts: &Facts, path: &MigrationPath) -> Option<KnownConditions>
     let (goodput, goodput_cv) = goodput(path)?;
     let mut conditions =
         Conditions { goodput_bytes_per_second: goodput, goodput_cv, ..Conditions::default() };
+    if let Some(vcpus) = facts.vm.known().and_then(|vm| vm.vcpus.known()) {
+        conditions.vcpus = *vcpus;
+    }
     let trial = facts.trial.known().and_then(Option::as_ref);
     let accepted = trial.filter(|trial| trial.answer == TrialAnswer::Accepted);
     let setup = accepted.and_then(|trial| trial.until_sent_seconds).filter(|setup| *setup > 0.0);

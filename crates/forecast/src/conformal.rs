@@ -13,6 +13,9 @@ const COVERAGE: f64 = 0.9;
 /// Minimum number of earlier forecasts for a correction: with fewer, no score bounds nine of ten.
 pub const MIN_PAST_FORECASTS: usize = 9;
 
+/// Fewest earlier forecasts from which a shift is learnt, which needs no bound.
+pub const MIN_FOR_A_SHIFT: usize = 4;
+
 /// Forecast of an earlier migration with the actual figure.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PastForecast {
@@ -55,6 +58,21 @@ impl Correction {
     }
 }
 
+/// Figure shifted by the median error of earlier forecasts, its interval as wide as before; `None` if they are too few. Of the
+/// error in seconds (fixed costs) and the relative one (goodput) the one that changes less.
+pub fn shifted(figure: Quantiles, past: &[PastForecast]) -> Option<Quantiles> {
+    let middle = |error: fn(&PastForecast) -> f64| {
+        let mut errors: Vec<f64> = past.iter().map(error).filter(|error| error.is_finite()).collect();
+        errors.sort_by(f64::total_cmp);
+        errors.get(errors.len() / 2).copied().filter(|_| errors.len() >= MIN_FOR_A_SHIFT)
+    };
+    let seconds = middle(|past| past.actual - past.predicted.p50)?;
+    let relative = figure.p50 * middle(|past| past.actual / past.predicted.p50 - 1.0)?;
+    let shift = if seconds.abs() < relative.abs() { seconds } else { relative };
+    let at = |figure: f64| (figure + shift).max(0.0);
+    Some(Quantiles { p5: at(figure.p5), p50: at(figure.p50), p95: at(figure.p95) })
+}
+
 fn score(interval: &Quantiles, past: &PastForecast) -> f64 {
     (interval.p5 - past.actual).max(past.actual - interval.p95) / past.predicted.p50
 }
@@ -75,6 +93,17 @@ mod tests {
     fn too_few_teach_nothing() {
         assert_eq!(Correction::from_past(&past([1.0; MIN_PAST_FORECASTS - 1])), None);
         assert!(Correction::from_past(&past([1.0; MIN_PAST_FORECASTS])).is_some());
+    }
+
+    #[test]
+    fn a_few_shift_by_fixed_costs_or_by_the_goodput_whichever_is_less() {
+        assert_eq!(shifted(PREDICTED, &past([1.3; MIN_FOR_A_SHIFT - 1])), None);
+        let middle = |figure: f64| {
+            let figure = Quantiles { p5: figure * 0.9, p50: figure, p95: figure * 1.1 };
+            shifted(figure, &past([1.3; MIN_FOR_A_SHIFT])).unwrap().p50
+        };
+        assert!((middle(100.0) - 100.3).abs() < 1e-9, "0.3 s of setup do not grow with the guest");
+        assert!((middle(0.1) - 0.13).abs() < 1e-9, "nor are they more than the error of a short one");
     }
 
     #[test]

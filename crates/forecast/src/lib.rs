@@ -36,6 +36,12 @@ pub use budget::{established_timeout_seconds, handshake_timeout_seconds, survive
 use vmgate_facts::{Cause, ControlSession, Fact, Facts, Forecast, Guest, UdpService, UdpSocket, Vm};
 use vmgate_rules::catalogue::Catalogues;
 
+/// Most bytes that one pass over the VM's memory sends: what its guest has touched, as far as the host tells; none where its size
+/// is not known.
+pub fn touched_bytes(vm: &Vm) -> Option<f64> {
+    memory::TouchedMemory::of(vm).map(|memory| memory.most_bytes())
+}
+
 /// Fills in all derived facts and predicts the migration.
 pub fn derive(mut facts: Facts, catalogues: &Catalogues) -> (Facts, Forecast) {
     if let Fact::Known(guest) = &mut facts.guest {

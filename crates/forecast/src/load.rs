@@ -2,7 +2,7 @@
 //! migration completes, and no evidence of the last seconds knows the load of the next minutes.
 
 use rayon::prelude::*;
-use vmgate_facts::{HourChance, LoadDependence, ObservedHour};
+use vmgate_facts::{HourChance, LoadDependence, ObservedHour, guarded_limit_seconds};
 
 use super::replay::{
     Conditions, Goal, Interval, LoadEnd, MigrationParameters, PredictedMigration, Replayer, synthetic_trace,
@@ -14,7 +14,7 @@ const WITHSTANDS: f64 = 0.15;
 const YES: f64 = 0.9;
 const NO: f64 = 0.1;
 /// Halvings of the range in which the highest load that converges is searched: to 1 %.
-const HALVINGS: u32 = 6;
+const HALVINGS: u32 = 7;
 /// Ratios of dirty rate to goodput that are far from 1, whatever the guest's working set.
 const CLEAR: (f64, f64) = (0.3, 4.0);
 
@@ -41,10 +41,11 @@ impl LoadQuestion<'_, '_> {
             return None;
         }
         let now = answer.converges_ratio;
+        let near = ratio.is_some_and(|ratio| (ratio - 1.0).abs() <= WITHSTANDS);
         let depends = if now >= YES {
             self.chance(1.0 + WITHSTANDS) < YES
         } else if now <= NO {
-            self.chance(1.0 - WITHSTANDS) > NO
+            near || self.chance(1.0 - WITHSTANDS) > NO
         } else {
             true
         };
@@ -55,6 +56,7 @@ impl LoadQuestion<'_, '_> {
         Some(LoadDependence {
             converges_up_to_ratio: up_to,
             low_for_seconds: self.low_for(up_to, answer),
+            guarded_converges_ratio: self.guarded(),
             hours: self.by_hour(hours, guest),
         })
     }
@@ -69,7 +71,7 @@ impl LoadQuestion<'_, '_> {
     }
 
     fn highest_load(&self) -> f64 {
-        let (mut low, mut high) = (0.4, 1.6);
+        let (mut low, mut high) = (0.0, 1.6);
         for _ in 0..HALVINGS {
             let middle = f64::midpoint(low, high);
             if self.chance(middle) >= YES { low = middle } else { high = middle }
@@ -89,6 +91,14 @@ impl LoadQuestion<'_, '_> {
         replay.total_seconds.map_or(0.0, |total| (total.p95 - falls_at).max(0.0))
     }
 
+    /// Probability of completion with the longest downtime limit that the guard sets.
+    fn guarded(&self) -> f64 {
+        let limit = guarded_limit_seconds(self.goal.longest_blackout_seconds);
+        let downtime_limit_seconds = limit.max(self.settings.downtime_limit_seconds);
+        let settings = MigrationParameters { downtime_limit_seconds, ..self.settings.clone() };
+        self.replayer.glance(&settings, self.conditions, self.goal, self.seed).converges_ratio
+    }
+
     fn by_hour(&self, hours: &[ObservedHour], (ram_bytes, zero_ratio): (u64, f64)) -> Vec<HourChance> {
         let chance = |hour: &ObservedHour| {
             let groups = synthetic_trace::fit_page_groups(&hour.dirty_windows, ram_bytes);
@@ -101,17 +111,21 @@ impl LoadQuestion<'_, '_> {
     }
 }
 
-/// The dependence in words for the advice.
+/// The dependence in words for the advice: how far and how long the load must fall, what the guard does about it, and when it was
+/// lower.
 pub(super) fn in_words(load: &LoadDependence) -> String {
-    let percent = load.converges_up_to_ratio * 100.0;
+    let percent = |ratio: f64| (ratio * 100.0).round();
     let chances = load.hours.iter().map(|hour| (hour.converges_ratio, hour.hour));
     let best = chances.reduce(|one, other| if other.0 > one.0 { other } else { one });
     let hour = best.map_or_else(String::new, |(chance, hour)| {
-        format!("; at {hour:02}:00 UTC it completed in {:.0} % of the replays", chance * 100.0)
+        format!("; at {hour:02}:00 UTC it completed in {} % of the replays", percent(chance))
     });
     format!(
-        "depends on the load: it completes while the guest writes at most {percent:.0} % of what it wrote when it was measured, \
-         for the last {:.0} s of the copy{hour}",
-        load.low_for_seconds.ceil()
+        "depends on the load: it completes while the guest writes at most {} % of what it wrote when it was measured, for the \
+         last {:.0} s of the copy; as it writes now, it completes in {} % of the replays with the longest downtime limit that the \
+         guard sets{hour}",
+        percent(load.converges_up_to_ratio),
+        load.low_for_seconds.ceil(),
+        percent(load.guarded_converges_ratio),
     )
 }

@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 use vmgate_facts::{
-    Alternative, Cause, Change, Fact, Facts, ManagedEnd, ManagedEndAction, ManagedMigration, Quantiles,
+    Alternative, Cause, Change, Fact, Facts, ManagedEnd, ManagedEndAction, ManagedMigration,
+    MigrationTransport, Quantiles,
 };
 use vmgate_rules::catalogue::{Catalogues, ManagerEntry, MigrationKnob as Knob};
 
@@ -11,7 +12,7 @@ use super::{
     predict::{Advised, with_words},
     replay::{
         AutoConverge, Conditions, Goal, MigrationParameters, PredictedMigration, Replayer, Schedule,
-        ScheduledAction, ScheduledStep,
+        ScheduledAction, ScheduledStep, SettingsChange,
     },
 };
 
@@ -66,6 +67,7 @@ pub(super) fn apply(migration: &ManagedMigration, change: &mut Change) {
     change.settings.post_copy = migration.post_copy;
     change.settings.xbzrle_cache_bytes = migration.xbzrle.then_some(XBZRLE_CACHE_BYTES);
     change.settings.multifd_channels = migration.multifd_channels;
+    change.settings.tls = migration.tls;
 }
 
 impl<'a> Managed<'a> {
@@ -96,7 +98,7 @@ impl<'a> Managed<'a> {
             self.changes(goal).into_par_iter().filter_map(try_out).collect();
         let words = self.words(&as_it_is);
         let recommended = if goal.is_met_by(&as_it_is) {
-            Some(with_words("the present settings", &settings, &as_it_is))
+            Some(with_words(Alternative::PRESENT, &settings, &as_it_is, String::new()))
         } else {
             tried.iter().find(|(_, meets)| *meets).map(|(tried, _)| tried.clone())
         };
@@ -163,7 +165,9 @@ impl<'a> Managed<'a> {
         let migration = self.entry.migration(settings, memory, instead).ok()?;
         let settings = parameters(&migration, usual);
         let replay = replayer.sketch(&settings, conditions, goal, seed);
-        Some((with_words(&words?.join(" and "), &settings, &replay), goal.is_met_by(&replay)))
+        let costs =
+            instead.iter().filter_map(|(knob, _)| costs(*knob, &replay)).collect::<Vec<_>>().join("; ");
+        Some((with_words(&words?.join(" and "), &settings, &replay, costs), goal.is_met_by(&replay)))
     }
 
     /// The predicted end of the migration in words.
@@ -207,6 +211,17 @@ impl<'a> Managed<'a> {
     }
 }
 
+/// Costs of a change of the manager's settings.
+fn costs(knob: Knob, replay: &PredictedMigration) -> Option<String> {
+    let change = match knob {
+        Knob::BandwidthLimit => SettingsChange::NoBandwidthLimit,
+        Knob::AutoConverge => SettingsChange::AutoConverge,
+        Knob::PostCopy => SettingsChange::PostCopy,
+        _ => return None,
+    };
+    Some(change.costs(replay))
+}
+
 /// Parameters of the migration: the manager's over the usual ones.
 fn parameters(migration: &ManagedMigration, usual: &MigrationParameters) -> MigrationParameters {
     let limit = |step: &vmgate_facts::DowntimeStep| ScheduledStep {
@@ -233,6 +248,11 @@ fn parameters(migration: &ManagedMigration, usual: &MigrationParameters) -> Migr
         xbzrle_cache_bytes: migration.xbzrle.then_some(XBZRLE_CACHE_BYTES),
         multifd_channels: migration.multifd_channels,
         post_copy: migration.post_copy,
+        transport: match migration {
+            ManagedMigration { tunnelled: true, .. } => MigrationTransport::Tunnelled,
+            ManagedMigration { tls: true, .. } => MigrationTransport::Tls,
+            _ => usual.transport,
+        },
         schedule: Schedule::new(steps),
         ..usual.clone()
     }

@@ -104,6 +104,16 @@ mod tests {
     }
 
     #[test]
+    fn shared_and_merged_memory_is_resident_like_any_other() {
+        // libvirt's figure is the RSS of /proc/PID/stat: pages of a memfd count in it, and pages that KSM merged stay mapped.
+        let shared = touched(4 * GIB, 4 * GIB, Fact::Known(Some(4 * GIB)));
+        assert!((shared.most_bytes() / as_f64(4 * GIB) - 1.0).abs() < 0.02, "{shared:?}");
+        // KSM's own zero page is not resident, and goes as a zero page.
+        let merged_zero = touched(4 * GIB, 4 * GIB, Fact::Known(Some(GIB)));
+        assert!(merged_zero.most_bytes() < as_f64(GIB), "{merged_zero:?}");
+    }
+
+    #[test]
     fn huge_preallocated_and_untold_memory_may_be_anything_between_empty_and_full() {
         for untold in [Fact::Known(None), Fact::default()] {
             let memory = touched(8 * GIB, 8 * GIB, untold);

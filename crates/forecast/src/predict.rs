@@ -3,8 +3,8 @@
 
 use sha2::{Digest as _, Sha256};
 use vmgate_facts::{
-    Accelerator, Alternative, Cause, Fact, Facts, Forecast, ForecastMethod, LoadDependence, Provenance,
-    Quantiles, Unknown, Vm, trace::DirtyTrace,
+    Accelerator, Alternative, Cause, Fact, Facts, Forecast, ForecastMethod, LoadDependence,
+    MigrationTransport, Provenance, Quantiles, Unknown, Vm, trace::DirtyTrace,
 };
 
 use super::{
@@ -16,7 +16,7 @@ use super::{
     precopy,
     replay::{
         Advice, AutoConverge, Conditions, Goal, Interval, MigrationParameters, PredictedMigration, Replayer,
-        Schedule, WhatIf, synthetic_trace,
+        SettingsChange, WhatIf, synthetic_trace,
     },
 };
 
@@ -205,12 +205,23 @@ fn migration_parameters(facts: &Facts) -> MigrationParameters {
         accelerator: known(|vm| vm.accelerator.known().copied()).unwrap_or(Accelerator::Tcg),
         downtime_limit_seconds: change.longest_blackout_seconds,
         bandwidth_limit_bytes_per_second: change.bandwidth_limit_bytes_per_second.map(precopy::as_f64),
-        switchover_bandwidth_bytes_per_second: None,
         auto_converge: change.settings.auto_converge.then(AutoConverge::default),
         xbzrle_cache_bytes: change.settings.xbzrle_cache_bytes,
         multifd_channels: change.settings.multifd_channels,
         post_copy: change.settings.post_copy,
-        schedule: Schedule::default(),
+        transport: transport(facts),
+        ..defaults
+    }
+}
+
+/// Carrier of the pages: as the change orders it, or as the source's libvirt forces it.
+fn transport(facts: &Facts) -> MigrationTransport {
+    let forced = facts.source.known().and_then(|host| host.migration_tls_forced.known());
+    match facts.path.known().and_then(|path| path.transport.known()) {
+        Some(MigrationTransport::Tunnelled) => MigrationTransport::Tunnelled,
+        Some(MigrationTransport::Tls) => MigrationTransport::Tls,
+        _ if facts.change.settings.tls || forced == Some(&true) => MigrationTransport::Tls,
+        _ => MigrationTransport::Tcp,
     }
 }
 
@@ -230,7 +241,7 @@ fn seed(facts: &Facts) -> u64 {
 }
 
 fn alternative(what: &WhatIf) -> Alternative {
-    with_words(what.step.words(), &what.settings, &what.replay)
+    with_words(what.step.words(), &what.settings, &what.replay, what.step.costs(&what.replay))
 }
 
 /// Forecast of a migration, with other settings that were tried.
@@ -261,14 +272,16 @@ impl From<&Advice> for Advised {
 
 fn recommended(advice: &Advice) -> Option<Alternative> {
     let recommended = advice.recommended.as_ref()?;
-    let words = recommended.step.map_or("the present settings", super::replay::SettingsChange::words);
-    Some(with_words(words, &recommended.settings, &recommended.replay))
+    let words = recommended.step.map_or(Alternative::PRESENT, SettingsChange::words);
+    let costs = recommended.step.map_or_else(String::new, |step| step.costs(&recommended.replay));
+    Some(with_words(words, &recommended.settings, &recommended.replay, costs))
 }
 
 pub(super) fn with_words(
     words: &str,
     settings: &MigrationParameters,
     replay: &PredictedMigration,
+    costs: String,
 ) -> Alternative {
     Alternative {
         setting: words.to_owned(),
@@ -277,6 +290,7 @@ pub(super) fn with_words(
         blackout_seconds: replay.blackout_seconds,
         throttle_pause_seconds: replay.throttle_pause_seconds,
         downtime_limit_seconds: settings.downtime_limit_seconds,
+        costs,
     }
 }
 
@@ -299,7 +313,14 @@ fn advice_in_words(
     let mut parts =
         vec![format!("with the present settings: {}", history::in_words(*total_seconds, *converges_ratio))];
     parts.extend(load_dependence.map(load::in_words));
-    parts.extend(alternatives.iter().filter(|other| helps(other, &advice.as_it_is)).map(|other| {
+    // What a change file cannot order is in the table alone.
+    let usual = |at: usize| {
+        let what = advice.what_if.get(at).map(|what| what.step);
+        what.is_none_or(|step| step.can_be_ordered() || step == SettingsChange::TwiceTheGoodput)
+    };
+    let named = alternatives.iter().enumerate();
+    let named = named.filter(|(at, other)| usual(*at) && helps(other, &advice.as_it_is));
+    parts.extend(named.map(|(_, other)| {
         format!("with {}: {}", other.setting, history::in_words(other.total_seconds, other.converges_ratio))
     }));
     parts.push(match &advice.recommended {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use vmgate_facts::{
     ControlBasis, DirtyWindow, FlowDirection, ForecastMethod, History, LossTolerance, MemorySync,
-    ObservedHour, PastMigration, Quantiles, TcpConnection, Udp,
+    MigrationTransport, ObservedHour, PastMigration, Quantiles, TcpConnection, Trial, TrialAnswer, Udp,
 };
 
 use super::{
@@ -234,7 +234,26 @@ fn with_trace(pages: f64, rate: f64) -> Facts {
     vm.dirty_trace =
         Fact::Known(synthetic_trace::from_page_groups(&[PageGroup { pages, rate }], 4 * GIB, 0.5, 1));
     vm.dirty_rate = Fact::default();
+    let Fact::Known(path) = &mut facts.path else { panic!("no path") };
+    path.transport = Fact::Known(MigrationTransport::Tcp);
     facts
+}
+
+#[test]
+fn tls_goes_at_the_speed_of_a_core_and_more_connections_use_more() {
+    let with = |transport, channels| {
+        let mut facts = with_trace(20_000.0, 2.0);
+        let Fact::Known(path) = &mut facts.path else { panic!("no path") };
+        path.transport = Fact::Known(transport);
+        facts.change.settings.multifd_channels = channels;
+        derived(facts).1.total_seconds.known().unwrap().p50
+    };
+    let (plain, tls) = (with(MigrationTransport::Tcp, None), with(MigrationTransport::Tls, None));
+    assert!(tls > 1.3 * plain, "1.18 GB/s are more than a core encrypts: {plain} {tls}");
+    assert!(with(MigrationTransport::Tls, Some(4)) < 0.8 * tls);
+    let mut ordered = with_trace(20_000.0, 2.0);
+    ordered.change.settings.tls = true;
+    assert!((derived(ordered).1.total_seconds.known().unwrap().p50 / tls - 1.0).abs() < 0.1);
 }
 
 #[test]
@@ -436,6 +455,52 @@ fn a_duration_is_corrected_by_enough_earlier_migrations_and_what_was_replayed_is
     let middle = |figure: &Fact<Quantiles>| figure.known().unwrap().p50;
     assert!((middle(&many.total_seconds) / middle(&few.total_seconds) - 1.5).abs() < 1e-9);
     assert!((middle(&many.replayed_total_seconds) - middle(&few.total_seconds)).abs() < 1e-9);
+}
+
+#[test]
+fn a_few_earlier_migrations_and_a_trial_tell_the_fixed_costs_of_the_pair() {
+    let past = |seconds: f64| PastMigration {
+        at: jiff::Timestamp::UNIX_EPOCH,
+        forecast_total_seconds: Quantiles { p5: 9.0, p50: 10.0, p95: 11.0 },
+        total_seconds: 10.0 + seconds,
+        forecast_blackout_seconds: Some(Quantiles { p5: 0.1, p50: 0.2, p95: 0.3 }),
+        downtime_seconds: Some(0.2 - seconds / 10.0),
+        source_version: None,
+        destination_version: None,
+    };
+    let mut facts = with_trace(20_000.0, 2.0);
+    let alone = derived(facts.clone()).1;
+    let past_migrations = Fact::Known(vec![past(-0.4), past(-0.3), past(-0.3), past(-0.2), past(-0.3)]);
+    facts.history = Fact::Known(History { past_migrations, ..History::default() });
+    let corrected = derived(facts).1;
+    let off = |figure: fn(&Forecast) -> &Fact<Quantiles>| {
+        figure(&corrected).known().unwrap().p50 - figure(&alone).known().unwrap().p50
+    };
+    let total = alone.total_seconds.known().unwrap().p50;
+    assert!((off(|forecast| &forecast.total_seconds) + 0.03 * total.min(10.0)).abs() < 1e-9);
+    assert!(off(|forecast| &forecast.blackout_seconds) > 0.0);
+    assert!(corrected.fixed_costs.known().unwrap().starts_with("corrected by 5 earlier migrations"));
+
+    let trial = |until_sent_seconds| {
+        let mut facts = with_trace(20_000.0, 2.0);
+        let trial = Trial {
+            at: jiff::Timestamp::UNIX_EPOCH,
+            answer: TrialAnswer::Accepted,
+            refused_by: None,
+            refusal: None,
+            until_sent_seconds,
+            total_seconds: 4.0,
+            guest_stopped_seconds: Fact::Known(0.0),
+            left_behind: None,
+        };
+        facts.trial = Fact::Known(Some(trial));
+        derived(facts).1
+    };
+    let (quick, slow) = (trial(Some(0.1)), trial(Some(3.0)));
+    let middle = |forecast: &Forecast| forecast.total_seconds.known().unwrap().p50;
+    assert!((2.4..3.6).contains(&(middle(&slow) - middle(&quick))), "{} {}", middle(&quick), middle(&slow));
+    assert!(slow.fixed_costs.known().unwrap().starts_with("setup measured by the trial"));
+    assert!(trial(None).fixed_costs.known().unwrap().starts_with("assumed"));
 }
 
 #[test]

@@ -3,14 +3,14 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{AutoConverge, Conditions, Goal, MigrationParameters, PredictedMigration, Replayer};
+use super::{Conditions, Goal, MigrationParameters, PredictedMigration, Replayer, SettingsChange};
 
 /// Number of runs for each alternative: enough for a choice.
 const RUNS: usize = 24;
 /// Number of runs for a yes or no.
 const FEW_RUNS: usize = 8;
 /// Minimum probability of completion for a recommendation.
-const SURE: f64 = 0.95;
+pub(super) const SURE: f64 = 0.95;
 /// Part of the accepted blackout at which the downtime limit aims, as a margin for the few runs of the choice.
 const AIM: f64 = 0.97;
 /// Maximum number of downtime limits tried, and the smallest one.
@@ -55,39 +55,6 @@ pub struct Recommendation {
     pub replay: PredictedMigration,
 }
 
-/// A change of settings, or of the path.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SettingsChange {
-    /// No bandwidth limit.
-    NoBandwidthLimit,
-    /// A path of twice the goodput.
-    TwiceTheGoodput,
-    /// Several parallel connections (multifd).
-    Multifd,
-    /// Differences instead of whole pages (XBZRLE).
-    Xbzrle,
-    /// Throttling of the vCPUs where needed (auto-converge).
-    AutoConverge,
-    /// Switchover to post-copy after the first pass: always completes, but a failure after the switchover loses the
-    /// guest.
-    PostCopy,
-}
-
-impl SettingsChange {
-    /// Name of the change, in words that fit after "with".
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::NoBandwidthLimit => "no bandwidth limit",
-            Self::TwiceTheGoodput => "a path of twice the goodput",
-            Self::Multifd => "4 parallel connections (multifd)",
-            Self::Xbzrle => "XBZRLE",
-            Self::AutoConverge => "auto-converge",
-            Self::PostCopy => "post-copy",
-        }
-    }
-}
-
 impl Replayer<'_> {
     /// Predicts the migration with the present settings and with each change, and names the mildest settings that meet
     /// the goal. Each time the downtime limit is the longest that keeps the blackout within the goal, if there is one.
@@ -110,15 +77,21 @@ impl Replayer<'_> {
             }
         }
         let try_out = |step: SettingsChange| {
-            let (settings, conditions) = with(step, settings, conditions);
-            let (settings, replay) = self.limited(&settings, &conditions, goal, seed);
+            let (settings, conditions) = step.apply(&own, conditions, &as_it_is);
+            let (settings, replay) = if step.sets_the_limit() {
+                let replay = self.sketch(&settings, &conditions, goal, seed);
+                (settings, replay)
+            } else {
+                self.limited(&settings, &conditions, goal, seed)
+            };
             WhatIf { step, settings, replay }
         };
-        let what_if: Vec<WhatIf> = steps(settings).into_par_iter().map(try_out).collect();
+        let steps = SettingsChange::of(settings, &as_it_is);
+        let what_if: Vec<WhatIf> = steps.into_par_iter().map(try_out).collect();
         let recommended = if goal.is_met_by(&as_it_is) {
             Some(Recommendation { step: None, settings: own.clone(), replay: as_it_is.clone() })
         } else {
-            let others = what_if.iter().filter(|what| what.step != SettingsChange::TwiceTheGoodput);
+            let others = what_if.iter().filter(|what| what.step.can_be_ordered());
             others.filter(|what| goal.is_met_by(&what.replay)).map(Recommendation::from).next()
         };
         Advice { as_it_is, settings: own, what_if, recommended }
@@ -194,44 +167,6 @@ fn shorter(
         downtime_limit_seconds: (limit - over).max(LEAST_LIMIT_SECONDS),
         ..settings.clone()
     })
-}
-
-/// Changes to try, the mildest first. QEMU refuses multifd together with XBZRLE or with post-copy.
-fn steps(settings: &MigrationParameters) -> Vec<SettingsChange> {
-    let mut steps = vec![SettingsChange::TwiceTheGoodput];
-    if settings.bandwidth_limit_bytes_per_second.is_some() {
-        steps.push(SettingsChange::NoBandwidthLimit);
-    }
-    if settings.multifd_channels.is_none() && settings.xbzrle_cache_bytes.is_none() && !settings.post_copy {
-        steps.push(SettingsChange::Multifd);
-    }
-    if settings.xbzrle_cache_bytes.is_none() && settings.multifd_channels.is_none() {
-        steps.push(SettingsChange::Xbzrle);
-    }
-    if settings.auto_converge.is_none() {
-        steps.push(SettingsChange::AutoConverge);
-    }
-    if !settings.post_copy && settings.multifd_channels.is_none() {
-        steps.push(SettingsChange::PostCopy);
-    }
-    steps
-}
-
-fn with(
-    step: SettingsChange,
-    settings: &MigrationParameters,
-    conditions: &Conditions,
-) -> (MigrationParameters, Conditions) {
-    let (mut settings, mut conditions) = (settings.clone(), conditions.clone());
-    match step {
-        SettingsChange::NoBandwidthLimit => settings.bandwidth_limit_bytes_per_second = None,
-        SettingsChange::TwiceTheGoodput => conditions.goodput_bytes_per_second *= 2.0,
-        SettingsChange::Multifd => settings.multifd_channels = Some(4),
-        SettingsChange::Xbzrle => settings.xbzrle_cache_bytes = Some(64 << 20),
-        SettingsChange::AutoConverge => settings.auto_converge = Some(AutoConverge::default()),
-        SettingsChange::PostCopy => settings.post_copy = true,
-    }
-    (settings, conditions)
 }
 
 impl Goal {

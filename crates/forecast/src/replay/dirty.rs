@@ -6,7 +6,7 @@
 
 use vmgate_facts::Accelerator;
 
-use super::guest::{SampledPages, TracedGuest};
+use super::guest::TracedGuest;
 
 /// Dirty pages still to be sent, represented by the sampled pages. Figures are in pages of the whole RAM.
 #[derive(Debug)]
@@ -22,18 +22,10 @@ pub(super) struct DirtyPages<'a> {
     passes: u32,
     seed: u64,
     synced_at: f64,
-    all: SampledPages,
-    chunks: Vec<DirtyLogChunk>,
-    chunk_at_cursor: Option<usize>,
-}
-
-/// Part of RAM whose dirty log KVM clears together.
-#[derive(Debug)]
-struct DirtyLogChunk {
-    span: SampledPages,
-    /// Time when the log was cleared; `None` while it still holds the pages that the last sync reported.
-    cleared_at: Option<f64>,
-    /// Pages that the log has reported and not cleared.
+    /// Time when each chunk of KVM's dirty log was cleared; `None` while it still holds the pages that the last sync
+    /// reported. Empty under emulation.
+    cleared_at: Vec<Option<f64>>,
+    /// Pages that KVM's log has reported and not cleared.
     reported: Vec<u64>,
 }
 
@@ -65,25 +57,23 @@ impl<'a> DirtyPages<'a> {
                 *word |= 1 << (page % 64);
             }
         }
-        let spans = match accelerator {
-            Accelerator::Kvm => guest.chunks.clone(),
-            Accelerator::Tcg => Vec::new(),
+        let chunks = match accelerator {
+            Accelerator::Kvm => guest.chunks.len(),
+            Accelerator::Tcg => 0,
         };
-        let chunk = |span| DirtyLogChunk { span, cleared_at: None, reported: alive.clone() };
         Self {
             guest,
             pages: weights.iter().sum(),
             weights,
             bits: alive.clone(),
-            chunks: spans.into_iter().map(chunk).collect(),
+            cleared_at: vec![None; chunks],
+            reported: alive.clone(),
             alive,
             cursor: 0,
             sent_of_cursor: 0.0,
             passes: 0,
             seed,
             synced_at: now,
-            all: guest.all(),
-            chunk_at_cursor: None,
         }
     }
 
@@ -134,20 +124,40 @@ impl<'a> DirtyPages<'a> {
 
     /// Clears KVM's log of the chunk at the cursor, as happens before its first page is sent after a sync.
     fn enter(&mut self, now: f64) {
-        if self.chunks.is_empty() {
-            return;
+        if let Some(cleared_at) = self.cleared_at.get_mut(self.guest.chunk_of(self.cursor)) {
+            cleared_at.get_or_insert(now);
         }
-        let inside = |chunk: &DirtyLogChunk| {
-            (chunk.span.first_page..chunk.span.first_page + chunk.span.pages).contains(&self.cursor)
-        };
-        let known = self.chunk_at_cursor.filter(|at| self.chunks.get(*at).is_some_and(inside));
-        let at = known.or_else(|| self.chunks.iter().position(inside));
-        if at != self.chunk_at_cursor || known.is_none() {
-            self.chunk_at_cursor = at;
+    }
+
+    /// Dirty pages from the cursor on whose sending may be computed together: those of its word of bits, in its chunk.
+    pub(super) fn ahead(&self) -> impl Iterator<Item = PageAtCursor> {
+        let (at, guest) = (self.cursor / 64, self.guest);
+        let of = |bits: &[u64]| bits.get(at).copied().unwrap_or(0);
+        let mut left = of(&self.bits) & (u64::MAX << (self.cursor % 64));
+        if !self.cleared_at.is_empty() {
+            left &= guest.chunks.get(guest.chunk_of(self.cursor)).map_or(0, |chunk| chunk.word(at));
         }
-        if let Some(chunk) = at.and_then(|at| self.chunks.get_mut(at)) {
-            chunk.cleared_at.get_or_insert(now);
+        let (zero, mut sent) = (of(&guest.zero), self.sent_of_cursor);
+        std::iter::from_fn(move || {
+            let bit = (left != 0).then(|| left.trailing_zeros() as usize)?;
+            left &= left - 1;
+            let page = at * 64 + bit;
+            let weight = self.weights.get(page).copied().unwrap_or(0.0);
+            Some(PageAtCursor { page, left: weight - std::mem::take(&mut sent), zero: zero >> bit & 1 == 1 })
+        })
+    }
+
+    /// Records that these pages, the next ones [`Self::ahead`], were sent.
+    pub(super) fn sent_ahead(&mut self, pages: &[PageAtCursor]) {
+        for at in pages {
+            if let Some(word) = self.bits.get_mut(at.page / 64) {
+                *word &= !(1 << (at.page % 64));
+            }
+            self.pages -= at.left;
+            self.cursor = at.page;
         }
+        self.pages = self.pages.max(0.0);
+        self.sent_of_cursor = 0.0;
     }
 
     /// Records that pages at the cursor were sent; no more than were left.
@@ -168,10 +178,9 @@ impl<'a> DirtyPages<'a> {
         let (before, left_of_cursor) = (self.pages, self.sent_of_cursor);
         let cursor_was_set = self.is_set(self.cursor);
         let mut new = vec![0_u64; self.bits.len()];
-        if self.chunks.is_empty() {
-            self.guest.dirtied(self.synced_at, now, self.seed, &self.all, &mut new);
-        } else {
-            self.read_chunks(now, &mut new);
+        self.guest.dirtied(self.synced_at, now, self.seed, &self.guest.all, &mut new);
+        if !self.cleared_at.is_empty() {
+            self.read_log(now, &mut new);
         }
         new.iter_mut().zip(&self.alive).for_each(|(word, alive)| *word &= alive);
         // The sent part of a page that was sent in part is dirty again.
@@ -185,21 +194,19 @@ impl<'a> DirtyPages<'a> {
         (self.pages - before).max(0.0)
     }
 
-    fn read_chunks(&mut self, now: f64, new: &mut [u64]) {
-        for chunk in &mut self.chunks {
-            let mut since_sync = vec![0_u64; new.len()];
-            self.guest.dirtied(self.synced_at, now, self.seed, &chunk.span, &mut since_sync);
-            if let Some(cleared_at) = chunk.cleared_at.take() {
-                let mut since_clear = vec![0_u64; new.len()];
-                self.guest.dirtied(cleared_at, now, self.seed, &chunk.span, &mut since_clear);
-                let reported = since_sync.iter().zip(&since_clear).zip(&chunk.reported);
-                let log: Vec<u64> =
-                    reported.map(|((sync, clear), reported)| sync & !reported | clear).collect();
-                chunk.reported = log;
-            } else {
-                chunk.reported.iter_mut().zip(&since_sync).for_each(|(to, from)| *to |= from);
+    /// Makes of the pages `new` since the last sync those that KVM's log reports.
+    fn read_log(&mut self, now: f64, new: &mut [u64]) {
+        let (mut cleared, mut since_clear) = (vec![0_u64; new.len()], vec![0_u64; new.len()]);
+        for (span, cleared_at) in self.guest.chunks.iter().zip(&mut self.cleared_at) {
+            if let Some(cleared_at) = cleared_at.take() {
+                span.add_to(&mut cleared);
+                self.guest.dirtied(cleared_at, now, self.seed, span, &mut since_clear);
             }
-            chunk.span.zip(new, &chunk.reported).for_each(|(to, from)| *to |= from);
+        }
+        let masks = cleared.iter().zip(&since_clear);
+        for ((new, reported), (cleared, since_clear)) in new.iter_mut().zip(&mut self.reported).zip(masks) {
+            let log = cleared & (*new & !*reported | since_clear) | !cleared & (*new | *reported);
+            (*new, *reported) = (log, log);
         }
     }
 

@@ -4,7 +4,7 @@
 //! time continues past the end of the trace at its beginning, with other pages in place of those that changed once; it
 //! runs slower while QEMU throttles the vCPUs.
 
-use std::ops::Range;
+use std::{ops::Range, sync::OnceLock};
 
 use vmgate_facts::trace::{DirtyTrace, TraceError};
 
@@ -12,6 +12,10 @@ use super::random::{mix, to_unit};
 
 /// RAM that KVM's dirty log clears at a time, in pages: QEMU's x-clear-bitmap-shift, 1 GiB.
 const CLEAR_CHUNK_PAGES: u64 = 1 << 18;
+
+/// Passes through the trace whose dirtied pages are kept, and the number from which on that is quicker.
+const KNOWN_LAPS: usize = 256;
+const FEW_LAPS: usize = 4;
 
 /// Dirty trace prepared for many replays.
 #[derive(Debug)]
@@ -21,6 +25,8 @@ pub(super) struct TracedGuest {
     /// One bit for each sampled page: set for a zero page.
     pub(super) zero: Vec<u64>,
     changed: ChangedPages,
+    /// The same by whole passes through the trace, for a migration that lasts for many.
+    whole_laps: OnceLock<ChangedPages>,
     /// Pages that changed in one tick only. For each page seen once there is about one more that was not seen (Good
     /// 1953): past the trace's end others take their place, or a short trace would make the guest's working set too
     /// small.
@@ -35,7 +41,8 @@ pub(super) struct TracedGuest {
     ends: Vec<f64>,
     /// Expected writes to a page in a tick beyond the one that its bit records.
     again: Vec<f64>,
-    /// Ranges of sampled pages whose dirty log KVM clears together, one for each GiB.
+    /// The whole RAM as one range, and the ranges of sampled pages whose dirty log KVM clears together, one for each GiB.
+    pub(super) all: SampledPages,
     pub(super) chunks: Vec<SampledPages>,
     /// RAM in GiB.
     pub(super) ram_gib: f64,
@@ -44,14 +51,13 @@ pub(super) struct TracedGuest {
 /// Range of sampled pages, as words of bits.
 #[derive(Debug, Clone)]
 pub(super) struct SampledPages {
-    pub(super) first_page: usize,
-    pub(super) pages: usize,
+    first_page: usize,
     first_word: usize,
     mask: Vec<u64>,
 }
 
 impl SampledPages {
-    pub(super) fn new(first_page: usize, pages: usize) -> Self {
+    fn new(first_page: usize, pages: usize) -> Self {
         let first_word = first_page / 64;
         let last_word = (first_page + pages).div_ceil(64);
         let mut mask = vec![0_u64; last_word - first_word];
@@ -60,21 +66,17 @@ impl SampledPages {
                 *word |= 1 << (page % 64);
             }
         }
-        Self { first_page, pages, first_word, mask }
+        Self { first_page, first_word, mask }
     }
 
-    /// Pairs the words of `bits` in this range with those of `other` and the range's mask.
-    pub(super) fn zip<'a>(
-        &'a self,
-        bits: &'a mut [u64],
-        other: &'a [u64],
-    ) -> impl Iterator<Item = (&'a mut u64, u64)> {
-        let other = other.iter().skip(self.first_word);
-        bits.iter_mut()
-            .skip(self.first_word)
-            .zip(other)
-            .zip(&self.mask)
-            .map(|((to, from), mask)| (to, from & mask))
+    /// The pages of one word of bits that lie in this range.
+    pub(super) fn word(&self, at: usize) -> u64 {
+        at.checked_sub(self.first_word).and_then(|at| self.mask.get(at)).copied().unwrap_or(0)
+    }
+
+    /// Adds the pages of this range to `bits`.
+    pub(super) fn add_to(&self, bits: &mut [u64]) {
+        bits.iter_mut().skip(self.first_word).zip(&self.mask).for_each(|(to, mask)| *to |= mask);
     }
 
     fn words<'a>(&'a self, bits: &'a [u64]) -> impl Iterator<Item = (usize, u64)> + 'a {
@@ -157,6 +159,7 @@ impl TracedGuest {
         });
         Ok(Self {
             ends: ends.collect(),
+            all: SampledPages::new(0, pages),
             chunks: chunks(trace.pages.as_slice()),
             weights,
             ram_gib: trace.ram_bytes as f64 / (1_u64 << 30) as f64,
@@ -165,6 +168,7 @@ impl TracedGuest {
             synthetic,
             zero,
             changed: ChangedPages::new(rows),
+            whole_laps: OnceLock::new(),
             once,
             again,
         })
@@ -180,20 +184,51 @@ impl TracedGuest {
         self.ends.last().copied().unwrap_or(0.0)
     }
 
-    /// The whole RAM as one range.
-    pub(super) fn all(&self) -> SampledPages {
-        SampledPages::new(0, self.weights.len())
+    /// Number of the chunk of KVM's dirty log that the page lies in.
+    pub(super) fn chunk_of(&self, page: usize) -> usize {
+        self.chunks.partition_point(|chunk| chunk.first_page <= page).saturating_sub(1)
     }
 
     /// Adds to `dirty` the pages of `span` dirtied after `from` and up to `to`, in seconds of guest time.
     /// `seed` decides on pages whose tick lies only partly in that time; the same seed decides the same for each.
     pub(super) fn dirtied(&self, from: f64, to: f64, seed: u64, span: &SampledPages, dirty: &mut [u64]) {
         let length = self.seconds();
-        for lap in (from / length) as u64..=(to / length) as u64 {
-            let began = lap as f64 * length;
-            let within = ((from - began).max(0.0), (to - began).min(length));
-            self.within(lap, within, seed ^ mix(lap), span, dirty);
+        let (first, last) = ((from / length) as u64, (to / length) as u64);
+        let mut laps = first..last + 1;
+        let whole = first as usize + 1..last as usize;
+        if whole.len() >= FEW_LAPS && whole.end < KNOWN_LAPS {
+            for row in self.whole_laps().over(whole) {
+                for (at, word) in span.words(row) {
+                    if let Some(to) = dirty.get_mut(at) {
+                        *to |= word;
+                    }
+                }
+            }
+            self.lap(first, (from, to), seed, span, dirty);
+            laps = last..last + 1;
         }
+        for lap in laps {
+            self.lap(lap, (from, to), seed, span, dirty);
+        }
+    }
+
+    /// The part of the interval that lies in one pass through the trace.
+    fn lap(&self, lap: u64, (from, to): (f64, f64), seed: u64, span: &SampledPages, dirty: &mut [u64]) {
+        let began = lap as f64 * self.seconds();
+        let within = ((from - began).max(0.0), (to - began).min(self.seconds()));
+        self.within(lap, within, seed ^ mix(lap), span, dirty);
+    }
+
+    /// Pages dirtied in each whole pass through the trace.
+    fn whole_laps(&self) -> &ChangedPages {
+        self.whole_laps.get_or_init(|| {
+            let row = |lap| {
+                let mut row = vec![0_u64; self.zero.len()];
+                self.within(lap, (0.0, self.seconds()), 0, &self.all, &mut row);
+                row
+            };
+            ChangedPages::new((0..KNOWN_LAPS as u64).map(row).collect())
+        })
     }
 
     fn within(&self, lap: u64, (from, to): (f64, f64), seed: u64, span: &SampledPages, dirty: &mut [u64]) {

@@ -13,6 +13,7 @@
 )]
 
 mod advise;
+mod change;
 mod dirty;
 mod guest;
 mod prediction;
@@ -25,16 +26,20 @@ pub mod synthetic_trace;
 mod throttle;
 mod timeline;
 
-pub use advise::{Advice, Recommendation, SettingsChange, WhatIf};
+pub use advise::{Advice, Recommendation, WhatIf};
+pub use change::SettingsChange;
 use guest::TracedGuest;
 pub use prediction::{LimitingFactor, PredictedMigration};
 use random::Random;
 use rayon::prelude::*;
 use run::{ReplayResult, Run, UncertainInputs};
 pub use schedule::{Schedule, ScheduledAction, ScheduledStep};
-pub use settings::{AutoConverge, Conditions, Goal, Interval, LoadEnd, MigrationParameters};
+pub use settings::{AutoConverge, Compression, Conditions, Goal, Interval, LoadEnd, MigrationParameters};
 use timeline::RunTimeline;
-use vmgate_facts::trace::{DirtyTrace, PAGE_BYTES, TraceError};
+use vmgate_facts::{
+    MigrationTransport,
+    trace::{DirtyTrace, PAGE_BYTES, TraceError},
+};
 
 /// Limits on the work of a replay.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +53,8 @@ struct Effort {
 }
 
 const EFFORT: Effort = Effort { runs: 120, fewest: 16, work: 1_000_000 };
+/// Size of a compressed page where no trace tells it.
+const UNTOLD_COMPRESSION: Interval = Interval { low: 0.2, high: 0.8 };
 /// Number of parallel runs. Independent of the machine, because the forecast must be too.
 const AT_ONCE: usize = 8;
 /// A migration counts as not converging after this many times the duration of a copy of all RAM, plus some seconds.
@@ -101,7 +108,7 @@ impl<'t> Replayer<'t> {
         let run =
             |inputs: UncertainInputs| Run::new(&self.guest, settings, conditions, &inputs).run_until(horizon);
         let mut random = Random::new(seed);
-        let pilot = run(self.draw_inputs(conditions, &mut random, 0.0));
+        let pilot = run(self.draw_inputs(settings, conditions, &mut random, 0.0));
         let moment_seconds = RunTimeline::step(pilot.total_seconds);
         let mut results: Vec<ReplayResult> = Vec::new();
         let mut work = 0;
@@ -110,7 +117,7 @@ impl<'t> Replayer<'t> {
         while results.len() < most && (work < enough_work || results.len() < fewest) {
             let inputs = |_| UncertainInputs {
                 moment_seconds,
-                ..self.draw_inputs(conditions, &mut random, pilot.total_seconds)
+                ..self.draw_inputs(settings, conditions, &mut random, pilot.total_seconds)
             };
             let drawn: Vec<UncertainInputs> = (0..AT_ONCE).map(inputs).collect();
             let runs: Vec<ReplayResult> = drawn.into_par_iter().map(run).collect();
@@ -131,25 +138,44 @@ impl<'t> Replayer<'t> {
 
     /// Draws the inputs of one run. `expected` is the approximate duration of the migration: where the trace is longer,
     /// the migration begins early enough not to run over the trace's end.
-    fn draw_inputs(&self, conditions: &Conditions, random: &mut Random, expected: f64) -> UncertainInputs {
-        let mut within = |range: Interval| random.between(range.low, range.high);
-        let setup_seconds = within(conditions.setup_seconds);
-        let stop_seconds = within(conditions.stop_seconds);
-        let start_seconds = within(conditions.start_seconds);
-        let finish_seconds = within(conditions.finish_seconds);
-        let queue_bytes = within(conditions.socket_queue_bytes);
-        let silent_pages = within(conditions.silent_pages);
+    fn draw_inputs(
+        &self,
+        settings: &MigrationParameters,
+        conditions: &Conditions,
+        random: &mut Random,
+        expected: f64,
+    ) -> UncertainInputs {
+        let setup_seconds = random.within(conditions.setup_seconds);
+        let stop_seconds = random.within(conditions.stop_seconds);
+        let start_seconds = random.within(conditions.start_seconds);
+        let finish_seconds = random.within(conditions.finish_seconds);
+        let queue_bytes = random.within(conditions.socket_queue_bytes);
+        let silent_pages = random.within(conditions.silent_pages);
         let length = self.guest.seconds();
         let spare = length - expected;
         let offset_seconds = random.between(0.0, if spare > length / 4.0 { spare } else { length });
         let goodput =
             conditions.goodput_bytes_per_second * libm::exp(conditions.goodput_cv * random.normal());
+        let slower = match settings.transport {
+            MigrationTransport::Tunnelled => random.within(conditions.tunnelled_slower),
+            MigrationTransport::Tcp | MigrationTransport::Tls => 1.0,
+        };
+        let tls_seconds_per_byte = match settings.transport {
+            MigrationTransport::Tls => 1.0 / random.within(conditions.tls_bytes_per_second).max(1.0),
+            MigrationTransport::Tcp | MigrationTransport::Tunnelled => 0.0,
+        };
+        let (compressed_ratio, compressing_seconds) =
+            settings.compression.map_or((1.0, 0.0), |compression| {
+                let seconds = PAGE_BYTES as f64 / random.within(compression.thread_bytes_per_second());
+                let packed = self.trace.compressed_ratio.unwrap_or_else(|| random.within(UNTOLD_COMPRESSION));
+                ((packed * random.between(0.85, 1.15)).min(1.0), seconds)
+            });
         let busy = random.between(0.2, 1.0);
         let deltas = self.trace.deltas;
         UncertainInputs {
             weights: if self.sampled { self.resampled(random) } else { self.guest.weights.clone() },
             offset_seconds,
-            goodput,
+            goodput: goodput / slower,
             queue_bytes,
             silent_pages,
             setup_seconds,
@@ -161,12 +187,12 @@ impl<'t> Replayer<'t> {
             delta_bytes: deltas.map_or(PAGE_BYTES as f64, |deltas| deltas.mean_bytes)
                 * random.between(0.8, 1.25),
             delta_overflow: deltas.map_or(1.0, |deltas| deltas.overflow_ratio),
-            resident_zero_ratio: random
-                .between(conditions.resident_zero_ratio.low, conditions.resident_zero_ratio.high),
-            load_ratio: random.between(conditions.load_ratio.low, conditions.load_ratio.high),
-            load_ends_seconds: conditions
-                .load_end
-                .map_or(f64::INFINITY, |end| random.between(end.at_seconds.low, end.at_seconds.high)),
+            tls_seconds_per_byte,
+            compressed_ratio,
+            compressing_seconds,
+            resident_zero_ratio: random.within(conditions.resident_zero_ratio),
+            load_ratio: random.within(conditions.load_ratio),
+            load_ends_seconds: conditions.load_end.map_or(f64::INFINITY, |end| random.within(end.at_seconds)),
             seed: random.next(),
             moment_seconds: f64::INFINITY,
         }

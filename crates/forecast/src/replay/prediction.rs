@@ -25,6 +25,12 @@ pub struct PredictedMigration {
     /// for 10 ms and then sleep, at 99 % for 0.99 s. Peers of the guest notice such a pause like a blackout.
     #[serde(default)]
     pub throttle_pause_seconds: f64,
+    /// Memory that the guest fetches from the source after a switch to post-copy; none without post-copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote_bytes: Option<Quantiles>,
+    /// Time until that memory is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote_seconds: Option<Quantiles>,
     /// Smallest rest that was ever left to send, as time at the goodput: the best blackout that the dirty rate allows.
     pub least_left_seconds: Option<Quantiles>,
     /// Factor that decides the duration, or keeps the migration from completing.
@@ -81,6 +87,9 @@ impl PredictedMigration {
     ) -> Self {
         let done: Vec<&ReplayResult> = runs.iter().filter(|run| run.converged).collect();
         let of = |figure: fn(&ReplayResult) -> f64| quantiles(done.iter().map(|run| figure(run)));
+        let remote = |figure: fn(&ReplayResult) -> f64| {
+            quantiles(done.iter().filter(|run| run.remote_bytes > 0.0).map(|run| figure(run)))
+        };
         let all = |figure: fn(&ReplayResult) -> f64| {
             quantiles(runs.iter().map(figure)).map_or(0.0, |seen| seen.p50)
         };
@@ -114,6 +123,8 @@ impl PredictedMigration {
             blackout_seconds: of(|run| run.blackout_seconds),
             throttle_percent,
             throttle_pause_seconds: throttle_pause(throttle_percent),
+            remote_bytes: remote(|run| run.remote_bytes),
+            remote_seconds: remote(|run| run.remote_seconds),
             least_left_seconds: least_left,
             limit,
             runs: u32::try_from(runs.len()).unwrap_or(u32::MAX),

@@ -1,5 +1,7 @@
 //! Pseudo-random numbers that depend on the seed alone: SplitMix64 (Steele, Lea, Flood 2014).
 
+use super::settings::Interval;
+
 /// Stream of pseudo-random numbers.
 #[derive(Debug, Clone)]
 pub(super) struct Random(u64);
@@ -22,6 +24,11 @@ impl Random {
     /// Uniform between two numbers.
     pub(super) fn between(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low) * self.unit()
+    }
+
+    /// Uniform in an interval.
+    pub(super) fn within(&mut self, range: Interval) -> f64 {
+        self.between(range.low, range.high)
     }
 
     /// Approximately normal with mean 0 and standard deviation 1: the sum of twelve uniform numbers less six.

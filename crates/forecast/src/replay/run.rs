@@ -1,12 +1,15 @@
 //! One run of a replay: a simulation of QEMU's migration thread with one draw of the uncertain inputs.
 //!
 //! The order of steps is that of `migration_thread`, `migration_iteration_run`, `ram_save_iterate` and
-//! `migration_update_counters` in QEMU 7.2 to 10.0. Between them the loop differs in what [`MigrationParameters`] says: the sync
-//! on a timer while throttling, and the bandwidth that QEMU is told.
+//! `migration_update_counters` in QEMU 7.2.22 and 10.0.13, whose sources were compared. The loop differs between them in what
+//! [`MigrationParameters`] says: the sync on a timer while throttling (9.2), the bandwidth that QEMU is told (8.2), the dirty limit
+//! (8.1), and the bytes that count against the bandwidth limit: each page, or what is flushed (8.2). Not replayed: 7.2 waits for all
+//! threads of multifd after each section, and QEMU's own expected downtime, which decides nothing.
 
 mod sending;
 mod switchover;
 
+use sending::PageCosts;
 use vmgate_facts::trace::PAGE_BYTES;
 
 use super::{
@@ -37,7 +40,7 @@ const SILENT_BUSY_SECONDS: f64 = 0.005;
 /// Page number that stands for the silently rewritten pages at the cursor.
 const SILENT: usize = usize::MAX;
 /// Cost of computing a sync, in pages sent.
-const SYNC_WORK: u64 = 60;
+const SYNC_WORK: u64 = 300;
 
 /// Inputs of one run that a forecast does not know exactly, drawn at random.
 #[derive(Debug, Clone)]
@@ -55,6 +58,9 @@ pub(super) struct UncertainInputs {
     pub(super) throttle_effect: f64,
     pub(super) delta_bytes: f64,
     pub(super) delta_overflow: f64,
+    pub(super) tls_seconds_per_byte: f64,
+    pub(super) compressed_ratio: f64,
+    pub(super) compressing_seconds: f64,
     pub(super) resident_zero_ratio: f64,
     pub(super) load_ratio: f64,
     pub(super) load_ends_seconds: f64,
@@ -80,6 +86,9 @@ pub(super) struct ReplayResult {
     /// Memory dirtied divided by memory sent after the first pass; 0 without a second pass.
     pub(super) dirtied_to_sent: f64,
     pub(super) throttle_percent: f64,
+    /// Memory that the guest fetched after a switch to post-copy, and the time until all of it was there.
+    pub(super) remote_bytes: f64,
+    pub(super) remote_seconds: f64,
     /// Time after the first pass in which the migration could have completed.
     pub(super) exposed_seconds: f64,
     /// Time when the run was stopped early, before its horizon.
@@ -97,6 +106,7 @@ pub(super) struct Run<'a> {
     conditions: &'a Conditions,
     inputs: &'a UncertainInputs,
     dirty: DirtyPages<'a>,
+    page: PageCosts,
     /// Dirty pages that no trace shows, and the guest time since which they are rewritten.
     silent: f64,
     silent_since: f64,
@@ -142,10 +152,11 @@ impl<'a> Run<'a> {
         let at = drawn.offset_seconds;
         Self {
             dirty: DirtyPages::all(guest, drawn.weights.clone(), settings.accelerator, drawn.seed, at),
+            page: PageCosts::of(settings, conditions, drawn),
             silent: 0.0, // all of RAM is dirty anyway
             silent_since: at,
             send_queue: SendQueue::new(drawn.goodput, drawn.queue_bytes),
-            throttle: Throttle::new(settings.auto_converge),
+            throttle: Throttle::new(settings.auto_converge, settings.dirty_limit()),
             speed: 1.0,
             steps: settings.schedule.steps(),
             downtime_limit: settings.downtime_limit_seconds,
@@ -196,7 +207,9 @@ impl<'a> Run<'a> {
             if self.left() < 0.5 * PAGE || self.left() < self.threshold {
                 return self.complete();
             }
-            self.section();
+            if !self.stretch() {
+                self.section();
+            }
             self.timer();
             self.end_of_section();
             if self.is_hopeless() {
@@ -317,7 +330,7 @@ impl<'a> Run<'a> {
 
     fn section(&mut self) {
         let began = self.now;
-        let mut until_look = self.stride(self.conditions.page_seconds, 0.0);
+        let mut until_look = self.stride(self.page.seconds, 0.0);
         while !self.budget_spent() {
             let Some(at) = self.seek() else { break };
             let (bytes, cpu) = self.page_cost(at);
@@ -354,8 +367,10 @@ impl<'a> Run<'a> {
     /// Starts a new window if the last one is over, and waits for it where the rate budget is spent.
     fn end_of_section(&mut self) {
         self.new_window();
-        if self.budget_spent() {
-            let wait = (self.window_began + WINDOW_SECONDS - self.now).max(0.0);
+        if let Some(budget) = self.window_budget().filter(|budget| self.window_bytes >= *budget) {
+            // A stretch of many pages is the work of several windows.
+            let windows = (self.window_bytes / budget).floor();
+            let wait = (self.window_began + WINDOW_SECONDS * windows - self.now).max(0.0);
             self.limited += wait;
             self.send_queue.pass(wait);
             self.elapse(wait);
@@ -394,6 +409,8 @@ impl<'a> Run<'a> {
             },
             throttle_percent: self.throttle.percent(),
             exposed_seconds: self.first_pass_ended.map_or(0.0, |ended| self.now - ended),
+            remote_bytes: 0.0,
+            remote_seconds: 0.0,
             given_up_at: None,
             work: self.work,
             timeline: self.timeline,

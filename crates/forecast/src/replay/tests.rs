@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use vmgate_facts::{
-    Accelerator, DirtyWindow, Version,
+    Accelerator, DirtyWindow, MigrationTransport, Version,
     trace::{Bits, Positions, Stratum, TraceCost, TraceEnd, TraceSchema},
 };
 
@@ -152,6 +152,19 @@ fn a_trace_shorter_than_the_migration_does_not_make_a_large_working_set_small() 
 }
 
 #[test]
+fn many_passes_through_a_trace_dirty_what_each_of_them_does() {
+    let trace = guest(64, 4, 10, |page, tick| page % 97 == tick as u64 * 9 || page % 1000 == 3);
+    let guest = TracedGuest::new(&trace).unwrap();
+    let dirtied = |parts: &[f64]| {
+        let mut dirty = vec![0; guest.zero.len()];
+        parts.windows(2).for_each(|part| guest.dirtied(part[0], part[1], 5, &guest.all, &mut dirty));
+        dirty
+    };
+    let seconds: Vec<f64> = (0..=40).map(f64::from).collect();
+    assert_eq!(dirtied(&[0.0, 40.0]), dirtied(&seconds));
+}
+
+#[test]
 fn a_sweep_is_dirtied_in_order_and_converges_below_the_goodput() {
     // 128 MiB swept at 20 MiB/s; the path carries 60 MB/s: ρ = 0.35.
     let pages = 128 * MIB / PAGE_BYTES;
@@ -197,6 +210,45 @@ fn post_copy_ends_whatever_the_guest_does() {
     assert!((replay.converges_ratio - 1.0).abs() < 1e-9);
     near(replay.total_seconds.unwrap().p50, (256.0 + 200.0 * 0.93) * MIB as f64 / 40e6, 0.1);
     assert!(replay.blackout_seconds.unwrap().p95 < 0.05);
+}
+
+#[test]
+fn what_carries_and_packs_the_pages_decides_the_speed() {
+    let mut trace = guest(512, 8, 100, |_, _| false);
+    trace.compressed_ratio = Some(0.4);
+    let slow = Conditions {
+        tls_bytes_per_second: Interval { low: 5e8, high: 5e8 },
+        tunnelled_slower: Interval { low: 2.0, high: 2.0 },
+        ..bare(4e9)
+    };
+    let with = |settings: MigrationParameters| replay(&trace, &settings, &slow);
+    let seconds = |settings| with(settings).total_seconds.unwrap().p50;
+    let plain = seconds(tcg());
+    let tls = MigrationParameters { transport: MigrationTransport::Tls, ..tcg() };
+    // 512 MiB at the speed of one core, and of four.
+    near(seconds(tls.clone()), 131_072.0 * (4104.0 / 5e8 + 1e-7), 0.05);
+    let four = MigrationParameters { multifd_channels: Some(4), ..tls };
+    near(seconds(four), 131_072.0 * (4107.0 / 5e8 + 1e-7) / 4.0, 0.1);
+    let tunnelled = MigrationParameters { transport: MigrationTransport::Tunnelled, ..tcg() };
+    near(seconds(tunnelled), plain * 2.0, 0.1);
+    let zstd =
+        MigrationParameters { multifd_channels: Some(4), compression: Some(Compression::Zstd), ..tcg() };
+    near(with(zstd).bytes.unwrap().p50, 512.0 * MIB as f64 * 0.4, 0.1);
+}
+
+#[test]
+fn a_dirty_limit_makes_a_kvm_guest_converge() {
+    let trace = random_writer(256, 200, 0.5);
+    let limited = |qemu: &str| {
+        let settings = MigrationParameters {
+            qemu: qemu.parse().unwrap(),
+            dirty_limit_bytes_per_second: Some(4e6),
+            ..MigrationParameters::default()
+        };
+        replay(&trace, &settings, &bare(40e6)).converges_ratio
+    };
+    assert!(limited("10.0") > 0.9, "{}", limited("10.0"));
+    assert!(limited("7.2") < 0.1, "QEMU 7.2 has none");
 }
 
 #[test]
@@ -275,7 +327,7 @@ fn pages_that_share_a_slot_of_the_cache_are_sent_whole() {
         let settings =
             MigrationParameters { xbzrle_cache_bytes: Some(cache), downtime_limit_seconds: 0.05, ..tcg() };
         let (replayer, conditions) = (quick(&trace), bare(40e6));
-        let inputs = replayer.draw_inputs(&conditions, &mut Random::new(7), 0.0);
+        let inputs = replayer.draw_inputs(&settings, &conditions, &mut Random::new(7), 0.0);
         Run::new(&replayer.guest, &settings, &conditions, &inputs).run_until(20.0).bytes
     };
     // A cache as large as the working set holds about two thirds of it.
@@ -298,7 +350,7 @@ fn a_page_is_sent_whole_until_it_is_in_the_cache_however_many_it_stands_for() {
         let (replayer, conditions) = (quick(&trace), bare(12e6));
         let inputs = UncertainInputs {
             offset_seconds: 0.0,
-            ..replayer.draw_inputs(&conditions, &mut Random::new(7), 0.0)
+            ..replayer.draw_inputs(&settings, &conditions, &mut Random::new(7), 0.0)
         };
         Run::new(&replayer.guest, &settings, &conditions, &inputs).run_until(29.0).bytes
     };
@@ -352,6 +404,15 @@ fn advice_names_the_mildest_settings_that_meet_the_goal() {
     assert_eq!(recommended.step, Some(SettingsChange::AutoConverge));
     assert!(recommended.settings.downtime_limit_seconds < 0.5);
     assert!(recommended.replay.blackout_seconds.unwrap().p95 <= 0.5);
+    let of = |step| advice.what_if.iter().find(|what| what.step == step).unwrap();
+    for step in [SettingsChange::LongerLimit, SettingsChange::Suspend, SettingsChange::PostCopy] {
+        assert!(of(step).replay.converges_ratio > 0.9, "{:?}", of(step));
+    }
+    assert!(of(SettingsChange::LongerLimit).replay.blackout_seconds.unwrap().p50 > 0.5);
+    let costs = |step: SettingsChange| step.costs(&of(step).replay);
+    assert!(costs(SettingsChange::AutoConverge).starts_with("slows the vCPUs by up to "));
+    assert!(costs(SettingsChange::PostCopy).ends_with(" MiB come over the network"));
+    assert!(advice.what_if.iter().all(|what| what.step != SettingsChange::DirtyLimit), "not without KVM");
 
     let idle = guest(256, 8, 100, |_, _| false);
     let advice = quick(&idle).advise(&tcg(), &bare(40e6), &goal, 1);

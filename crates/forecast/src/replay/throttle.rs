@@ -1,4 +1,4 @@
-//! Auto-converge: the throttle that QEMU applies to the vCPUs, and its effect on the dirty rate.
+//! Auto-converge and the dirty limit: the brakes that QEMU puts on the vCPUs, and their effect on the dirty rate.
 
 use super::settings::AutoConverge;
 
@@ -11,6 +11,9 @@ const PERIOD_SECONDS: f64 = 1.0;
 #[derive(Debug, Clone)]
 pub(super) struct Throttle {
     rule: Option<AutoConverge>,
+    /// Dirty limit in bytes per second, and the speed of the guest once it holds.
+    dirty_limit: Option<f64>,
+    limited_speed: f64,
     percent: f64,
     high: u32,
     last: Option<f64>,
@@ -19,8 +22,9 @@ pub(super) struct Throttle {
 }
 
 impl Throttle {
-    pub(super) fn new(rule: Option<AutoConverge>) -> Self {
-        Self { rule, percent: 0.0, high: 0, last: None, dirtied_bytes: 0.0, sent_bytes: 0.0 }
+    pub(super) fn new(rule: Option<AutoConverge>, dirty_limit: Option<f64>) -> Self {
+        let (percent, high, last, dirtied_bytes, sent_bytes) = (0.0, 0, None, 0.0, 0.0);
+        Self { rule, dirty_limit, limited_speed: 1.0, percent, high, last, dirtied_bytes, sent_bytes }
     }
 
     /// Strength of the throttle in percent.
@@ -44,7 +48,7 @@ impl Throttle {
             self.high += 1;
             if self.high >= 2 {
                 self.high = 0;
-                self.stronger();
+                self.stronger(self.dirtied_bytes / (now - last));
             }
         }
         self.last = Some(now);
@@ -52,7 +56,12 @@ impl Throttle {
         self.sent_bytes = sent_bytes;
     }
 
-    fn stronger(&mut self) {
+    /// Puts the brake on for a guest that writes this many bytes per second: auto-converge step by step, the dirty limit at once
+    /// (migration_dirty_limit_guest). Of two brakes QEMU takes one.
+    fn stronger(&mut self, dirty_rate: f64) {
+        if let Some(limit) = self.dirty_limit.filter(|_| self.rule.is_none()) {
+            self.limited_speed = self.limited_speed.min(limit / dirty_rate.max(1.0));
+        }
         if let Some(rule) = self.rule {
             let next = if self.percent > 0.0 { self.percent + rule.increment } else { rule.initial };
             self.percent = next.min(rule.most).clamp(1.0, 99.0);
@@ -64,7 +73,7 @@ impl Throttle {
     pub(super) fn speed(&self, busy: f64, where_between: f64) -> f64 {
         let left = 1.0 - self.percent / 100.0;
         let at_most = (left / busy.clamp(0.01, 1.0)).min(1.0);
-        left + (at_most - left) * where_between
+        (left + (at_most - left) * where_between).min(self.limited_speed)
     }
 }
 
@@ -74,7 +83,7 @@ mod tests {
 
     #[test]
     fn the_throttle_starts_at_the_second_high_sync_and_grows_to_its_most() {
-        let mut throttle = Throttle::new(Some(AutoConverge::default()));
+        let mut throttle = Throttle::new(Some(AutoConverge::default()), None);
         let mut seen = Vec::new();
         for second in 0..40 {
             let now = f64::from(second) * 1.5;
@@ -86,15 +95,23 @@ mod tests {
     }
 
     #[test]
+    fn a_dirty_limit_slows_the_guest_to_it_at_once() {
+        let mut throttle = Throttle::new(None, Some(4e6));
+        (0..3).for_each(|second| throttle.synced(f64::from(second) * 2.0, 4e7, 0.0));
+        assert!((throttle.speed(1.0, 0.5) - 0.2).abs() < 1e-9, "20 MB/s are slowed to 4");
+        assert!(throttle.percent() < 1e-9);
+    }
+
+    #[test]
     fn syncs_within_a_second_are_not_looked_at() {
-        let mut throttle = Throttle::new(Some(AutoConverge::default()));
+        let mut throttle = Throttle::new(Some(AutoConverge::default()), None);
         (0..10).for_each(|at| throttle.synced(f64::from(at) * 0.1, 1e9, 0.0));
         assert!(throttle.percent() < 1e-9);
     }
 
     #[test]
     fn an_idle_vcpu_is_not_slowed_at_one_end_of_the_range() {
-        let mut throttle = Throttle::new(Some(AutoConverge::default()));
+        let mut throttle = Throttle::new(Some(AutoConverge::default()), None);
         throttle.percent = 50.0;
         assert!((throttle.speed(0.3, 1.0) - 1.0).abs() < 1e-9);
         assert!((throttle.speed(0.3, 0.0) - 0.5).abs() < 1e-9);

@@ -72,12 +72,16 @@ pub(crate) struct Foretold {
     pub(crate) replay: PredictedMigration,
     /// Probability of completion if the load lasts, with 15 % less, the present and 15 % more of it.
     pub(crate) converges_at: [f64; 3],
+    /// What the other runs dirtied in a round by what the limit carried.
+    pub(crate) dirty_to_bandwidth_ratio: f64,
 }
 
 impl Foretold {
-    /// True if 15 % of the load decide whether the migration completes before the load ends.
+    /// True if 15 % of the load decide whether the migration completes before the load ends, or if it does not and the dirty rate
+    /// is within 15 % of the goodput.
     pub(crate) fn depends_on_the_load(&self) -> bool {
-        self.converges_at[0] >= 0.1 && self.converges_at[2] < 0.9
+        let near = (self.dirty_to_bandwidth_ratio - 1.0).abs() <= 0.15;
+        (near || self.converges_at[0] >= 0.1) && self.converges_at[2] < 0.9
     }
 
     pub(crate) fn total_error(&self) -> f64 {
@@ -135,7 +139,10 @@ fn foretell_one(run: &Run, others: &[&Run]) -> Foretold {
     replay.total_seconds = replay.total_seconds.map(|figure| total.times(figure.p50));
     replay.bytes = replay.bytes.map(|figure| bytes.times(figure.p50));
     replay.blackout_seconds = replay.blackout_seconds.map(|figure| blackout.plus(figure.p50));
-    Foretold { run: run.clone(), replay, converges_at }
+    let rounds = of_case.iter().flat_map(|other| &other.syncs);
+    let rates = rounds.map(|(seconds, pages, _)| pages * PAGE / seconds.max(1e-3) / BANDWIDTH_LIMIT);
+    let dirty_to_bandwidth_ratio = middle(rates).unwrap_or(0.0);
+    Foretold { run: run.clone(), replay, converges_at, dirty_to_bandwidth_ratio }
 }
 
 /// Errors of the other runs: their middle corrects a forecast, and their range, widened, is its interval.

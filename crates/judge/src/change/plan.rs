@@ -97,6 +97,7 @@ impl MovePlan {
                 xbzrle_cache_bytes: (self.settings.xbzrle == Some(true)).then_some(XBZRLE_CACHE_BYTES),
                 multifd_channels: self.settings.multifd_channels,
                 post_copy: self.settings.post_copy == Some(true),
+                tls: self.settings.tls == Some(true),
             },
             run_by: self.settings.run_by.clone(),
             rehearsal: self.rehearsal,
@@ -118,6 +119,7 @@ impl From<&vmgate_facts::Change> for MovePlan {
                 xbzrle: change.settings.xbzrle_cache_bytes.is_some().then_some(true),
                 multifd_channels: change.settings.multifd_channels,
                 post_copy: change.settings.post_copy.then_some(true),
+                tls: change.settings.tls.then_some(true),
                 run_by: change.run_by.clone(),
                 ..MoveSettings::default()
             },

@@ -19,8 +19,9 @@ impl Run<'_> {
         self.result(true, blackout, end)
     }
 
-    /// Post-copy: the guest continues at the destination at once, and the rest follows without a bandwidth limit. The blackout
-    /// grows with the ranges of pages that the destination must drop, one for each dirty page among clean ones.
+    /// Post-copy: the guest continues at the destination at once, and the rest follows without a bandwidth limit: page by
+    /// page in the order of the cursor, and at once what the guest touches first (in a channel of its own with postcopy-preempt).
+    /// The blackout grows with the ranges of pages that the destination must drop, one for each dirty page among clean ones.
     pub(super) fn post_copy(mut self) -> ReplayResult {
         let stopped_at = self.paused_at.unwrap_or(self.now);
         self.read_dirty_log();
@@ -30,8 +31,10 @@ impl Run<'_> {
         self.send_queue.pass(self.inputs.stop_seconds + discard);
         let sending = self.send_other_state();
         let running = self.now + self.inputs.stop_seconds + discard + sending + self.inputs.start_seconds;
-        let end = running + self.send_rest() + self.inputs.finish_seconds;
-        self.result(true, running - stopped_at, end)
+        let remote_bytes = self.left();
+        let remote_seconds = self.send_rest();
+        let end = running + remote_seconds + self.inputs.finish_seconds;
+        ReplayResult { remote_bytes, remote_seconds, ..self.result(true, running - stopped_at, end) }
     }
 
     /// Sends all dirty pages; returns the time it took.
