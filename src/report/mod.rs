@@ -18,6 +18,7 @@ pub(crate) mod prometheus;
 #[cfg(test)]
 mod samples;
 mod sarif;
+mod settings;
 mod style;
 mod table;
 pub(crate) mod words;

@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use serde_json::json;
 use vmgate_attest::Digest;
-use vmgate_facts::{Cause, Fact, Facts, Forecast, ForecastMethod, Host, Quantiles, RemainingMemory, Vm};
+use vmgate_facts::{
+    Alternative as SettingForecast, Cause, Fact, Facts, Forecast, ForecastMethod, Host, Quantiles,
+    RemainingMemory, Vm,
+};
 
 use super::{
     DecisionContext, Digests, FileLine, Verdict, Waivers, decide,
@@ -100,11 +103,34 @@ fn context() -> DecisionContext {
             advice: Fact::Known(
                 "with the present settings: 34 s; with a path of twice the goodput: 17 s; with auto-converge: 31 s".into(),
             ),
+            alternatives: Fact::Known(vec![
+                alternative("a path of twice the goodput", (17.0, 0.7), "a faster network", 0.0),
+                alternative(
+                    "auto-converge",
+                    (31.0, 0.9),
+                    "slows the vCPUs by up to 30 %, in pauses of 4 ms",
+                    0.0043,
+                ),
+            ]),
+            recommended: Fact::Known(None),
             timeline: Fact::Known(timeline()),
             round_ends_seconds: Fact::Known(vec![30.0, 32.5, 33.1]),
             ..Forecast::default()
         }),
         ..DecisionContext::at(now())
+    }
+}
+
+fn alternative(setting: &str, (total, blackout): (f64, f64), costs: &str, pause: f64) -> SettingForecast {
+    let spread = |figure: f64| Some(Quantiles { p5: figure * 0.8, p50: figure, p95: figure * 1.5 });
+    SettingForecast {
+        setting: setting.into(),
+        converges_ratio: 1.0,
+        total_seconds: spread(total),
+        blackout_seconds: spread(blackout),
+        throttle_pause_seconds: pause,
+        downtime_limit_seconds: 0.22,
+        costs: costs.into(),
     }
 }
 

@@ -10,6 +10,7 @@ use super::{
     super::{
         baseline::{BaselineEntry, baseline_entries},
         by_rule::{RuleGroup, by_rule, violations},
+        settings::{self, SettingRow},
         words,
     },
     plot::{Plot, plots},
@@ -42,6 +43,8 @@ pub(super) struct MoveView<'a> {
     timeline: Option<Timeline>,
     /// Effect of other migration settings on the forecast, in one sentence.
     advice: Option<&'a str>,
+    /// The forecast with each setting; empty without a replay.
+    settings: Vec<SettingRow>,
     /// Blocking findings, warnings, notes; empty sections are left out.
     sections: Vec<Section<'a>>,
     /// The other destinations that were judged, best first.
@@ -174,6 +177,7 @@ impl<'a> MoveView<'a> {
                 .as_ref()
                 .and_then(|forecast| forecast.advice.known())
                 .map(String::as_str),
+            settings: settings::rows(verdict),
             sections: sections(verdict),
             alternatives: verdict.alternatives.iter().map(other_destination).collect(),
             since: verdict.since.as_ref().map(words::since),

@@ -5,6 +5,7 @@ mod chart;
 mod differences;
 mod grid;
 mod overview;
+mod settings;
 
 use std::io::{self, Write};
 
@@ -48,6 +49,7 @@ fn needs_attention(verdict: &Verdict) -> bool {
 fn one(verdict: &Verdict, sink: &mut dyn Write, style: &Style) -> io::Result<()> {
     head(verdict, sink, style)?;
     chart::write(verdict, sink, style)?;
+    settings::write(verdict, sink, style)?;
     let paint = |effect| if effect == Effect::Block { Paint::Bad } else { Paint::Warning };
     for (effect, title) in
         [(Effect::Block, "What blocks"), (Effect::Warn, "Warnings"), (Effect::Note, "Notes")]
