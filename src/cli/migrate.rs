@@ -12,8 +12,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use vmgate_attest::PublicKey;
 use vmgate_collect::{CollectRequest, guest_probe::GuestAccess};
 use vmgate_execute::{
-    Assignment, CompletedMove, Event, EvidenceOptions, ForecastLeft, Hosts, Judge, MoveFailure, Pass,
-    Progress, cancel_after,
+    Assignment, CompletedMove, Event, EvidenceOptions, Hosts, Judge, MoveFailure, Pass, Progress,
+    cancel_after,
 };
 use vmgate_facts::{Change, Facts, text::ShownCommand};
 use vmgate_judge::{
@@ -413,7 +413,7 @@ fn progress_bar(shared: &GlobalOptions) -> ProgressBar {
     if shared.quiet || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{prefix} {bar:24} {bytes}/{total_bytes}, {elapsed}, {msg}");
+    let style = ProgressStyle::with_template("{prefix} {bar:24} {bytes}/{total_bytes}, {elapsed}{msg}");
     let bar = ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.enable_steady_tick(Duration::from_millis(500));
     bar
@@ -444,34 +444,80 @@ fn step_text(state: RunStep) -> &'static str {
     }
 }
 
-/// The forecast made before the migration, beside what its statistics say now.
-fn forecast_text(forecast: &ForecastLeft) -> String {
-    let left = forecast.remaining_seconds;
-    let blackout = forecast
-        .blackout_seconds
-        .map(|blackout| format!(", blackout {:.0} to {:.0} ms", blackout.p5 * 1e3, blackout.p95 * 1e3));
-    format!("; foretold {:.0} to {:.0} s left{}", left.p5, left.p95, blackout.unwrap_or_default())
-}
-
 fn advance(bar: &ProgressBar, progress: &Progress) {
     let job = &progress.job;
     let (Some(done), Some(rest)) = (job.data_processed_bytes, job.data_remaining_bytes) else { return };
     bar.set_length(done.saturating_add(rest));
     bar.set_position(done);
-    let rate = job.memory_bytes_per_second.unwrap_or(0) >> 20;
-    let dirty = job.dirty_bytes_per_second.map(|dirty| format!(", dirtied at {} MiB/s", dirty >> 20));
-    let remaining = match progress.estimate.remaining_seconds {
+    bar.set_message(progress_lines(progress));
+}
+
+/// What the statistics say of the rest of the migration, the forecast made before it, and QEMU's own word: a line each.
+fn progress_lines(progress: &Progress) -> String {
+    let job = &progress.job;
+    let rest = match progress.estimate.remaining_seconds {
         Some(seconds) => format!("{seconds:.0} s left"),
         None => "does not converge".to_owned(),
     };
-    let blackout = progress.estimate.blackout_seconds.map(|seconds| format!(", blackout {seconds:.1} s"));
-    bar.set_message(format!(
-        "{rate} MiB/s{}; {remaining}{}{}{}",
-        dirty.unwrap_or_default(),
-        blackout.unwrap_or_default(),
-        progress.forecast.as_ref().map(forecast_text).unwrap_or_default(),
-        job.downtime
-            .map(|expected| format!("; QEMU expects {} ms", expected.as_millis()))
-            .unwrap_or_default()
-    ));
+    let blackout = progress.estimate.blackout_seconds.map(|seconds| format!(", blackout {seconds:.2} s"));
+    let sent = job.memory_bytes_per_second.unwrap_or(0) >> 20;
+    let dirtied = job.dirty_bytes_per_second.map(|dirty| format!(", dirtied at {} MiB/s", dirty >> 20));
+    let (blackout, dirtied) = (blackout.unwrap_or_default(), dirtied.unwrap_or_default());
+    let forecast = progress.forecast.map(|forecast| format!("\n  forecast  {forecast}"));
+    let qemu = job
+        .downtime
+        .map(|expected| format!("\n  QEMU      expects a blackout of {:.2} s", expected.as_secs_f64()));
+    format!(
+        "\n  now       {rest}{blackout}; sent at {sent} MiB/s{dirtied}{}{}",
+        forecast.unwrap_or_default(),
+        qemu.unwrap_or_default()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use vmgate_execute::{ConvergenceEstimate, ForecastLeft};
+    use vmgate_facts::Quantiles;
+    use vmgate_libvirt::{JobOperation, JobStats};
+
+    use super::*;
+
+    #[test]
+    fn progress_fits_a_terminal_and_names_the_forecast_beside_qemus_own_word() {
+        let range = |p5, p95| Quantiles { p5, p50: p5, p95 };
+        let mut progress = Progress {
+            job: JobStats {
+                operation: JobOperation::MigrationOut,
+                end: None,
+                elapsed: None,
+                data_total_bytes: None,
+                data_processed_bytes: None,
+                data_remaining_bytes: None,
+                memory_remaining_bytes: None,
+                memory_bytes_per_second: Some(11_999 << 20),
+                dirty_bytes_per_second: Some(11_999 << 20),
+                iteration: None,
+                downtime: Some(Duration::from_millis(12_340)),
+                throttle_percent: None,
+                error: None,
+            },
+            estimate: ConvergenceEstimate {
+                remaining_seconds: Some(12_345.6),
+                blackout_seconds: Some(12.3),
+                ratio: None,
+            },
+            elapsed: Duration::ZERO,
+            forecast: Some(ForecastLeft {
+                remaining_seconds: range(12_000.4, 13_000.0),
+                blackout_seconds: Some(range(10.2, 12.34)),
+            }),
+        };
+        let text = progress_lines(&progress);
+        assert!(text.lines().all(|line| line.len() <= 80), "{text}");
+        assert!(text.contains("forecast  12000 to 13000 s left, blackout 10.20 to 12.34 s"), "{text}");
+        assert!(text.contains("QEMU      expects a blackout of 12.34 s"), "{text}");
+        let forecast = progress.forecast.as_mut().unwrap();
+        forecast.remaining_seconds = range(0.0, 0.0);
+        assert!(progress_lines(&progress).contains("it was to have ended by now"));
+    }
 }

@@ -1,6 +1,7 @@
 //! The libvirt migration call, and the guard that watches the migration meanwhile.
 
 use std::{
+    fmt,
     net::IpAddr,
     sync::{
         atomic::{AtomicBool, Ordering},
@@ -64,6 +65,21 @@ impl ForecastLeft {
     }
 }
 
+impl fmt::Display for ForecastLeft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Quantiles { p5, p95, .. } = self.remaining_seconds;
+        if p95 > 0.0 {
+            write!(f, "{p5:.0} to {p95:.0} s left")?;
+        } else {
+            write!(f, "it was to have ended by now")?;
+        }
+        match self.blackout_seconds {
+            Some(Quantiles { p5, p95, .. }) => write!(f, ", blackout {p5:.2} to {p95:.2} s"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// A migration that has ended, successful or not.
 #[derive(Debug)]
 pub(super) struct EndedMigration {
@@ -106,12 +122,12 @@ pub(super) fn migrate(
             let Ok(Some(job)) = domain.job_info() else { continue };
             let elapsed = start.elapsed();
             let (estimate, measure) = guard.assess(&job, elapsed);
+            let progress = Progress::of(pass, job, estimate, elapsed);
             if let Some(measure) = measure
                 && stopped.is_none()
             {
-                stopped = take(domain, measure);
+                stopped = take(domain, measure, &progress);
             }
-            let progress = Progress::of(pass, job, estimate, elapsed);
             watch(&progress);
             last = Some(progress.job);
         };
@@ -120,8 +136,8 @@ pub(super) fn migrate(
     })
 }
 
-/// Takes a measure; returns the reason if the measure aborts the migration.
-fn take(domain: &Domain, measure: Measure) -> Option<String> {
+/// Takes a measure, and logs it beside the forecast and QEMU's own word; returns the reason if it aborts the migration.
+fn take(domain: &Domain, measure: Measure, progress: &Progress) -> Option<String> {
     let (what, taken, ends) = match measure {
         Measure::RaiseLimit(limit) => {
             let what = format!("QEMU may stop the guest for {} ms", limit.as_millis());
@@ -135,7 +151,11 @@ fn take(domain: &Domain, measure: Measure) -> Option<String> {
     };
     match taken {
         Ok(()) => {
-            tracing::info!("{what}");
+            let forecast = progress.forecast.map(|forecast| format!("; forecast: {forecast}"));
+            let expected = progress.job.downtime;
+            let qemu =
+                expected.map(|downtime| format!("; QEMU expects a blackout of {} ms", downtime.as_millis()));
+            tracing::info!("{what}{}{}", forecast.unwrap_or_default(), qemu.unwrap_or_default());
             ends
         }
         Err(error) => {
