@@ -10,8 +10,8 @@ use vmgate_verdict::{Effect, JudgedOutcome, Status};
 use super::{Fleet, HostId, Oracle, RefusalReason, Ruling, Site, VmId};
 use crate::audit::{self, MoveAnswer};
 
-/// Time of a move besides sending the memory, for a guest with unknown dirty rate: the same value as in the
-/// forecast from rates.
+/// Time of a move besides sending the memory that the guest has touched, for a guest with unknown dirty rate: the same value as in
+/// the forecast from rates.
 const SETUP_SECONDS: f64 = 1.0;
 
 /// Groups of facts that do not depend on the destination.
@@ -121,13 +121,14 @@ impl<'a> PolicyOracle<'a> {
             ..MigrationPath::default()
         });
         let (_, forecast) = vmgate_forecast::derive(facts, &self.policy.catalogues);
-        match (&forecast.total_seconds, vm.memory_bytes.known().or(vm.memory_max_bytes.known())) {
-            (Fact::Known(total), _) => Some(total.p95),
-            #[allow(clippy::cast_precision_loss)] // no guest has 2^53 bytes
-            (Fact::Unknown(_), Some(memory)) if vm.dirty_rate.known().is_none() => {
-                Some(SETUP_SECONDS + *memory as f64 / bytes_per_second.max(1) as f64)
+        match forecast.total_seconds {
+            Fact::Known(total) => Some(total.p95),
+            #[allow(clippy::cast_precision_loss)] // no link carries 2^53 bytes a second
+            Fact::Unknown(_) if vm.dirty_rate.known().is_none() => {
+                let touched = vmgate_forecast::touched_bytes(vm)?;
+                Some(SETUP_SECONDS + touched / bytes_per_second.max(1) as f64)
             }
-            _ => None,
+            Fact::Unknown(_) => None,
         }
     }
 }
