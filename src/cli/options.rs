@@ -150,7 +150,7 @@ pub(super) struct MoveHosts {
 #[allow(clippy::struct_excessive_bools)] // flags of a command line
 pub(super) struct Measurements {
     /// Duration of the trace of the guest's dirty pages on the source host, in whole seconds; longer is better, up to the
-    /// duration of the migration. It takes at most 5 % of a core there. If a trace is not possible (no root, encrypted
+    /// duration of the migration. It takes at most 3 % of a core there. If a trace is not possible (no root, encrypted
     /// memory), QEMU's page sampling in several windows is used instead; 0 asks for that
     #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=30))]
     pub trace_seconds: u32,

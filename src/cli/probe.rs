@@ -58,7 +58,7 @@ enum Subject {
         #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
         seconds: Duration,
         /// Most CPU time that tracing may take, by wall time
-        #[arg(long, value_name = "RATIO", default_value = "0.05", value_parser = core_ratio)]
+        #[arg(long, value_name = "RATIO", default_value = "0.03", value_parser = core_ratio)]
         core_ratio: f64,
     },
     /// Answer the question in JSON on standard input, as the on-host program does: for an `exec` of vmgate.yaml

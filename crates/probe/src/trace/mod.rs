@@ -54,7 +54,7 @@ impl Default for TraceOptions {
         Self {
             length: Duration::from_secs(30),
             tick: Duration::from_millis(100),
-            core_ratio: 0.05,
+            core_ratio: 0.03,
             most_pages: 8192,
             seed: 0,
         }
