@@ -1,6 +1,5 @@
 //! Parser of libvirt's domain XML: the parts of the VM's configuration that matter for a move.
 
-pub mod accounts;
 mod components;
 mod devices;
 mod elements;
