@@ -11,6 +11,7 @@
 //! use vmgate_execute::Pass;
 //! ```
 
+pub mod accounts;
 mod agent;
 mod blockers;
 mod bulk;
