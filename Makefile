@@ -116,7 +116,8 @@ lab-up: deps ## Bring the lab's two hosts up
 lab-down: ## Take the lab down and leave nothing behind
 	@$(LAB) down
 
-wire-truth: ## Captures control protocols of the real daemons (root; packages in tests/wire/capture), and reads them
+wire-truth: ## Captures control protocols of the real daemons (root), and reads them; three minutes
+	@tests/install frr keepalived corosync sip-tester linuxptp lldpd ucarp tcpdump
 	@tests/wire/capture target/wire
 	@WIRE_CAPTURES=$(CURDIR)/target/wire $(CARGO) test -p vmgate-probe control::tests::daemons
 
