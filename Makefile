@@ -29,8 +29,8 @@ probe: deps ## Build the static probe alone (debug)
 
 release: deps ## Build the optimised binary, with the on-host program inside it
 	$(CARGO) build --release
-	$(CARGO) rustc --profile on-host $(ON_HOST) -- $(STATIC)
-	install -D target/on-host/vmgate-probe target/release/vmgate-probe
+	target/release/vmgate generate on-host-program >target/release/vmgate-probe
+	chmod 755 target/release/vmgate-probe
 
 demo: build ## On a fresh machine: a safe VM is migrated, an unsafe one is refused
 	@tests/demo
