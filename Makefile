@@ -6,7 +6,7 @@ CARGO ?= cargo
 LAB := tests/lab/lab
 DEMO_BIN := target/debug/vmgate
 
-.PHONY: acceptance cluster-test corpus versions-test postgresql lab-selftest lab-core faults fleet-faults help deps build probe release demo test lint unit rules readers test-browser examples-test package-test lab-test truth-tcp lab-up lab-down wire-truth bench bench-dark bench-forecast generate drift recording book install deb rpm tarball ansible-test monitoring-test static reproducible sbom fuzz deny clean
+.PHONY: acceptance nova-test cluster-test corpus versions-test postgresql lab-selftest lab-core faults fleet-faults help deps build probe release demo test lint unit rules readers test-browser examples-test package-test lab-test truth-tcp lab-up lab-down wire-truth bench bench-dark bench-forecast generate drift recording book install deb rpm tarball ansible-test monitoring-test static reproducible sbom fuzz deny clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -29,8 +29,8 @@ probe: deps ## Build the static probe alone (debug)
 
 release: deps ## Build the optimised binary, with the on-host program inside it
 	$(CARGO) build --release
-	$(CARGO) rustc --profile on-host $(ON_HOST) -- $(STATIC)
-	install -D target/on-host/vmgate-probe target/release/vmgate-probe
+	target/release/vmgate generate on-host-program >target/release/vmgate-probe
+	chmod 755 target/release/vmgate-probe
 
 demo: build ## On a fresh machine: a safe VM is migrated, an unsafe one is refused
 	@tests/demo
@@ -106,6 +106,11 @@ fleet-faults: build postgresql ## Break runners and their database under campaig
 cluster-test: build ## Real clusters of three members, one of them moved: taken out, and not; half an hour (SOFTWARE="etcd keepalived" for some)
 	@tests/lab/clusters $(SOFTWARE)
 
+nova-test: build ## With a real OpenStack Nova of two computes: keystone, placement, glance, MariaDB and RabbitMQ from Debian, 2 GiB of memory
+	@tests/nova/nova up
+	@tests/nova/check
+	@tests/nova/nova down
+
 truth-tcp: build ## Do connections live as long as foretold? Eleven minutes; writes docs/truth-tcp.md
 	@$(LAB) up
 	$(CARGO) test --test truth_tcp -- --ignored full
@@ -116,7 +121,8 @@ lab-up: deps ## Bring the lab's two hosts up
 lab-down: ## Take the lab down and leave nothing behind
 	@$(LAB) down
 
-wire-truth: ## Captures control protocols of the real daemons (root; packages in tests/wire/capture), and reads them
+wire-truth: ## Captures control protocols of the real daemons (root), and reads them; three minutes
+	@tests/install frr keepalived corosync sip-tester linuxptp lldpd ucarp tcpdump
 	@tests/wire/capture target/wire
 	@WIRE_CAPTURES=$(CURDIR)/target/wire $(CARGO) test -p vmgate-probe control::tests::daemons
 

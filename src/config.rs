@@ -63,18 +63,23 @@ pub struct Config {
     pub hosts: BTreeMap<String, HostConfig>,
     /// Access to guests, by the VM's name as it is given to vmgate.
     pub guests: BTreeMap<String, GuestConfig>,
-    /// Programs that order migrations from managers of VMs, by the id of the manager (`--as`).
+    /// Ways to managers of VMs that order migrations from them, by the id of the manager (`--as`). Nova needs none where the
+    /// environment names its cloud.
     pub managers: BTreeMap<String, ManagerConfig>,
 }
 
-/// Program that orders migrations from a manager.
+/// Way to a manager that orders migrations from it.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ManagerConfig {
     /// Program with its first arguments; the verb is added: start, progress, abort or where. It reads the move as JSON on its
     /// standard input and answers with one JSON object.
-    #[schemars(example = vec!["/usr/local/lib/vmgate/nova-door"])]
+    #[serde(default)]
+    #[schemars(example = vec!["/usr/local/lib/vmgate/ovirt-door"])]
     pub program: Vec<String>,
+    /// Cloud of clouds.yaml whose API is asked, for nova without a program [default: OS_CLOUD, else the OS_ variables].
+    #[schemars(example = &"production")]
+    pub cloud: Option<String>,
     /// Longest time of one call, in seconds.
     #[serde(default = "ManagerConfig::usual_seconds")]
     #[schemars(range(min = 0.01, max = 3600.0), example = 60.0)]
@@ -82,7 +87,8 @@ pub struct ManagerConfig {
 }
 
 impl ManagerConfig {
-    fn usual_seconds() -> f64 {
+    /// Longest time of one call where nobody names one.
+    pub(crate) fn usual_seconds() -> f64 {
         60.0
     }
 }

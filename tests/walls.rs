@@ -32,6 +32,7 @@ const OUTSIDE: &[&str] = &[
     "tempfile",
     "signal-hook",
     "hyper",
+    "ureq",
     "clap",
     "indicatif",
     "vmgate-process",

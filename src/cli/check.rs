@@ -30,6 +30,7 @@ use super::{
 #[cfg(feature = "libvirt")]
 use super::{
     many_moves::ManyMoves,
+    nova,
     trial::{Trials, TriedMove},
 };
 
@@ -94,9 +95,18 @@ pub(super) struct Check {
 }
 
 impl Check {
-    pub(super) fn run(&self, shared: &options::GlobalOptions) -> Result<ExitCode, Failure> {
-        let session = Session::open(shared)?;
+    #[cfg_attr(not(feature = "libvirt"), allow(unused_mut))]
+    pub(super) fn run(mut self, shared: &options::GlobalOptions) -> Result<ExitCode, Failure> {
+        let mut session = Session::open(shared)?;
         let policy = session.policy()?;
+        self.goals.checked(&policy.catalogues)?;
+        #[cfg(feature = "libvirt")]
+        nova::find_server(
+            &mut session,
+            self.goals.run_by.as_deref(),
+            &mut self.vm,
+            &mut self.the_move.hosts,
+        )?;
         let reports = self.reports.open()?;
         #[cfg(feature = "libvirt")]
         let trials = self.trial.then(|| Trials::open(&session)).transpose()?;
@@ -132,7 +142,6 @@ impl Check {
             session.record(&verdicts)?;
             return reports.write(&verdicts, shared);
         }
-        self.goals.checked(&policy.catalogues)?;
         #[cfg(feature = "libvirt")]
         if let Some(verdicts) = self.many(&session, &policy)? {
             session.record(&verdicts)?;

@@ -96,8 +96,7 @@ pub(super) fn request_of(
 
 /// Says on a terminal what a collection waits for.
 pub(super) fn waiting(request: &CollectRequest, session: &Session) -> output::Waiting {
-    let hosts = (request.from.host_for_people(), request.to.host_for_people());
-    let what = format!("{}: asking {} and {}, and watching its memory", request.vm, hosts.0, hosts.1);
+    let what = format!("{}: asking both hosts, and watching its memory", request.vm);
     let window = request.trace_seconds.max(request.dirty_window_seconds);
     output::Waiting::begin(session.shared, &what, Duration::from_secs(u64::from(window) + 1))
 }

@@ -9,6 +9,8 @@ use vmgate_judge::change::{ChangeFile, FactsFiles};
 use vmgate_rules::Pack;
 use vmgate_verdict::{Effect, ExitCode};
 
+#[cfg(feature = "libvirt")]
+use super::nova;
 use super::{
     Failure,
     options::{EvaluationTime, GlobalOptions, Goals},
@@ -82,7 +84,8 @@ impl Evacuate {
     pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
         let policy = session.policy()?;
-        let inventory = match &self.inventory {
+        #[cfg_attr(not(feature = "libvirt"), allow(unused_mut))]
+        let mut inventory = match &self.inventory {
             Some(file) => Inventory::read(file).map_err(Failure::usage)?,
             None => session.inventory()?.cloned().ok_or_else(|| {
                 Failure::usage(
@@ -90,6 +93,10 @@ impl Evacuate {
                 )
             })?,
         };
+        #[cfg(feature = "libvirt")]
+        if self.goals.run_by.as_deref() == Some(nova::NOVA) && self.facts.is_none() {
+            nova::add_records(&session, &mut inventory)?;
+        }
         let empty = inventory.select(&self.hosts).map_err(Failure::usage)?;
         let into = inventory.select(&self.into).map_err(Failure::usage)?;
         let earlier = self.replan.as_deref().map(read_change).transpose()?;

@@ -1,5 +1,5 @@
-//! `vmgate generate`, hidden: man pages, shell completions and the command reference, generated from the program so
-//! that they cannot be out of date.
+//! `vmgate generate`, hidden: man pages, shell completions, the command reference and the on-host program, from the program
+//! itself so that they cannot be out of date.
 
 use std::{
     fmt::Write as _,
@@ -33,6 +33,8 @@ enum Action {
     },
     /// Print the help of every command, the Markdown of docs/commands.md
     Commands,
+    /// Print the static program that is sent to hosts, for a host that is to have it installed
+    OnHostProgram,
 }
 
 impl Generate {
@@ -48,6 +50,11 @@ impl Generate {
                 let mut script = Vec::new();
                 clap_complete::generate(*shell, &mut super::command(), "vmgate", &mut script);
                 output::to_stdout_as_it_is(|out| out.write_all(&script))?;
+            }
+            Action::OnHostProgram => {
+                let mut program = Vec::new();
+                vmgate_reach::write_on_host_program(&mut program).map_err(Failure::failed)?;
+                output::to_stdout_as_it_is(|out| out.write_all(&program))?;
             }
             Action::Commands => output::to_stdout_as_it_is(|out| out.write_all(commands().as_bytes()))?,
         }

@@ -26,7 +26,7 @@ use vmgate_verdict::{ExitCode, Verdict};
 use super::{
     Failure, collect,
     hook::{self, DestinationPermits},
-    isolate, key_files, network,
+    isolate, key_files, network, nova,
     options::{GlobalOptions, Goals, Measurements, MoveOptions},
     output,
     session::{Session, read_order},
@@ -91,10 +91,16 @@ pub(super) struct MoveContext<'a> {
 }
 
 impl Migrate {
-    pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
-        let session = Session::open(shared)?;
+    pub(super) fn run(mut self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
+        let mut session = Session::open(shared)?;
         let policy = session.policy()?;
         self.goals.checked(&policy.catalogues)?;
+        nova::find_server(
+            &mut session,
+            self.goals.run_by.as_deref(),
+            &mut self.vm,
+            &mut self.the_move.hosts,
+        )?;
         let context = self.context(&session)?;
         let reports = self.reports.open()?;
         match &self.change {

@@ -29,6 +29,8 @@ mod migrate;
 #[cfg(feature = "libvirt")]
 mod network;
 #[cfg(feature = "libvirt")]
+mod nova;
+#[cfg(feature = "libvirt")]
 mod observe;
 mod options;
 #[cfg(feature = "libvirt")]

@@ -23,7 +23,7 @@ use super::{
 };
 #[cfg(feature = "libvirt")]
 use crate::audit::Audit;
-use crate::report::{self, Format, ReportError, Style, Templates, lines::Lines};
+use crate::report::{self, Format, ReportError, Style, Templates, lines::Lines, wrap};
 
 /// Largest template, in bytes.
 const LARGEST_TEMPLATE: u64 = 1 << 20;
@@ -357,7 +357,20 @@ fn message(level: &str, text: &str) {
         let line = serde_json::json!({ "timestamp": now, "level": level, "fields": { "message": text } });
         to_stderr(&format!("{line}\n"));
     } else {
-        to_stderr(&format!("vmgate: {text}\n"));
+        to_stderr(&format!("{}\n", for_terminal(text)));
+    }
+}
+
+/// Text of a message, in lines as wide as the terminal. An excerpt of a document keeps its lines: a caret points at one.
+fn for_terminal(text: &str) -> String {
+    const LEAD: &str = "vmgate: ";
+    let width = terminal_size::terminal_size().filter(|_| io::stderr().is_terminal());
+    let is_excerpt = text.lines().any(|line| line.trim_start().starts_with('|'));
+    match width {
+        Some((width, _)) if !is_excerpt => {
+            wrap::fill(text, LEAD, &" ".repeat(LEAD.len()), usize::from(width.0))
+        }
+        _ => format!("{LEAD}{text}"),
     }
 }
 

@@ -11,7 +11,10 @@ use vmgate_attest::{PrivateKey, PublicKey};
 #[cfg(feature = "libvirt")]
 use vmgate_collect::{guest_probe::GuestAccess, transport::Transport};
 #[cfg(feature = "libvirt")]
-use vmgate_execute::{Door, HostConnection, Hosts};
+use vmgate_execute::{
+    Door, HostConnection, Hosts,
+    nova::{Cloud, Nova},
+};
 #[cfg(feature = "libvirt")]
 use vmgate_facts::Facts;
 #[cfg(feature = "libvirt")]
@@ -29,7 +32,11 @@ use vmgate_rules::Catalogues;
 use vmgate_rules::RuleSource;
 use vmgate_verdict::{Verdict, Waivers};
 
+#[cfg(feature = "libvirt")]
+use super::nova::{self, NOVA};
 use super::{Failure, key_files, options::GlobalOptions, output};
+#[cfg(feature = "libvirt")]
+use crate::config::ManagerConfig;
 use crate::{
     config::{Config, HostConfig},
     fleet::inventory::Inventory,
@@ -252,16 +259,44 @@ impl<'a> Session<'a> {
     #[cfg(feature = "libvirt")]
     pub(super) fn door(&self, run_by: Option<&str>) -> Result<Option<Door>, Failure> {
         let Some(manager) = run_by else { return Ok(None) };
-        let config = self.config.managers.get(manager).ok_or_else(|| {
-            Failure::usage(format!(
+        if let Some(config) = self.config.managers.get(manager).filter(|config| !config.program.is_empty()) {
+            let time_limit = self.time_limit_of(manager)?;
+            return Ok(Some(Door::by_program(manager, config.program.clone(), time_limit)));
+        }
+        if manager != NOVA {
+            return Err(Failure::usage(format!(
                 "{manager} would run the migration, and vmgate.yaml names no program that orders it: add `managers: {{{manager}: {{program: \
                  [PROGRAM]}}}}`, as docs/managers.md explains, or order the migration from {manager} yourself"
-            ))
+            )));
+        }
+        let nova = self.nova()?.ok_or_else(|| {
+            Failure::usage(
+                "Nova would run the migration, and no login to its API is known: set OS_CLOUD to a cloud of clouds.yaml, name it in \
+                 vmgate.yaml (`managers: {nova: {cloud: NAME}}`), or source the cloud's openrc file",
+            )
         })?;
-        let time_limit = Duration::try_from_secs_f64(config.time_limit_seconds).map_err(|error| {
-            Failure::usage(format!("vmgate.yaml: managers.{manager}.time_limit_seconds: {error}"))
-        })?;
-        Ok(Some(Door { manager: manager.to_owned(), program: config.program.clone(), time_limit }))
+        Ok(Some(Door::to_nova(manager, nova)))
+    }
+
+    /// Nova's API. `None` if nobody names its cloud, or a program of the site stands for it.
+    #[cfg(feature = "libvirt")]
+    pub(super) fn nova(&self) -> Result<Option<Nova>, Failure> {
+        let config = self.config.managers.get(NOVA);
+        if config.is_some_and(|config| !config.program.is_empty()) {
+            return Ok(None);
+        }
+        let cloud = config.and_then(|config| config.cloud.as_deref());
+        let Some(cloud) = Cloud::find(cloud).map_err(nova::failure)? else { return Ok(None) };
+        Nova::new(cloud, self.time_limit_of(NOVA)?).map(Some).map_err(nova::failure)
+    }
+
+    /// Longest time of one call to a manager.
+    #[cfg(feature = "libvirt")]
+    fn time_limit_of(&self, manager: &str) -> Result<Duration, Failure> {
+        let configured = self.config.managers.get(manager).map(|config| config.time_limit_seconds);
+        Duration::try_from_secs_f64(configured.unwrap_or_else(ManagerConfig::usual_seconds)).map_err(
+            |error| Failure::usage(format!("vmgate.yaml: managers.{manager}.time_limit_seconds: {error}")),
+        )
     }
 
     /// Questions about managers of VMs, by which hosts' probes look for those of the catalogues.

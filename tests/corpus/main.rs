@@ -4,6 +4,7 @@
 #![cfg(feature = "libvirt")]
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod documents;
 mod ideal;
 mod newer;
 mod reading;

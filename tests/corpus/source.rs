@@ -31,13 +31,16 @@ pub(crate) struct Sample {
 /// snapshots, cookies) it is the domain.
 pub(crate) fn domains() -> Vec<Sample> {
     let tests = FOLDER.join("source/tests");
+    // A network has a <domain>, too: of names.
+    let elsewhere =
+        ["networkxml2xmlin", "storagevolxml2xmlin", "secretxml2xmlin"].map(|name| tests.join(name));
     let mut folders: Vec<PathBuf> = vec![tests.clone()];
     let mut files = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
             let path = entry.path();
             if entry.file_type().unwrap().is_dir() {
-                folders.push(path);
+                folders.extend((!elsewhere.contains(&path)).then_some(path));
             } else if path.extension().is_some_and(|ending| ending == "xml") {
                 files.push(path);
             }
@@ -57,10 +60,25 @@ pub(crate) fn domains() -> Vec<Sample> {
     found.collect()
 }
 
+/// Every document with this root in folders of libvirt's tests, with the names of their files.
+pub(crate) fn documents(folders: &[&str], root: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for folder in folders {
+        for entry in fs::read_dir(FOLDER.join("source/tests").join(folder)).unwrap() {
+            let file = entry.unwrap().path();
+            let Ok(text) = fs::read_to_string(&file) else { continue };
+            let is_wanted =
+                vmgate_facts::xml::parse(&text).is_ok_and(|xml| xml.root_element().has_tag_name(root));
+            if is_wanted {
+                found.push((file.display().to_string(), text));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
 /// Domain capabilities in libvirt's tests, with the names of their files.
 pub(crate) fn domain_capabilities() -> Vec<(String, String)> {
-    let entries = fs::read_dir(FOLDER.join("source/tests/domaincapsdata")).unwrap();
-    let files = entries.map(|entry| entry.unwrap().path());
-    let files = files.filter(|file| file.extension().is_some_and(|ending| ending == "xml"));
-    files.map(|file| (file.display().to_string(), fs::read_to_string(file).unwrap())).collect()
+    documents(&["domaincapsdata"], "domainCapabilities")
 }

@@ -33,6 +33,7 @@ mod pinger;
 mod queues;
 mod refusals;
 mod rehearse;
+mod rehearse_secure;
 mod silence;
 mod software;
 mod trial;

@@ -309,6 +309,23 @@ fn cases() -> Vec<Case> {
             ..PLAIN
         },
         Case {
+            what: "a disk below whose image lies one of such a format (vmdk)",
+            guest: "vmdk-below",
+            before: &[(
+                "here",
+                "chmod 777 . && qemu-img create -q -f vmdk base.img 16M && \
+                 qemu-img create -q -f qcow2 -b base.img -F vmdk disk.img && chmod 666 base.img disk.img",
+            )],
+            edits: &[(
+                "</devices>",
+                "<disk type='file' device='disk'><driver name='qemu' type='qcow2' cache='none'/>\
+                 <source file='/lab/guests/@NAME@/disk.img'/><target dev='vda' bus='virtio'/><readonly/></disk></devices>",
+            )],
+            foretold: &["components-migratable"],
+            answer: Answer::Refuses("does not support live migration"),
+            ..PLAIN
+        },
+        Case {
             what: "a virtio crypto device",
             guest: "crypto",
             on: "b",

@@ -104,7 +104,7 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
     }
     let clock = Clock::starting_at(now);
     let ways = ProbeTransports::to_hosts_of(request);
-    let (destination, names, users) = start_destination(request, clock);
+    let (destination, names, users) = start_destination(request, &ways.destination, clock);
     let (details_sender, source_details) = channel();
     let (measuring, quiet) = channel();
     let probes = host_probes::start(
@@ -113,7 +113,7 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
         ProbeInputs { destination_name: names, destination_user: users, source_details, quiet },
         clock,
     );
-    let (source, domain, vm) = match vm_at_source(request) {
+    let (source, domain, vm) = match vm_at_source(request, &ways.source) {
         Ok(found) => found,
         Err(error) => {
             drop(details_sender);
@@ -236,8 +236,11 @@ fn with_the_plan(mut host: Host, request: &CollectRequest) -> Host {
     host
 }
 
-fn vm_at_source(request: &CollectRequest) -> Result<(Hypervisor, Domain, FoundVm), LibvirtError> {
-    let source = request.open_source()?;
+fn vm_at_source(
+    request: &CollectRequest,
+    way: &Transport,
+) -> Result<(Hypervisor, Domain, FoundVm), LibvirtError> {
+    let source = request.open_source(way)?;
     let domain = source.domain(&request.vm)?;
     let monitor = if request.allow_monitor { Monitor::Allowed } else { Monitor::Forbidden };
     let vm = vm::look(&domain, monitor)?;
@@ -274,11 +277,12 @@ type ConnectedDestination = (Hypervisor, host::LibvirtAnswers);
 /// asked first since the source must resolve it, and the user that runs QEMU.
 fn start_destination(
     request: &CollectRequest,
+    way: &Transport,
     clock: Clock,
 ) -> (Worker<ConnectedDestination>, Receiver<String>, Receiver<Fact<QemuUser>>) {
     let (sender, names) = channel();
     let (tell_user, users) = channel();
-    let (open, uri) = (request.destination_opener(), request.to.clone());
+    let (open, uri) = (request.destination_opener(way), request.to.clone());
     let libvirt = Worker::start(clock, move || {
         let hypervisor = open()?;
         let hostname = Fact::from(hypervisor.hostname());

@@ -1,8 +1,11 @@
 //! Facts of a host, merged from the answers of libvirt and the host probe.
 
+use std::collections::BTreeSet;
+
 use vmgate_facts::{Cause, Fact, Host, QemuUser, Unknown, Uri, Uuid, VirtualNetwork, text::plain};
 use vmgate_libvirt::{
     GuestSummary, Hypervisor, LibvirtError, LibvirtErrorKind,
+    accounts::Document,
     capabilities::{self, Capabilities, GuestArch},
     network_xml, secret_xml,
 };
@@ -38,8 +41,9 @@ pub(super) fn ask_and_tell(
     tell_user: impl FnOnce(&Fact<QemuUser>),
 ) -> LibvirtAnswers {
     let mut asker = Asker::default();
-    let capabilities = asker.ask(|| hypervisor.capabilities_xml()).and_then(|xml| {
-        capabilities::parse(&xml).map_or_else(
+    let capabilities_xml = asker.ask(|| hypervisor.capabilities_xml());
+    let capabilities = capabilities_xml.as_ref().and_then(|xml| {
+        capabilities::parse(xml).map_or_else(
             |error| Fact::unknown(Cause::Malformed, format!("the host's capabilities: {error}")),
             Fact::Known,
         )
@@ -48,7 +52,9 @@ pub(super) fn ask_and_tell(
         named_in(&capabilities, "user of QEMU (no label of the model dac)", |known| known.qemu_user);
     tell_user(&qemu_user);
     let plain_names = |names: Vec<String>| names.iter().map(|name| plain(name)).collect();
-    let virtual_networks = asker.ask(|| virtual_networks(hypervisor));
+    let network_xmls = asker.ask(|| none_without_driver(hypervisor.active_network_xmls()));
+    let virtual_networks = network_xmls.as_ref().map(|xmls| virtual_networks(xmls));
+    let secret_xmls = asker.ask(|| none_without_driver(hypervisor.secret_xmls()));
     let guests = asker.ask(|| hypervisor.guests());
     let VmsAndClaims { vms, active, jobs, claims } = claims::of(guests.as_ref().map(Vec::as_slice));
     let facts = Host {
@@ -65,10 +71,21 @@ pub(super) fn ask_and_tell(
             .map(|networks| networks.iter().map(|network| network.name.clone()).collect()),
         virtual_networks,
         network_filters: asker.ask(|| none_without_driver(hypervisor.network_filters())).map(plain_names),
-        secrets: asker.ask(|| none_without_driver(hypervisor.secret_xmls())).map(|xmls| secret_names(&xmls)),
+        secrets: secret_xmls.as_ref().map(|xmls| secret_names(xmls)),
         storage_pools: asker.ask(|| none_without_driver(hypervisor.active_storage_pools())).map(plain_names),
         qemu_user,
         security_models: capabilities.as_ref().map(|known| known.security_models.clone()),
+        unread_elements: capabilities_xml.map(|xml| {
+            let networks = network_xmls.known().into_iter().flatten();
+            let secrets = secret_xmls.known().into_iter().flatten();
+            std::iter::once((Document::Capabilities, &xml))
+                .chain(networks.map(|xml| (Document::Network, xml)))
+                .chain(secrets.map(|xml| (Document::Secret, xml)))
+                .flat_map(|(document, xml)| document.unread_by_name(xml))
+                .collect::<BTreeSet<String>>()
+                .into_iter()
+                .collect()
+        }),
         tsc: capabilities.as_ref().map(|known| known.tsc.clone()),
         active_vms: active,
         vms,
@@ -102,13 +119,12 @@ fn secret_names(xmls: &[String]) -> Vec<String> {
 }
 
 /// Active libvirt networks, by name.
-fn virtual_networks(hypervisor: &Hypervisor) -> Result<Vec<VirtualNetwork>, LibvirtError> {
-    let xmls = none_without_driver(hypervisor.active_network_xmls())?;
+fn virtual_networks(xmls: &[String]) -> Vec<VirtualNetwork> {
     // No VM can be attached to a network whose XML cannot be read or has no name.
     let mut networks: Vec<VirtualNetwork> =
         xmls.iter().filter_map(|xml| network_xml::parse(xml).ok().flatten()).collect();
     networks.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(networks)
+    networks
 }
 
 /// Returns an empty list where libvirt was installed without the driver of this kind of object.
@@ -137,6 +153,7 @@ pub(super) fn unreachable(uri: &Uri, why: &Unknown) -> LibvirtAnswers {
         storage_pools: Fact::Unknown(why.clone()),
         qemu_user: Fact::Unknown(why.clone()),
         security_models: Fact::Unknown(why.clone()),
+        unread_elements: Fact::Unknown(why.clone()),
         tsc: Fact::Unknown(why.clone()),
         active_vms: Fact::Unknown(why.clone()),
         vms: Fact::Unknown(why.clone()),

@@ -1,7 +1,9 @@
 //! Offer of a host's hypervisor to one VM: CPU features, limits of the machine type, TPM backends.
 
 use vmgate_facts::{Cause, DeviceModels, Fact, Host, Unknown};
-use vmgate_libvirt::{CpuComparison, CpuRequest, Hypervisor, domain_capabilities, domain_xml::DomainConfig};
+use vmgate_libvirt::{
+    CpuComparison, CpuRequest, Hypervisor, accounts::Document, domain_capabilities, domain_xml::DomainConfig,
+};
 
 use super::asker::Asker;
 
@@ -15,6 +17,7 @@ pub(super) struct Offer {
     most_vcpus: Fact<u32>,
     tpm_backends: Fact<Vec<String>>,
     device_models: Fact<Vec<DeviceModels>>,
+    unread_elements: Fact<Vec<String>>,
 }
 
 /// Part of a VM's configuration that decides the offer; VMs that agree in it get the same answer.
@@ -47,14 +50,13 @@ pub(super) fn ask(hypervisor: &Hypervisor, wanted: &OfferRequest) -> Offer {
     } else {
         asker.ask(|| hypervisor.compare_cpu(&wanted.cpu))
     };
-    let capabilities = asker
-        .ask(|| hypervisor.domain_capabilities_xml(wanted.emulator.as_deref(), &wanted.cpu))
-        .and_then(|xml| {
-            domain_capabilities::parse(&xml).map_or_else(
-                |error| Fact::unknown(Cause::Malformed, format!("the domain capabilities: {error}")),
-                Fact::Known,
-            )
-        });
+    let xml = asker.ask(|| hypervisor.domain_capabilities_xml(wanted.emulator.as_deref(), &wanted.cpu));
+    let capabilities = xml.as_ref().and_then(|xml| {
+        domain_capabilities::parse(xml).map_or_else(
+            |error| Fact::unknown(Cause::Malformed, format!("the domain capabilities: {error}")),
+            Fact::Known,
+        )
+    });
     let untold =
         |what: &str| Unknown::new(Cause::NotSupported, format!("the domain capabilities name no {what}"));
     Offer {
@@ -76,6 +78,7 @@ pub(super) fn ask(hypervisor: &Hypervisor, wanted: &OfferRequest) -> Offer {
         most_vcpus: capabilities
             .as_ref()
             .and_then(|known| known.most_vcpus.ok_or_else(|| untold("maximum number of vCPUs")).into()),
+        unread_elements: xml.map(|xml| Document::DomainCapabilities.unread_by_name(&xml)),
         tpm_backends: capabilities
             .and_then(|known| known.tpm_backends.ok_or_else(|| untold("TPM backends")).into()),
     }
@@ -92,6 +95,7 @@ impl Offer {
             most_vcpus: Fact::Unknown(why.clone()),
             tpm_backends: Fact::Unknown(why.clone()),
             device_models: Fact::Unknown(why.clone()),
+            unread_elements: Fact::Unknown(why.clone()),
         }
     }
 
@@ -105,6 +109,10 @@ impl Offer {
             most_vcpus: self.most_vcpus,
             tpm_backends: self.tpm_backends,
             device_models: self.device_models,
+            unread_elements: host
+                .unread_elements
+                .clone()
+                .and_then(|host| self.unread_elements.map(|offer| host.into_iter().chain(offer).collect())),
             ..host
         }
     }

@@ -23,7 +23,7 @@ pub struct SharedWork {
     seen: Option<Arc<Facts>>,
 }
 
-/// A host with its ways open: one connection to its libvirt and one login for its probe, for any number of collections.
+/// A host with its ways open: one login for its probe and the connection to its libvirt, for any number of collections.
 #[derive(Debug, Clone)]
 pub struct OpenHost {
     /// URI of the host.
@@ -38,7 +38,7 @@ impl OpenHost {
     /// Opens both ways. `probe` is the way to the probe; none derives it from the URI.
     pub fn open(uri: &Uri, probe: Option<Transport>, timeout: Duration) -> Self {
         let probe = probe.unwrap_or_else(|| Transport::for_uri(uri)).with_shared_login(timeout);
-        Self { uri: uri.clone(), libvirt: Hypervisor::open(uri, timeout), probe }
+        Self { uri: uri.clone(), libvirt: probe.open_libvirt(uri, timeout), probe }
     }
 }
 
@@ -67,14 +67,18 @@ impl CollectRequest {
         }
     }
 
-    pub(super) fn open_source(&self) -> Result<Hypervisor, LibvirtError> {
-        self.shared.source.clone().map_or_else(|| Hypervisor::open(&self.from, self.timeout), Ok)
+    pub(super) fn open_source(&self, way: &Transport) -> Result<Hypervisor, LibvirtError> {
+        self.shared.source.clone().map_or_else(|| way.open_libvirt(&self.from, self.timeout), Ok)
     }
 
     /// Way to open the destination, for a thread of its own.
-    pub(super) fn destination_opener(&self) -> impl FnOnce() -> Result<Hypervisor, Unknown> + Send + 'static {
+    pub(super) fn destination_opener(
+        &self,
+        way: &Transport,
+    ) -> impl FnOnce() -> Result<Hypervisor, Unknown> + Send + 'static {
         let (opened, uri, timeout) = (self.shared.destination.clone(), self.to.clone(), self.timeout);
-        move || opened.unwrap_or_else(|| Ok(Hypervisor::open(&uri, timeout)?))
+        let way = way.clone();
+        move || opened.unwrap_or_else(|| Ok(way.open_libvirt(&uri, timeout)?))
     }
 
     pub(super) fn turns(&self) -> Turns {

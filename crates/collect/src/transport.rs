@@ -2,6 +2,7 @@
 
 use std::{
     io::Cursor,
+    path::Path,
     process::Command,
     sync::{Arc, mpsc},
     thread,
@@ -11,6 +12,7 @@ use std::{
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use vmgate_facts::{Cause, Fact, Unknown, Uri, trace::DirtyTrace};
+use vmgate_libvirt::{Hypervisor, LibvirtError};
 use vmgate_probe::{
     flows::FlowProbe,
     host::{HostProbe, HostQuestions, PeerQuestions},
@@ -75,6 +77,20 @@ impl Transport {
             }
             _ => self,
         }
+    }
+
+    /// Connects to the host's libvirt: over the login that is shared, where it is the one that the URI asks for.
+    pub fn open_libvirt(&self, uri: &Uri, limit: Duration) -> Result<Hypervisor, LibvirtError> {
+        let is_its = |login: &Login| {
+            let target = uri.host.as_deref().map(|host| SshTarget::for_uri(uri, host));
+            uri.transport.as_deref() == Some("ssh") && target.as_ref() == Some(login.target())
+        };
+        let login = match self {
+            Self::SharedLogin(login) if is_its(login) => Some(Arc::clone(login)),
+            _ => None,
+        };
+        let ssh = move || login.map(|login| login.ssh_program().map(Path::to_owned)).transpose();
+        Hypervisor::open_over(uri, ssh, limit)
     }
 
     /// Method of a fact that was obtained this way, for its provenance.

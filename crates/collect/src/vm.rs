@@ -1,10 +1,14 @@
 //! Facts of the VM, from libvirt's answers and the domain XML.
 
+use std::collections::BTreeSet;
+
 use vmgate_facts::{
-    Absence, Cause, Fact, Host, Unknown, Uuid, Version, Vm, VmState, machine_version, text::plain,
+    Absence, Cause, Fact, Host, Unknown, Uuid, Version, Vm, VmComponent, VmState, machine_version,
+    text::plain,
 };
 use vmgate_libvirt::{
     Domain, LibvirtError, RunState,
+    accounts::Document,
     domain_xml::{self, Backing, DomainConfig},
     volume_xml,
 };
@@ -101,17 +105,26 @@ pub(super) fn configuration(xml: &str) -> Fact<DomainConfig> {
 
 /// Resolves volumes of storage pools to the files and devices that they are, as libvirt does before it migrates.
 fn with_volumes(mut config: DomainConfig, domain: &Domain) -> DomainConfig {
+    let mut unread = BTreeSet::new();
     for disk in config.disks.iter_mut().filter(|disk| disk.kind == "volume") {
         let Some((pool, name)) = disk.volume.as_deref().and_then(|volume| volume.split_once('/')) else {
             continue;
         };
         // A volume that is not found stays one, and the rule on storage pools says so.
-        let xml = domain.hypervisor().volume_xml(pool, name);
-        if let Some(volume) = xml.ok().and_then(|xml| volume_xml::parse(&xml).ok().flatten()) {
+        let Ok(xml) = domain.hypervisor().volume_xml(pool, name) else { continue };
+        if let Ok(Some(volume)) = volume_xml::parse(&xml) {
             disk.kind = volume.kind;
             disk.source = volume.path;
         }
+        unread.extend(Document::Volume.unread_by_name(&xml));
     }
+    // As an element of the VM's own configuration that vmgate does not know.
+    config.components.extend(unread.into_iter().map(|kind| VmComponent {
+        kind,
+        model: String::new(),
+        migrates: Fact::default(),
+        why: None,
+    }));
     config
 }
 

@@ -43,6 +43,7 @@ mod migration;
 mod migration_record;
 mod network_rehearsal;
 mod notify;
+pub mod nova;
 mod permits;
 mod post_migration_failure;
 mod prepare;
@@ -164,6 +165,14 @@ pub enum MoveFailure {
         /// Result of the isolation, where the change asks for it.
         cut_off: Box<IsolationResult>,
     },
+    /// The VM runs on the destination alone, and its manager's record does not say so.
+    #[error("the migration is done and the VM runs on {host}, but {difference}")]
+    RecordDiffers {
+        /// The destination host's name.
+        host: String,
+        /// The difference, with its cure.
+        difference: String,
+    },
     /// The VM runs on one host alone, but the preparation could not be undone.
     #[error(
         "{why}; the VM runs on {host}, but this could not be undone: {}. Undo it by hand, or run `vmgate recover` to try again",
@@ -186,9 +195,10 @@ impl MoveFailure {
             Self::NotStarted(_) => ExitCode::Internal,
             Self::Busy(_) => ExitCode::RuleViolated,
             Self::Stayed { exit, .. } => *exit,
-            Self::Unclear { .. } | Self::PostMigration { .. } | Self::NotRestored { .. } => {
-                ExitCode::OperatorNeeded
-            }
+            Self::Unclear { .. }
+            | Self::PostMigration { .. }
+            | Self::RecordDiffers { .. }
+            | Self::NotRestored { .. } => ExitCode::OperatorNeeded,
         }
     }
 }

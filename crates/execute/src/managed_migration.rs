@@ -14,13 +14,13 @@ use vmgate_libvirt::{Domain, JobStats};
 
 use super::{
     Pass,
-    door::{Door, DoorQuestion, DoorState},
+    door::{Door, DoorError, DoorQuestion, DoorState},
     guard,
     migration::{EndedMigration, Progress},
 };
 
 /// Pause between two looks.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_secs(2);
 /// Time for which the door may fail while libvirt has no job on the VM.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -46,13 +46,20 @@ pub(super) fn migrate(
         .and_then(|forecast| forecast.downtime_limit_seconds.known().copied());
     let ended = |result, abort_reason, last_stats| EndedMigration {
         result,
+        is_open: false,
         abort_reason,
         last_stats,
         downtime_limit: Duration::from_secs_f64(limit.unwrap_or_default().clamp(0.0, 1e6)),
     };
     match door.start(pass, &question) {
         Ok(id) => question.migration = Some(id),
-        Err(error) => return ended(Err(error.to_string()), None, None),
+        Err(error) => {
+            let is_open = matches!(error, DoorError::Unclear(_));
+            return EndedMigration {
+                is_open,
+                ..ended(Err(format!("{}: {error}", door.manager)), None, None)
+            };
+        }
     }
     let start = Instant::now();
     let (mut aborted, mut last): (Option<String>, Option<JobStats>) = (None, None);
@@ -76,7 +83,9 @@ pub(super) fn migrate(
                 if job.is_some() {
                     heard = Instant::now();
                 } else if heard.elapsed() > PATIENCE {
-                    return ended(Err(format!("the manager does not answer: {error}")), aborted, last);
+                    let result =
+                        Err(format!("the end of the migration is not known: {}: {error}", door.manager));
+                    return EndedMigration { is_open: true, ..ended(result, aborted, last) };
                 }
             }
         }

@@ -85,6 +85,8 @@ impl fmt::Display for ForecastLeft {
 pub(super) struct EndedMigration {
     /// Result of libvirt's call, or of the manager's migration.
     pub(super) result: Result<(), String>,
+    /// True if a manager may still begin it or go on with it: nobody heard its end.
+    pub(super) is_open: bool,
     /// Reason why vmgate aborted the migration; `None` if it did not.
     pub(super) abort_reason: Option<String>,
     /// Last job statistics.
@@ -132,7 +134,13 @@ pub(super) fn migrate(
             last = Some(progress.job);
         };
         let result = result.map_err(|error| error.to_string());
-        Ok(EndedMigration { result, abort_reason: stopped, last_stats: last, downtime_limit: guard.limit() })
+        Ok(EndedMigration {
+            result,
+            is_open: false,
+            abort_reason: stopped,
+            last_stats: last,
+            downtime_limit: guard.limit(),
+        })
     })
 }
 

@@ -415,7 +415,8 @@ impl Run<'_> {
                 } else {
                     VmLocation::settle(vm, self.hosts)
                 };
-                if seen.only_on_source() {
+                let is_open = self.ended.as_ref().is_some_and(|ended| ended.is_open);
+                if seen.only_on_source() && !is_open {
                     self.journal.note(RunStep::Abort, None, Some(&why));
                     let aborted = self.ended.as_ref().is_some_and(|ended| ended.abort_reason.is_some());
                     self.record_migration(
@@ -447,11 +448,7 @@ impl Run<'_> {
     fn done(&mut self, job_stats: Option<JobStats>) -> Result<CompletedMove, MoveFailure> {
         let destination = self.hosts.destination.name().to_owned();
         self.record_migration(job_stats.as_ref(), MigrationOutcome::Completed);
-        let mut left = self.to_undo.undo(&self.journal, &self.domain, MoveNotice::After);
-        let door = self.assignment.door;
-        left.extend(
-            door.and_then(|door| managed_migration::difference_of_record(&self.assignment.pass, door)),
-        );
+        let left = self.to_undo.undo(&self.journal, &self.domain, MoveNotice::After);
         if !left.is_empty() {
             self.journal.note(RunStep::Fail, None, Some(&left.join("; ")));
             return Err(MoveFailure::NotRestored {
@@ -459,6 +456,18 @@ impl Run<'_> {
                 why: "the migration is done".to_owned(),
                 left,
             });
+        }
+        let door = self.assignment.door;
+        if let Some(difference) =
+            door.and_then(|door| managed_migration::difference_of_record(&self.assignment.pass, door))
+        {
+            self.journal.end(
+                RunEnding::Done,
+                ExitCode::OperatorNeeded,
+                Some(&destination),
+                Some(&difference),
+            );
+            return Err(MoveFailure::RecordDiffers { host: destination, difference });
         }
         self.journal.end(RunEnding::Done, ExitCode::Go, Some(&destination), None);
         Ok(CompletedMove {

@@ -62,6 +62,11 @@ pub struct Host {
     /// Models of security labels that this host's libvirt sets, such as dac or apparmor.
     #[schemars(example = vec!["dac", "apparmor"])]
     pub security_models: Fact<Vec<String>>,
+    /// Elements, attributes and values in what this host's libvirt tells of the host, its networks and secrets, and of the destination
+    /// what it offers to the VM, that vmgate does not know, by document and path.
+    #[schemars(example = vec!["capabilities: host/cache/bank/@wavelength"])]
+    #[serde(default)]
+    pub unread_elements: Fact<Vec<String>>,
     /// Words with which libvirt here refuses the VM's configuration, as a migration sends it; absent if it accepts it. Only asked
     /// of the destination.
     #[schemars(example = &"unsupported configuration: domain configuration does not support video model 'qxl'")]

@@ -4,7 +4,10 @@
 //! A password is not accepted: libvirt ignores it, and it would end up in logs and ledgers. A URI may start programs, so it
 //! is what an operator wrote, on the command line or in vmgate.yaml; documents name hosts by a [`super::HostUri`].
 
-use std::fmt::{self, Write as _};
+use std::{
+    fmt::{self, Write as _},
+    path::Path,
+};
 
 use thiserror::Error;
 
@@ -157,9 +160,13 @@ impl Uri {
         self.name().unwrap_or("this machine")
     }
 
-    /// The URI as libvirt gets it: with `no_tty` added for ssh, so that nothing ever waits for a password.
-    pub fn for_libvirt(&self) -> String {
+    /// The URI as libvirt gets it: with `no_tty` added for ssh, so that nothing ever waits for a password, and with a program
+    /// in place of ssh if one is given.
+    pub fn for_libvirt(&self, ssh_program: Option<&Path>) -> String {
         let mut uri = self.clone();
+        if let Some(program) = ssh_program {
+            uri.parameters.push(("command".to_owned(), program.display().to_string()));
+        }
         let ssh = matches!(uri.transport.as_deref(), Some("ssh" | "libssh" | "libssh2" | "ext"));
         if ssh && uri.parameter("no_tty").is_none() {
             uri.parameters.push(("no_tty".to_owned(), "1".to_owned()));
@@ -248,9 +255,11 @@ mod tests {
     #[test]
     fn ssh_never_asks_for_a_password() {
         let uri = Uri::from_operator("qemu+ssh://hv1/system").unwrap();
-        assert_eq!(uri.for_libvirt(), "qemu+ssh://hv1/system?no_tty=1");
+        assert_eq!(uri.for_libvirt(None), "qemu+ssh://hv1/system?no_tty=1");
+        let own = uri.for_libvirt(Some(Path::new("/tmp/over login")));
+        assert_eq!(own, "qemu+ssh://hv1/system?command=/tmp/over%20login&no_tty=1");
         let uri = Uri::from_operator("qemu:///system").unwrap();
-        assert_eq!(uri.for_libvirt(), "qemu:///system");
+        assert_eq!(uri.for_libvirt(None), "qemu:///system");
     }
 
     #[test]

@@ -88,7 +88,7 @@ impl Cause {
             }
             Self::GuestNotRunning => "start or resume the VM: only a running VM can be migrated live",
             Self::HostUnreachable => {
-                "check the URI and the network, and check that libvirtd runs on the host"
+                "check the host's name and the network, and that libvirtd (or virtqemud) runs there: `vmgate doctor HOST` tries each access"
             }
             Self::NoLogin => {
                 "make `ssh HOST true` work without a prompt, as the user and from the machine that runs vmgate"
@@ -120,7 +120,7 @@ impl Cause {
             }
             Self::TooOld => "collect again, closer to the time of the move",
             Self::NotRehearsed => {
-                "rehearse the move with an empty twin of the VM, which touches nothing of the VM: `vmgate rehearse VM --from URI --to URI`"
+                "rehearse the move with an empty twin of the VM, which touches nothing of the VM: `vmgate rehearse VM --to HOST`"
             }
             Self::Malformed => {
                 "check the answer of the guest or host by hand: vmgate could not understand the answer"

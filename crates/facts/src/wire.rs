@@ -217,11 +217,11 @@ pub struct WireGroup {
     pub link_local: bool,
 }
 
-/// Lease of an address (DHCP).
+/// Lease of an address (DHCP), or of a prefix (DHCPv6).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct WireLease {
-    /// Address that is leased to the guest.
+    /// Address or prefix that is leased to the guest.
     #[schemars(example = &"10.0.0.5")]
     pub address: String,
     /// Server that grants it.

@@ -64,7 +64,8 @@ pub fn derive(mut facts: Facts, catalogues: &Catalogues) -> (Facts, Forecast) {
             vm.manager = catalogues.manager_of(vm, &facts.source);
         }
         fill_dirtying(vm);
-        migratable::fill(vm, (&facts.source, &facts.destination), &facts.trial, catalogues);
+        let hosts = (&facts.source, &facts.destination);
+        migratable::fill((vm, &facts.guest), hosts, &facts.trial, catalogues);
     }
     let migration = managed::migration(&facts, catalogues);
     let mut forecast = match &migration {

@@ -3,12 +3,14 @@
 
 use std::net::IpAddr;
 
-use vmgate_facts::{Cause, Fact, Host, PortProtocol, Trial, TrialAnswer, Vm, VmServer, machine_version};
+use vmgate_facts::{
+    Cause, Fact, Guest, Host, PortProtocol, Trial, TrialAnswer, Vm, VmServer, machine_version,
+};
 use vmgate_rules::catalogue::{Catalogues, Migrator, QemuAnswer};
 
 /// Fills in what the catalogues tell, unless it is known.
 pub(super) fn fill(
-    vm: &mut Vm,
+    (vm, guest): (&mut Vm, &Fact<Guest>),
     (source, destination): (&Fact<Host>, &Fact<Host>),
     trial: &Fact<Option<Trial>>,
     catalogues: &Catalogues,
@@ -46,7 +48,7 @@ pub(super) fn fill(
     if vm.known_failures.known().is_none() {
         vm.known_failures = match (source, destination) {
             (Fact::Known(source), Fact::Known(destination)) => {
-                Fact::Known(catalogues.known_failures_of(vm, source, destination))
+                Fact::Known(catalogues.known_failures_of((vm, guest), source, destination))
             }
             (Fact::Unknown(why), _) | (_, Fact::Unknown(why)) => Fact::Unknown(why.clone()),
         };

@@ -4,7 +4,7 @@
 use virt::{error::Error, sys};
 use vmgate_facts::Version;
 
-use super::{Hypervisor, LibvirtError};
+use super::{Hypervisor, LibvirtError, cpu::replaced, domain_xml::child};
 
 /// Options that QEMU no longer has, and the version that removed them (docs/about/removed-features.rst). A libvirt that is much
 /// older than its QEMU still gives them, and QEMU then ends at once.
@@ -24,7 +24,7 @@ impl Hypervisor {
     /// Words with which libvirt or QEMU refuses a domain's configuration; none if libvirt would start the domain. An error is no
     /// refusal: the check itself could not be made.
     pub fn configuration_refused(&self, xml: &str) -> Result<Option<String>, LibvirtError> {
-        let xml = xml.to_owned();
+        let xml = without_cpu_check(xml);
         self.call("check the VM's configuration", move |session| {
             let connect = session.connect();
             match connect.domain_xml_to_native("qemu-argv", &xml, 0) {
@@ -37,6 +37,14 @@ impl Hypervisor {
             }
         })
     }
+}
+
+/// The configuration with a CPU that is not compared with the host's: a migration sends the CPU that the guest got beside what was asked
+/// for, and libvirt compares the former alone ([`Hypervisor::compare_cpu`]).
+fn without_cpu_check(xml: &str) -> String {
+    let Ok(document) = vmgate_facts::xml::parse(xml) else { return xml.to_owned() };
+    let check = child(document.root_element(), "cpu").and_then(|cpu| cpu.attribute_node("check"));
+    replaced(xml, check.map(|check| (check.range_value(), "none")).into_iter().collect())
 }
 
 /// True if the error is libvirt's word on the configuration, and not on the connection, the caller's rights or the function itself.
@@ -90,6 +98,20 @@ fn iommu_without_kvm(command: &str, qemu: &Version) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpu_that_was_asked_for_is_not_checked() {
+        let domain = |check: &str| {
+            format!(
+                "<domain><name>a</name><cpu mode='custom'{check}><model>486</model></cpu><vcpu>1</vcpu></domain>"
+            )
+        };
+        assert_eq!(without_cpu_check(&domain(" check='partial'")), domain(" check='none'"));
+        assert_eq!(without_cpu_check(&domain("")), domain(""));
+        assert_eq!(without_cpu_check("<domain/>"), "<domain/>");
+    }
+
     #[test]
     fn an_emulated_iommu_with_extended_interrupts_is_refused_by_an_old_qemu() {
         let command = r#"qemu -accel tcg -device '{"driver":"intel-iommu","id":"iommu0","intremap":"on","eim":"on"}' -msg x"#;
@@ -100,8 +122,6 @@ mod tests {
         assert!(!refused(&command.replace("tcg", "kvm"), "7.2.22"));
         assert!(!refused(&command.replace(r#","eim":"on""#, ""), "7.2.22"));
     }
-
-    use super::*;
 
     #[test]
     fn an_option_that_qemu_lost_is_a_refusal() {

@@ -14,6 +14,9 @@ use super::{Hypervisor, error::LibvirtError, session::Session};
 /// Text before the names of the features in libvirt's error (virCPUx86Compare).
 const MISSING: &str = "required features:";
 
+/// Text before the name of a feature that this libvirt does not know (x86ModelFromCPU); it refuses a VM whose CPU names it.
+const UNKNOWN: &str = "Unknown CPU feature ";
+
 /// Result of comparing a VM's CPU with a hypervisor's (virConnectCompareHypervisorCPU).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CpuComparison {
@@ -62,7 +65,7 @@ fn compare(session: &Session, request: &CpuRequest) -> Result<CpuComparison, Err
     let owned = |text: &Option<String>| text.as_deref().map(CString::new).transpose();
     let (arch, machine, virt_type) =
         (owned(&request.arch)?, owned(&request.machine)?, owned(&request.virt_type)?);
-    let cpu = CString::new(without_forbidden(&request.cpu_xml))?;
+    let cpu = CString::new(as_started(&request.cpu_xml))?;
     let pointer = |text: &Option<CString>| text.as_ref().map_or(ptr::null::<c_char>(), |text| text.as_ptr());
     // SAFETY: the connection is valid while it is borrowed; every string ends with a NUL or is null, which libvirt
     // takes as "your default".
@@ -88,21 +91,35 @@ fn compare(session: &Session, request: &CpuRequest) -> Result<CpuComparison, Err
     if error.code().to_raw() == sys::VIR_ERR_CPU_INCOMPATIBLE {
         return Ok(CpuComparison::Incompatible(missing(error.message())));
     }
-    Err(error)
+    match error.message().split_once(UNKNOWN) {
+        Some((_, feature)) => Ok(CpuComparison::Incompatible(vec![plain(feature.trim())])),
+        None => Err(error),
+    }
 }
 
-/// The element without the features that its guest must not have: libvirt's comparison asks that the host lacks them, too. To
-/// start a VM that was started before, libvirt (11.3, 12.9) asks it only of those that its host model names beside its model.
-fn without_forbidden(cpu_xml: &str) -> String {
+/// The element as the start of an incoming VM compares it: without the features that its guest must not have, and without the demand
+/// that the host has no others (`match='strict'`). libvirt's comparison asks for both. To start a VM that was started before, libvirt
+/// (9.0 to 12.9) asks that the host lacks a feature only of those that its host model names beside its model, and
+/// for no strict match: it reads the guest's CPU from QEMU (qemuProcessUpdateLiveGuestCPU).
+fn as_started(cpu_xml: &str) -> String {
     let Ok(document) = vmgate_facts::xml::parse(cpu_xml) else { return cpu_xml.to_owned() };
-    let features = document.root_element().children().filter(|node| node.has_tag_name("feature"));
-    let forbidden = features.filter(|feature| feature.attribute("policy") == Some("forbid"));
-    let mut kept = cpu_xml.to_owned();
+    let cpu = document.root_element();
+    let forbids = |node: &Node| node.has_tag_name("feature") && node.attribute("policy") == Some("forbid");
+    let mut places: Vec<_> = cpu.children().filter(forbids).map(|feature| (feature.range(), "")).collect();
+    let strict = cpu.attribute_node("match").filter(|attribute| attribute.value() == "strict");
+    places.extend(strict.map(|attribute| (attribute.range_value(), "exact")));
+    replaced(cpu_xml, places)
+}
+
+/// The text with other texts at these places.
+pub(super) fn replaced(text: &str, mut places: Vec<(std::ops::Range<usize>, &str)>) -> String {
+    let mut text = text.to_owned();
+    places.sort_by_key(|(place, _)| place.start);
     // From the last on, so that the places of the others stay.
-    for place in forbidden.map(|feature| feature.range()).collect::<Vec<_>>().into_iter().rev() {
-        kept.replace_range(place, "");
+    for (place, other) in places.into_iter().rev() {
+        text.replace_range(place, other);
     }
-    kept
+    text
 }
 
 /// Parses the names of the missing features from libvirt's error.
@@ -134,12 +151,13 @@ mod tests {
     }
 
     #[test]
-    fn a_feature_that_the_guest_must_not_have_is_not_compared() {
-        let cpu = "<cpu mode='custom'><model>Nehalem</model><feature policy='forbid' name='sha-ni'/>\
+    fn what_the_start_of_an_incoming_vm_does_not_ask_is_not_compared() {
+        let cpu = "<cpu mode='custom' match='strict'><model>Nehalem</model><feature policy='forbid' name='sha-ni'/>\
                    <feature policy='require' name='ht'/><feature name='aes' policy='forbid'/></cpu>";
-        let kept = "<cpu mode='custom'><model>Nehalem</model><feature policy='require' name='ht'/></cpu>";
-        assert_eq!(without_forbidden(cpu), kept);
-        assert_eq!(without_forbidden("<cpu"), "<cpu");
+        let compared = "<cpu mode='custom' match='exact'><model>Nehalem</model><feature policy='require' name='ht'/></cpu>";
+        assert_eq!(as_started(cpu), compared);
+        assert_eq!(as_started(compared), compared);
+        assert_eq!(as_started("<cpu"), "<cpu");
     }
 
     #[test]

@@ -68,7 +68,8 @@ impl LibvirtError {
         let words = match &self.kind {
             LibvirtErrorKind::TimedOut(_) => "Check the load of the host, or raise --timeout",
             LibvirtErrorKind::Unreachable(_) => {
-                "Check the URI, the network, and that libvirtd (or virtqemud) runs on the host"
+                "Check the host's name, the network, and that libvirtd (or virtqemud) runs on the host: `vmgate doctor HOST` \
+                 tries each access"
             }
             LibvirtErrorKind::ConnectionLost(_) => {
                 "Check that the host is up and that libvirtd (or virtqemud) runs on it"
@@ -115,7 +116,7 @@ impl LibvirtError {
             | LibvirtErrorKind::AgentRefused(why)
             | LibvirtErrorKind::Other(why) => why.clone(),
         };
-        format!("host {host}: cannot {action}: {why}")
+        format!("{host}: cannot {action}: {why}")
     }
 }
 
@@ -137,25 +138,25 @@ impl fmt::Display for LibvirtError {
 }
 
 /// libvirt's error numbers that vmgate distinguishes (virErrorNumber).
-mod number {
-    pub(super) const NO_SUPPORT: u32 = 3;
-    pub(super) const OPERATION_DENIED: u32 = 29;
-    pub(super) const SYSTEM_ERROR: u32 = 38;
-    pub(super) const RPC: u32 = 39;
-    pub(super) const NO_DOMAIN: u32 = 42;
-    pub(super) const AUTH_FAILED: u32 = 45;
-    pub(super) const OPERATION_INVALID: u32 = 55;
-    pub(super) const CONFIG_UNSUPPORTED: u32 = 67;
-    pub(super) const OPERATION_TIMEOUT: u32 = 68;
-    pub(super) const ARGUMENT_UNSUPPORTED: u32 = 74;
-    pub(super) const AUTH_CANCELLED: u32 = 79;
-    pub(super) const OPERATION_UNSUPPORTED: u32 = 84;
-    pub(super) const AGENT_UNRESPONSIVE: u32 = 86;
-    pub(super) const ACCESS_DENIED: u32 = 88;
-    pub(super) const AUTH_UNAVAILABLE: u32 = 94;
-    pub(super) const AGENT_UNSYNCED: u32 = 97;
-    pub(super) const AGENT_COMMAND_TIMEOUT: u32 = 112;
-    pub(super) const AGENT_COMMAND_FAILED: u32 = 113;
+pub(super) mod number {
+    pub(crate) const NO_SUPPORT: u32 = 3;
+    pub(crate) const OPERATION_DENIED: u32 = 29;
+    pub(crate) const SYSTEM_ERROR: u32 = 38;
+    pub(crate) const RPC: u32 = 39;
+    pub(crate) const NO_DOMAIN: u32 = 42;
+    pub(crate) const AUTH_FAILED: u32 = 45;
+    pub(crate) const OPERATION_INVALID: u32 = 55;
+    pub(crate) const CONFIG_UNSUPPORTED: u32 = 67;
+    pub(crate) const OPERATION_TIMEOUT: u32 = 68;
+    pub(crate) const ARGUMENT_UNSUPPORTED: u32 = 74;
+    pub(crate) const AUTH_CANCELLED: u32 = 79;
+    pub(crate) const OPERATION_UNSUPPORTED: u32 = 84;
+    pub(crate) const AGENT_UNRESPONSIVE: u32 = 86;
+    pub(crate) const ACCESS_DENIED: u32 = 88;
+    pub(crate) const AUTH_UNAVAILABLE: u32 = 94;
+    pub(crate) const AGENT_UNSYNCED: u32 = 97;
+    pub(crate) const AGENT_COMMAND_TIMEOUT: u32 = 112;
+    pub(crate) const AGENT_COMMAND_FAILED: u32 = 113;
 }
 
 /// Kind of the error with libvirt's number and message.

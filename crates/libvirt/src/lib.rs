@@ -11,6 +11,7 @@
 //! use vmgate_execute::Pass;
 //! ```
 
+pub mod accounts;
 mod agent;
 mod blockers;
 mod bulk;
@@ -33,7 +34,7 @@ mod stops;
 mod virtio_queues;
 pub mod volume_xml;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 pub use bulk::{GuestSummary, ask_each};
 pub use cpu::{CpuComparison, CpuRequest};
@@ -46,7 +47,11 @@ pub use stops::StopWatch;
 use virt::{error::Error, sys};
 use vmgate_facts::{HostMemory, Uri, Uuid, Version};
 
-use crate::{error::kind_of_connect_error, limit::CallLimit, session::Session};
+use crate::{
+    error::{kind_of_connect_error, number},
+    limit::CallLimit,
+    session::Session,
+};
 
 /// Most similar names that are proposed in place of an unknown VM.
 const NEAR_NAMES: usize = 3;
@@ -69,12 +74,25 @@ pub struct NodeInfo {
 impl Hypervisor {
     /// Connects to the hypervisor. No call on it, nor on its VMs, waits longer than `timeout`.
     pub fn open(uri: &Uri, timeout: Duration) -> Result<Self, LibvirtError> {
+        Self::open_over(uri, || Ok(None), timeout)
+    }
+
+    /// Connects as [`Self::open`], by a program in place of ssh, or not for ssh's own reason. The wait for the program is within
+    /// the time limit.
+    pub fn open_over(
+        uri: &Uri,
+        ssh: impl FnOnce() -> Result<Option<PathBuf>, String> + Send + 'static,
+        timeout: Duration,
+    ) -> Result<Self, LibvirtError> {
         let limit = CallLimit { host: uri.host_for_people().to_owned(), timeout };
         let action = format!("connect to {uri}");
-        let text = uri.for_libvirt();
-        let session = limit.run(&action, move || Session::open(&text))?.map_err(|error: Error| {
-            limit.error(&action, kind_of_connect_error(error.code().to_raw(), error.message()))
-        })?;
+        let uri = uri.clone();
+        let open = move || {
+            let program = ssh().map_err(|why| kind_of_connect_error(number::SYSTEM_ERROR, &why))?;
+            Session::open(&uri.for_libvirt(program.as_deref()))
+                .map_err(|error: Error| kind_of_connect_error(error.code().to_raw(), error.message()))
+        };
+        let session = limit.run(&action, open)?.map_err(|kind| limit.error(&action, kind))?;
         Ok(Self { session: Arc::new(session), limit })
     }
 
@@ -358,7 +376,7 @@ mod tests {
         assert_eq!(error.kind, LibvirtErrorKind::NoSuchVm(vec!["test".into()]));
         assert_eq!(
             error.to_string(),
-            "host this machine: cannot find the VM `tset`: the host has no such VM. Did you mean test?"
+            "this machine: cannot find the VM `tset`: the host has no such VM. Did you mean test?"
         );
         let error = mock().domain("6695eb01-f6a4-8304-79aa-97f2502e193e").unwrap_err();
         assert_eq!(error.kind, LibvirtErrorKind::NoSuchVm(vec![]));
@@ -374,7 +392,7 @@ mod tests {
         let uri = Uri::from_operator("qemu+unix:///system?socket=/nonexistent/libvirt-sock").unwrap();
         let error = Hypervisor::open(&uri, Duration::from_secs(10)).unwrap_err();
         assert!(matches!(error.kind, LibvirtErrorKind::Unreachable(_)), "{error}");
-        assert!(error.to_string().contains("Check the URI"), "{error}");
+        assert!(error.to_string().contains("vmgate doctor HOST"), "{error}");
     }
 
     #[test]

@@ -82,7 +82,7 @@ mod tests {
         assert_eq!(error.kind, LibvirtErrorKind::TimedOut(limit.timeout));
         assert_eq!(
             error.to_string(),
-            "host hv1: cannot sleep: no answer within 0.03 s. Check the load of the host, or raise --timeout"
+            "hv1: cannot sleep: no answer within 0.03 s. Check the load of the host, or raise --timeout"
         );
     }
 

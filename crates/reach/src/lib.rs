@@ -23,6 +23,6 @@ mod socket_folder;
 mod ssh;
 
 pub use login::Login;
-pub use on_host::{Embedded, embed};
+pub use on_host::{Embedded, embed, write_on_host_program};
 pub use shell::{HostShell, LastingRun, Program, ShellError};
 pub use ssh::{SshTarget, Subject, of_command, quoted};

@@ -1,29 +1,32 @@
 //! One ssh login for several runs of a host's probe, over which the probe is sent once.
 //!
 //! The login is an ssh master connection. Its own session keeps the probe in a private folder until its standard input
-//! ends: when the login is dropped, when vmgate ends in whatever way, and when the connection breaks.
+//! ends: when the login is dropped, when vmgate ends in whatever way, and when the connection breaks. libvirt goes over the
+//! same login, by a program that it runs in place of ssh.
 
 use std::{
     ffi::OsStr,
+    fs::{self, Permissions},
     io::{self, BufRead, BufReader, Cursor, Read},
-    path::PathBuf,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
     process::ChildStdout,
     sync::{
-        Mutex, OnceLock, PoisonError,
+        Mutex, MutexGuard, OnceLock, PoisonError,
         mpsc::{Receiver, Sender, channel},
     },
     thread,
     time::{Duration, Instant},
 };
 
-use vmgate_facts::Unknown;
+use vmgate_facts::{Unknown, text::shell_word};
 use vmgate_process::{ChildFailure, ChildGuard, Output, receive, run};
 
 use super::{
     SshTarget, Subject,
     on_host::{AS_ROOT, on_host_program},
     socket_folder::SocketFolder,
-    ssh::INSTALLED,
+    ssh::{INSTALLED, code},
 };
 
 /// Longest name of a control socket: ssh adds 17 characters to it, and a socket's address holds 107 (unix(7)).
@@ -34,28 +37,28 @@ const PROGRAM_NAME_LIMIT: u64 = 4096;
 const KEPT_FOR: Duration = Duration::from_mins(15);
 /// Longest wait for the host to remove the probe when the login ends.
 const LOGOUT_LIMIT: Duration = Duration::from_secs(1);
+/// Pause between two looks whether the login stands.
+const LOGIN_POLL: Duration = Duration::from_millis(5);
 
 /// A login that keeps a probe ready. When dropped, it removes the probe from the host and ends.
 #[derive(Debug)]
 pub struct Login {
     target: SshTarget,
-    master: Mutex<Master>,
+    process: Mutex<ChildGuard>,
+    /// Ends the standard input of the process when dropped.
+    input: Option<Sender<()>>,
+    /// Path of the probe on the host; an empty line if the probe could not be sent.
+    sent: Mutex<Receiver<String>>,
+    deadline: Instant,
+    /// End of the process, where it came before the end of the login.
+    ended: OnceLock<Result<(), ChildFailure>>,
     /// Path of the probe on the host, once that is known.
     program: OnceLock<Result<String, ChildFailure>>,
     socket: PathBuf,
+    /// Program that libvirt runs in place of ssh.
+    ssh: PathBuf,
     /// Holds the socket.
     _folder: SocketFolder,
-}
-
-/// The ssh process that holds the connection.
-#[derive(Debug)]
-struct Master {
-    process: ChildGuard,
-    /// Ends the standard input when dropped.
-    input: Option<Sender<()>>,
-    /// Path of the probe on the host; an empty line if the probe could not be sent.
-    program: Receiver<String>,
-    deadline: Instant,
 }
 
 impl Login {
@@ -80,10 +83,41 @@ impl Login {
         let mut command = target.command(limit, &["-M".as_ref(), "-S".as_ref(), socket.as_os_str()]);
         command.arg(script);
         let mut process = ChildGuard::start(command).ok()?;
-        let input = feed(&mut process, content);
-        let program = first_line(process.child.stdout.take());
-        let master = Mutex::new(Master { process, input, program, deadline });
-        Some(Self { target: target.clone(), master, program: OnceLock::new(), socket, _folder: folder })
+        let ssh = folder.path().join("over-login");
+        let over_login = format!("#!/bin/sh\nexec ssh -S {} \"$@\"\n", shell_word(&socket.to_string_lossy()));
+        fs::write(&ssh, over_login).ok()?;
+        fs::set_permissions(&ssh, Permissions::from_mode(0o700)).ok()?;
+        Some(Self {
+            target: target.clone(),
+            input: feed(&mut process, content),
+            sent: Mutex::new(first_line(process.child.stdout.take())),
+            process: Mutex::new(process),
+            deadline,
+            ended: OnceLock::new(),
+            program: OnceLock::new(),
+            socket,
+            ssh,
+            _folder: folder,
+        })
+    }
+
+    /// Program that takes the arguments of ssh and goes over this login, for others that would log in to the same place.
+    /// Waits until the login stands; the error is ssh's reason for which it does not.
+    pub fn ssh_program(&self) -> Result<&Path, String> {
+        while !self.socket.exists() && Instant::now() < self.deadline {
+            let ended = lock(&self.process).child.try_wait().is_ok_and(|ended| ended.is_some());
+            match ended.then(|| self.end()) {
+                Some(Err(ChildFailure::Failed { code: code::SSH, stderr })) => return Err(stderr),
+                Some(_) => break,
+                None => thread::sleep(LOGIN_POLL),
+            }
+        }
+        Ok(&self.ssh)
+    }
+
+    /// Waits for the end of the connection, and returns the reason of a bad one.
+    fn end(&self) -> Result<(), ChildFailure> {
+        self.ended.get_or_init(|| lock(&self.process).end(self.deadline)).clone()
     }
 
     /// The host that it is at.
@@ -107,11 +141,9 @@ impl Login {
     }
 
     fn wait_for_program(&self) -> Result<String, ChildFailure> {
-        let mut master = self.master.lock().unwrap_or_else(PoisonError::into_inner);
-        let deadline = master.deadline;
-        let program = receive(&master.program, deadline)?;
+        let program = receive(&lock(&self.sent), self.deadline)?;
         if program.is_empty() {
-            master.process.end(deadline)?;
+            self.end()?;
         }
         Ok(program)
     }
@@ -119,11 +151,14 @@ impl Login {
 
 impl Drop for Login {
     fn drop(&mut self) {
-        let master = self.master.get_mut().unwrap_or_else(PoisonError::into_inner);
-        drop(master.input.take());
+        drop(self.input.take());
         // The result does not matter: nothing of the login is left here.
-        let _ = master.process.end(Instant::now() + LOGOUT_LIMIT);
+        let _ = lock(&self.process).end(Instant::now() + LOGOUT_LIMIT);
     }
+}
+
+fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Writes to the standard input of a child, and keeps it open until the returned sender is dropped.

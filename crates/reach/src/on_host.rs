@@ -4,12 +4,15 @@ use std::{
     borrow::Cow,
     env,
     fmt::Write as _,
-    io::{Cursor, Read},
+    io::{self, Cursor, Read, Write},
     path::{Path, PathBuf},
     sync::OnceLock,
 };
 
-use flate2::{Compression, read::GzEncoder};
+use flate2::{
+    Compression,
+    read::{GzDecoder, GzEncoder},
+};
 use sha2::{Digest, Sha256};
 use vmgate_trust::UntrustedFile;
 
@@ -108,6 +111,14 @@ impl OnHostProgram {
 pub(super) fn on_host_program() -> Result<Option<&'static OnHostProgram>, String> {
     static PROGRAM: OnceLock<Result<Option<OnHostProgram>, String>> = OnceLock::new();
     PROGRAM.get_or_init(find).as_ref().map(Option::as_ref).map_err(Clone::clone)
+}
+
+/// Writes the program that is sent, for a host where it is to be installed.
+pub fn write_on_host_program(sink: &mut dyn Write) -> Result<(), String> {
+    let program = on_host_program()?.ok_or_else(|| {
+        format!("this vmgate has no on-host program to write: put {NAME} beside it, or name it in {VARIABLE}")
+    })?;
+    io::copy(&mut GzDecoder::new(program.bytes()), sink).map(|_| ()).map_err(|error| error.to_string())
 }
 
 fn find() -> Result<Option<OnHostProgram>, String> {

@@ -181,7 +181,7 @@ pub(super) fn ssh_failure(stderr: &str) -> String {
     let way_out = if says("host key verification failed") || says("identification has changed") {
         "compare the host's key, and log in once by hand to accept it"
     } else if says("permission denied") || says("too many authentication failures") {
-        "install a key that logs in without a prompt (ssh-copy-id), or name one with ?keyfile=PATH in the URI"
+        "install a key that logs in without a prompt (ssh-copy-id), or name one in ~/.ssh/config (IdentityFile)"
     } else if says("could not resolve hostname") || says("name or service not known") {
         "correct the host name, or add it to DNS or /etc/hosts"
     } else if says("connection refused") {

@@ -95,7 +95,7 @@ fn sudo_lines(login: &Login) -> Vec<String> {
     }
     if !login.has_installed_program {
         lines.push(format!(
-            "install -D -m 755 vmgate-probe {INSTALLED}  # vmgate's package brings it to the same path"
+            "install -D -m 755 vmgate-probe {INSTALLED}  # which `vmgate generate on-host-program >vmgate-probe` writes"
         ));
     }
     lines.push(format!("echo '{user} ALL=(root) NOPASSWD: {INSTALLED} \"\"' >/etc/sudoers.d/vmgate"));

@@ -20,7 +20,7 @@ asked to migrate it, with the flags that vmgate itself uses. Hosts: a has QEMU 7
 QEMU 11.1 and libvirt 12.9. The VMs are emulated and have no operating system.
 
 What vmgate says is its verdict with these rules waived, which do not speak of what a hypervisor accepts: those of the guest's inside
-(`memory-sync-survives-blackout` and the like), of the forecast and the dark time, and `vm-is-running` (a paused VM can be moved; vmgate asks for one that
+(`memory-sync-survives-blackout` and the like), of its packets (`destination-network-mtu-fits`), of the forecast and the dark time, and `vm-is-running` (a paused VM can be moved; vmgate asks for one that
 runs, as it measures it). *Unknown* is a NO-GO in which no rule is violated, but one that blocks could not be decided.
 A configuration that its own host does not start is no case.
 
@@ -28,9 +28,10 @@ Where vmgate cannot tell, or shows `--allow-monitor` or `--trial` as the way out
 refusals that only this, or the empty twin of the VM (`vmgate rehearse`), foretold. Of each VM that is refused at the end of the copy, the twin is
 tried too.
 
-One kind of NO-GO stays though libvirt accepts the move here. QEMU 10.0.13 (b) gives each virtio queue 1024 places, and QEMU 11.1 (d) refuses that at the
+One kind of *unknown* stays though libvirt accepts the move here. QEMU 10.0.13 (b) gives each virtio queue 1024 places, and QEMU 11.1 (d) refuses that at the
 end of the copy. SeaBIOS, the only software of these VMs, sets up a virtio disk that it may boot from with 128 places, so that the VM moves; a
-guest's own driver keeps the 1024, and is harmed. From outside both look alike: `--allow-monitor` asks QEMU for the queues, and then says GO.
+guest's own driver keeps the 1024, and is harmed. From outside both look alike, unless the guest's system answers or the VM is accelerated, which counts as
+booted: `--allow-monitor` asks QEMU for the queues.
 ";
 
 /// The page.

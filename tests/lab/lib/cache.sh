@@ -42,8 +42,8 @@ cache_build_all() {
   done
   cache_build_each base "${bases[@]}"
   cache_build_each root "${suites[@]}"
-  [[ -d $(parts_path) ]] || "${CONTAINED[@]}" "$LAB_DIR/lab" internal build_parts
-  [[ -d $(image_path) ]] || "${CONTAINED[@]}" "$LAB_DIR/lab" internal build_image
+  [[ -d $(parts_path) ]] || "${CONTAINED[@]}" "$LAB_PROGRAM" internal build_parts
+  [[ -d $(image_path) ]] || "${CONTAINED[@]}" "$LAB_PROGRAM" internal build_image
 }
 
 # cache_build_each base|root SUITE...: one suite a process, for they spend half their time waiting for the network.
@@ -52,7 +52,7 @@ cache_build_each() {
   shift
   for suite in $(printf '%s\n' "$@" | sort -u); do
     [[ -d $("${what}_path" "$suite") ]] && continue
-    "${CONTAINED[@]}" "$LAB_DIR/lab" internal "build_$what" "$suite" &
+    "${CONTAINED[@]}" "$LAB_PROGRAM" internal "build_$what" "$suite" &
     jobs+=($!)
   done
   for job in "${jobs[@]}"; do

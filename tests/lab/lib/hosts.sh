@@ -55,7 +55,7 @@ host_start() {
   mkdir -p "$dir"/{upper,work,run,root}
   root_path "${HOST_SUITE[$host]}" >"$dir/root.path"
   nsenter --net="/run/netns/$(netns_of "$host")" \
-    setsid unshare --mount --uts --pid --fork "$LAB_DIR/lab" internal host_boot "$host" \
+    setsid unshare --mount --uts --pid --fork "$LAB_PROGRAM" internal host_boot "$host" \
     </dev/null >"$dir/boot.log" 2>&1 9>&- &
   disown
   wait_until 20 host_process "$host" || {

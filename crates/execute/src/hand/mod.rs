@@ -3,6 +3,7 @@
 
 mod link;
 mod migrate;
+mod phases;
 mod run_script;
 mod trial;
 mod twin;

@@ -7,9 +7,15 @@ use roxmltree::Node;
 use vmgate_facts::{Cause, Fact, VmComponent, text::plain};
 
 use super::{
-    child,
+    child, devices,
     elements::{self, QEMU_NAMESPACE},
 };
+
+/// Kind of the components that are formats of images.
+pub(super) const IMAGE: &str = "image";
+
+/// Formats whose images may lie on another, which QEMU finds in the image's header where libvirt names none.
+const LAYERED: [&str; 2] = ["qcow2", "qed"];
 
 /// Attributes that together are the model of a device, by its element. `child/@attribute` is an attribute of a child.
 /// Files, addresses and options of back ends are facts of their own; so are host devices, shared folders and shared memory.
@@ -79,7 +85,8 @@ fn of_device(device: Node) -> Vec<(String, String)> {
     let model: Vec<&str> = parts.iter().filter_map(|part| value(&part)).collect();
     let mut found = vec![(element.to_owned(), plain(&model.join(" ")))];
     if element == "disk" {
-        found.extend(image_formats(device).into_iter().map(|format| ("image".to_owned(), format)));
+        found.extend(image_formats(device).into_iter().map(|format| (IMAGE.to_owned(), format)));
+        found.extend(unread_chain(device).map(|below| (IMAGE.to_owned(), below)));
     }
     if element == "video"
         && let Some(acceleration) = child(device, "model").and_then(|model| child(model, "acceleration"))
@@ -100,6 +107,20 @@ fn image_formats(disk: Node) -> Vec<String> {
         .chain(formats.filter_map(|format| format.attribute("type")))
         .map(plain)
         .collect()
+}
+
+/// What libvirt did not look for below the last image that it names: it reads no headers over the network, and QEMU does. The
+/// configuration of a running VM says `<backingStore/>` where a chain ends; one that is not running has not been looked at.
+fn unread_chain(disk: Node) -> Option<String> {
+    disk.ancestors().find(|node| node.has_tag_name("domain"))?.attribute("id")?;
+    let last = devices::backing_chain(disk).last().unwrap_or(disk);
+    if last != disk && last.attribute("type").is_none() {
+        return None;
+    }
+    let format = ["driver", "format"].iter().find_map(|name| child(last, name)?.attribute("type"))?;
+    let source = child(last, "source")?;
+    let place = source.attribute("protocol").or_else(|| last.attribute("type"))?;
+    LAYERED.contains(&format).then(|| plain(&format!("below {format} on {place}")))
 }
 
 /// Families of machine types that QEMU keeps alike from version to version; it promises nothing of others.

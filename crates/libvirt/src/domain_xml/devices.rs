@@ -105,7 +105,7 @@ fn volume(source: Node) -> Option<String> {
 }
 
 /// Elements of the backing chain, nearest first.
-fn backing_chain<'a, 'input>(disk: Node<'a, 'input>) -> impl Iterator<Item = Node<'a, 'input>> {
+pub(super) fn backing_chain<'a, 'input>(disk: Node<'a, 'input>) -> impl Iterator<Item = Node<'a, 'input>> {
     std::iter::successors(child(disk, "backingStore"), |store| child(*store, "backingStore"))
         .take(DEEPEST_CHAIN)
 }

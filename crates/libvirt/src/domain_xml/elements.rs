@@ -1,28 +1,19 @@
 //! Elements, attributes and values of a domain XML that no account lists, or that are known to matter without a fact.
 //!
-//! A newer libvirt may have elements that stop a migration, so each is told by its path. The account is domain.txt; a test over
+//! A newer libvirt may have elements that stop a migration, so each is told by its path. The account is accounts/domain.txt; a test over
 //! libvirt's own schema shows that it is complete, and one over libvirt's own tests that what it calls read is read.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::LazyLock,
-};
+use std::{collections::BTreeSet, sync::LazyLock};
 
 use roxmltree::Node;
 use vmgate_facts::text::plain;
 
-use super::accounts::{Account, Accounts};
+use crate::accounts::{self, Accounts, MOST_UNREAD, Unread};
 
 /// Namespace of elements that go to QEMU without libvirt knowing what they mean.
 pub(super) const QEMU_NAMESPACE: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
 
-/// Deepest element that is accounted for: libvirt allows 200 images below each other.
-const DEEPEST: usize = 512;
-
-/// Most unread elements that are told; a domain with more is not read any better by naming them.
-const MOST_UNREAD: usize = 64;
-
-static DOMAIN: LazyLock<Accounts> = LazyLock::new(|| Accounts::new(include_str!("domain.txt")));
+static DOMAIN: LazyLock<Accounts> = LazyLock::new(|| Accounts::new(include_str!("../accounts/domain.txt")));
 
 /// Account of the elements and attributes of a domain.
 pub fn accounts() -> &'static Accounts {
@@ -40,7 +31,7 @@ pub fn place(parent: &str, name: &str) -> String {
         "devices/disk/source" | "os/nvram/source" => "image/source",
         _ => parent,
     };
-    if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") }
+    accounts::place(parent, name)
 }
 
 /// Children of a domain of which there may be several; of others the first is read.
@@ -48,10 +39,8 @@ const REPEATED: &[&str] = &["sysinfo", "seclabel"];
 
 /// Paths of elements and attributes that are not accounted for, each once and in order, with the reason for which one that is
 /// known may matter.
-pub(super) fn unread(domain: Node) -> BTreeMap<String, Option<&'static str>> {
-    let mut found = BTreeMap::new();
-    attributes(domain, "", "", &mut found);
-    children(domain, 0, "", "", &mut found);
+pub(super) fn unread(domain: Node) -> Unread {
+    let mut found = DOMAIN.unread(domain, place);
     let mut seen = BTreeSet::new();
     for node in domain.children().filter(|node| node.is_element() && node.tag_name().namespace().is_none()) {
         let name = node.tag_name().name();
@@ -60,52 +49,6 @@ pub(super) fn unread(domain: Node) -> BTreeMap<String, Option<&'static str>> {
         }
     }
     found
-}
-
-type Found = BTreeMap<String, Option<&'static str>>;
-
-fn children(parent: Node, depth: usize, shown: &str, place_of_parent: &str, found: &mut Found) {
-    for node in parent.children().filter(Node::is_element) {
-        let tag = node.tag_name();
-        // Elements for QEMU are components by themselves; others of foreign namespaces are for other programs.
-        if tag.namespace().is_some() || found.len() >= MOST_UNREAD {
-            continue;
-        }
-        let name = if shown.is_empty() { tag.name().to_owned() } else { format!("{shown}/{}", tag.name()) };
-        let place = place(place_of_parent, tag.name());
-        match DOMAIN.element(&place) {
-            // Anybody may write anything into the metadata.
-            Some(_) if place == "metadata" => {}
-            Some(Account::Unknown(reason)) => {
-                found.insert(plain(&name), Some(reason));
-            }
-            Some(_) if depth > DEEPEST => {
-                let top = name.split('/').take(3).collect::<Vec<_>>().join("/");
-                found.insert(plain(&format!("{top} (nested deeper than {DEEPEST} elements)")), None);
-            }
-            Some(_) => {
-                attributes(node, &name, &place, found);
-                children(node, depth + 1, &name, &place, found);
-            }
-            None => {
-                found.insert(plain(&name), None);
-            }
-        }
-    }
-}
-
-fn attributes(node: Node, shown: &str, place: &str, found: &mut Found) {
-    for attribute in node.attributes().filter(|attribute| attribute.namespace().is_none()) {
-        let (name, value) = (attribute.name(), attribute.value());
-        let told = match DOMAIN.attribute(place, name) {
-            Some(Account::Unknown(reason)) => Some(reason),
-            Some(_) if DOMAIN.has_value(place, name, value) => continue,
-            _ => None,
-        };
-        let listed = DOMAIN.attribute(place, name).is_some();
-        let value = if listed { format!("={value}") } else { String::new() };
-        found.insert(plain(&format!("{shown}/@{name}{value}")), told);
-    }
 }
 
 #[cfg(test)]

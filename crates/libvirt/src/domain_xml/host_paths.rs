@@ -19,8 +19,16 @@ pub(super) fn of(domain: Node) -> Vec<BootFile> {
         needs("KVM", "/dev/kvm");
     }
     tuning(domain, &mut needs);
-    for device in child(domain, "devices").into_iter().flat_map(|devices| devices.children()) {
+    let devices = || child(domain, "devices").into_iter().flat_map(|devices| devices.children());
+    for device in devices() {
         of_device(device, &mut needs);
+    }
+    // libvirt opens vhost-net for an accelerated guest alone, and goes on without it where nobody asks for it
+    // (qemuInterfaceOpenVhostNet).
+    if domain.attribute("type") == Some("kvm") {
+        for path in devices().filter_map(demanded_vhost_net) {
+            needs("vhost", path);
+        }
     }
     found
 }
@@ -92,10 +100,6 @@ fn of_interface(interface: Node, needs: &mut impl FnMut(&str, &str)) {
     if matches!(kind, "bridge" | "network" | "ethernet") {
         needs("tap", "/dev/net/tun");
     }
-    let driver = child(interface, "driver").and_then(|driver| driver.attribute("name"));
-    if matches!(kind, "bridge" | "network" | "ethernet" | "direct") && driver == Some("vhost") {
-        needs("vhost", "/dev/vhost-net");
-    }
     if kind == "vhostuser"
         && let Some(path) = source.and_then(|source| source.attribute("path"))
     {
@@ -113,6 +117,14 @@ fn of_interface(interface: Node, needs: &mut impl FnMut(&str, &str)) {
     }
 }
 
+/// Device of the kernel's back end, where an interface cannot do without.
+fn demanded_vhost_net<'a>(interface: Node<'a, '_>) -> Option<&'a str> {
+    let is_tap = matches!(interface.attribute("type"), Some("bridge" | "network" | "ethernet" | "direct"));
+    let demanded = child(interface, "driver")?.attribute("name") == Some("vhost");
+    let path = child(interface, "backend").and_then(|backend| backend.attribute("vhost"));
+    (interface.has_tag_name("interface") && is_tap && demanded).then(|| path.unwrap_or("/dev/vhost-net"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,7 +135,8 @@ mod tests {
             <cputune><cachetune vcpus='0'/></cputune>
             <devices>
             <interface type='bridge'><source bridge='br0'/><driver name='vhost'/></interface>
-            <interface type='ethernet'/>
+            <interface type='ethernet'><backend vhost='/dev/not-asked-for'/></interface>
+            <interface type='ethernet'><driver name='vhost'/><backend vhost='/dev/vhost-9'/></interface>
             <interface type='vhostuser'><source type='unix' path='/run/ovs/a' mode='client'/></interface>
             <interface type='vhostuser'><source type='unix' path='/run/vm/b' mode='server'/></interface>
             <interface type='user'/>
@@ -146,7 +159,6 @@ mod tests {
                 "KVM: /dev/kvm",
                 "cache or memory bandwidth allocation (resctrl): /sys/fs/resctrl/schemata",
                 "tap: /dev/net/tun",
-                "vhost: /dev/vhost-net",
                 "socket of an interface: /run/ovs/a",
                 "folder of an interface's socket: /run/vm",
                 "socket of a disk: /run/nbd",
@@ -155,7 +167,12 @@ mod tests {
                 "SGX: /dev/sgx_vepc",
                 "SGX: /dev/sgx_provision",
                 "tpm: /dev/tpm0",
+                "vhost: /dev/vhost-net",
+                "vhost: /dev/vhost-9",
             ]
         );
+        let emulated = xml.replace("kvm", "qemu");
+        let emulated = vmgate_facts::xml::parse(&emulated).unwrap();
+        assert!(of(emulated.root_element()).iter().all(|file| file.purpose != "vhost"));
     }
 }

@@ -1,6 +1,5 @@
 //! Parser of libvirt's domain XML: the parts of the VM's configuration that matter for a move.
 
-pub mod accounts;
 mod components;
 mod devices;
 mod elements;
@@ -216,7 +215,7 @@ pub fn parse(xml: &str) -> Result<DomainConfig, roxmltree::Error> {
 
 impl DomainConfig {
     /// The configuration that a migration sends, with what only the live configuration tells: taps, block jobs, the backing
-    /// chains that libvirt found, and the CPU that the guest really got, which the destination must give it (`check='none'` and
+    /// chains that libvirt found with their formats, and the CPU that the guest really got, which the destination must give it (`check='none'` and
     /// optional features say only what was asked for).
     #[must_use]
     pub fn with_live(mut self, live: &Self) -> Self {
@@ -244,10 +243,18 @@ impl DomainConfig {
             .iter()
             .map(|device| HostDevice { from_pool: from_pool(device), ..device.clone() })
             .collect();
+        let images = live.components.iter().filter(|part| part.kind == components::IMAGE);
+        let mut components = self.components;
+        for image in images {
+            if !components.contains(image) {
+                components.push(image.clone());
+            }
+        }
         Self {
             memory_bytes: live.memory_bytes,
             vcpus: live.vcpus,
             cpu_xml: live.cpu_xml.clone().or(self.cpu_xml),
+            components,
             host_devices,
             ..self
         }

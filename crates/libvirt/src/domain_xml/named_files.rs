@@ -18,7 +18,6 @@ const OF_DEVICES: &[(&str, &str, &str, &str)] = &[
     ("interface", "script", "path", "script of an interface"),
     ("interface", "downscript", "path", "script of an interface"),
     ("interface", "backend", "tap", "tap"),
-    ("interface", "backend", "vhost", "vhost"),
     ("lease", "target", "path", "lease"),
 ];
 
@@ -60,7 +59,7 @@ mod tests {
             <disk><source protocol='rbd' name='p/i'><config file='/etc/ceph/x.conf'/></source></disk>
             <disk><source protocol='ssh' name='a'><knownHosts path='/k'/><identity keyfile='/id' username='u'/></source>
               <backingStore><source protocol='rbd'><config file='/etc/ceph/x.conf'/></source></backingStore></disk>
-            <interface type='ethernet'><script path='/etc/up'/><downscript path='no'/><backend vhost='/dev/vhost-net'/></interface>
+            <interface type='ethernet'><script path='/etc/up'/><downscript path='no'/><backend tap='/dev/tap-x'/></interface>
             <lease><lockspace>l</lockspace><target path='/leases' offset='0'/></lease></devices></domain>";
         let document = vmgate_facts::xml::parse(xml).unwrap();
         let files: Vec<String> = of(document.root_element())
@@ -75,7 +74,7 @@ mod tests {
                 "known hosts of an image: /k",
                 "key of an image: /id",
                 "script of an interface: /etc/up",
-                "vhost: /dev/vhost-net",
+                "tap: /dev/tap-x",
                 "lease: /leases",
             ]
         );

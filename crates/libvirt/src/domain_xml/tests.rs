@@ -295,3 +295,37 @@ fn the_cpu_that_the_guest_really_got_is_that_of_the_live_configuration() {
     let compared = asked.with_live(&got).cpu_xml.unwrap();
     assert!(compared.contains("policy='require' name='sha-ni'"), "{compared}");
 }
+
+/// Formats of images of a running VM whose disk is this, as both of its configurations tell them.
+fn images(disk: &str) -> Vec<String> {
+    let xml = |id: &str, disk: &str| format!("<domain type='kvm'{id}><devices>{disk}</devices></domain>");
+    let sent = disk.split_once("<backingStore").map_or(disk.to_owned(), |(top, _)| format!("{top}</disk>"));
+    let sent = parse(&xml("", &sent)).unwrap();
+    let config = sent.with_live(&parse(&xml(" id='1'", disk)).unwrap());
+    config.components.into_iter().filter(|part| part.kind == "image").map(|part| part.model).collect()
+}
+
+#[test]
+fn images_that_only_the_live_configuration_names_count() {
+    let disk = "<disk type='file'><driver type='qcow2'/><source file='/top'/><target dev='vda'/><readonly/>
+        <backingStore type='file'><format type='qcow2'/><source file='/mid'/>
+        <backingStore type='file'><format type='vmdk'/><source file='/base'/><backingStore/></backingStore></backingStore></disk>";
+    assert_eq!(images(disk), ["qcow2", "vmdk"]);
+}
+
+#[test]
+fn a_chain_of_which_libvirt_has_not_read_the_end_is_a_component_without_a_known_format() {
+    let disk = |below: &str| {
+        format!(
+            "<disk type='network'><driver type='qcow2'/><source protocol='nbd' name='x'/><target dev='vda'/>{below}</disk>"
+        )
+    };
+    assert_eq!(images(&disk("")), ["qcow2", "below qcow2 on nbd"]);
+    assert_eq!(images(&disk("<backingStore/>")), ["qcow2"]);
+    let raw =
+        "<backingStore type='network'><format type='raw'/><source protocol='nbd' name='y'/></backingStore>";
+    assert_eq!(images(&disk(raw)), ["qcow2", "raw"]);
+    assert_eq!(images(&disk(&raw.replace("raw", "qed"))), ["qcow2", "below qed on nbd", "qed"]);
+    let file = "<disk type='file'><driver type='qcow2'/><source file='/a'/><target dev='vda'/></disk>";
+    assert_eq!(parse(&format!("<domain><devices>{file}</devices></domain>")).unwrap().components.len(), 2);
+}

@@ -21,6 +21,8 @@ mod flow;
 mod interface;
 mod kernel_counter;
 mod limits;
+mod octets;
+mod packet;
 mod packet_capture;
 mod parse;
 mod raw_capture;

@@ -4,7 +4,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use vmgate_facts::{Cause, Fact, Host, KnownFailure, Unknown, Version, VirtioQueues, Vm};
+use vmgate_facts::{Accelerator, Cause, Fact, Guest, Host, KnownFailure, Unknown, Version, VirtioQueues, Vm};
 
 use super::{Catalogues, Reference, VersionRange, check::EntryCheck};
 
@@ -63,7 +63,7 @@ pub struct KnownFailureEntry {
     #[serde(default)]
     pub other_build: bool,
     /// Size of a queue of a virtio device with which it happens. QEMU tells the queues with --allow-monitor; else they have this
-    /// size if the guest was booted by the QEMU that runs it.
+    /// size if the guest was booted by the QEMU that runs it, and its operating system runs.
     #[serde(default)]
     #[schemars(example = 1024)]
     pub queue_size: Option<u32>,
@@ -103,9 +103,16 @@ pub(super) fn check(check: &mut EntryCheck<'_>) {
 
 impl Catalogues {
     /// Failures that may concern the move of this VM between these hosts.
-    pub fn known_failures_of(&self, vm: &Vm, source: &Host, destination: &Host) -> Vec<KnownFailure> {
+    pub fn known_failures_of(
+        &self,
+        (vm, guest): (&Vm, &Fact<Guest>),
+        source: &Host,
+        destination: &Host,
+    ) -> Vec<KnownFailure> {
+        let has_booted = vm.accelerator == Fact::Known(Accelerator::Kvm)
+            || guest.known().is_some_and(|guest| guest.os.known().is_some());
         let concerned = |entry: &KnownFailureEntry| {
-            let mut fails = entry.concerns(vm, source, destination);
+            let mut fails = entry.concerns(vm, has_booted, source, destination);
             if fails == Fact::Known(false) {
                 return None;
             }
@@ -127,7 +134,7 @@ impl Catalogues {
 
 impl KnownFailureEntry {
     /// True if every condition holds.
-    fn concerns(&self, vm: &Vm, source: &Host, destination: &Host) -> Fact<bool> {
+    fn concerns(&self, vm: &Vm, has_booted: bool, source: &Host, destination: &Host) -> Fact<bool> {
         let conditions = [
             named(&self.machine_types, &vm.machine_type),
             within(self.machine_version.as_ref(), vm.machine_version.clone()),
@@ -147,7 +154,9 @@ impl KnownFailureEntry {
             if self.other_build { is_other_build(vm, source, destination) } else { Fact::Known(true) },
         ];
         match all(conditions) {
-            Fact::Known(true) => self.queue_size.map_or(Fact::Known(true), |size| queues_have(size, vm)),
+            Fact::Known(true) => {
+                self.queue_size.map_or(Fact::Known(true), |size| queues_have(size, vm, has_booted))
+            }
             other => other,
         }
     }
@@ -224,8 +233,10 @@ fn is_other_build(vm: &Vm, source: &Host, destination: &Host) -> Fact<bool> {
     all([one_version, differs])
 }
 
-/// True if a virtio device of the VM has a queue of this size that its guest's driver did not choose.
-fn queues_have(size: u32, vm: &Vm) -> Fact<bool> {
+/// True if a virtio device of the VM has a queue of this size that its guest's driver did not choose. Firmware, which uses a disk to
+/// boot from it, may give its queue another size; a driver of an operating system keeps the device's. An accelerated VM that runs
+/// counts as booted: nothing outside shows a VM that waits in its firmware.
+fn queues_have(size: u32, vm: &Vm, has_booted: bool) -> Fact<bool> {
     // A network card may have been given large queues; its last one, for control, is small by itself.
     let has = |device: &VirtioQueues| {
         let sizes = if device.name == "virtio-net" { device.sizes.last() } else { device.sizes.iter().max() };
@@ -233,7 +244,12 @@ fn queues_have(size: u32, vm: &Vm) -> Fact<bool> {
     };
     match (vm.virtio_queues.known(), vm.started_here.known()) {
         (Some(Some(devices)), _) => Fact::Known(devices.iter().any(has)),
-        (_, Some(true)) => Fact::Known(true),
+        (_, Some(true)) if has_booted => Fact::Known(true),
+        (_, Some(true)) => Fact::unknown(
+            Cause::NotAllowed,
+            "nothing shows that an operating system runs in the VM, and its firmware may have given the queues other sizes: \
+             --allow-monitor lets QEMU tell them",
+        ),
         (_, Some(false)) => Fact::unknown(
             Cause::NotAllowed,
             "the VM came to its host by a migration, and keeps the queues of the QEMU on which the guest was booted or last reset: \
@@ -267,6 +283,7 @@ mod tests {
             machine_version: version("7.2").map(Some),
             components: Fact::Known(vec![component]),
             qemu_version: version("10.0.13"),
+            accelerator: Fact::Known(Accelerator::Kvm),
             started_here: Fact::Known(true),
             virtio_queues: Fact::Known(None),
             ..Vm::default()
@@ -279,7 +296,8 @@ mod tests {
 
     /// The answer about an entry; none where it does not concern the move.
     fn answer(id: &str, vm: &Vm, source: &Host, destination: &Host) -> Option<Fact<bool>> {
-        let found = Catalogues::shipped().unwrap().known_failures_of(vm, source, destination);
+        let found =
+            Catalogues::shipped().unwrap().known_failures_of((vm, &Fact::default()), source, destination);
         found.into_iter().find(|failure| failure.id == id).map(|failure| failure.fails)
     }
 
@@ -305,6 +323,21 @@ mod tests {
         assert_eq!(with("virtio-net", &[256, 1024]), Some(Fact::Known(true)));
         let old = Vm { qemu_version: version("7.2.22"), ..vm() };
         assert_eq!(queues(&old), None);
+    }
+
+    #[test]
+    fn an_emulated_vm_in_which_nobody_answers_may_still_be_in_its_firmware() {
+        let emulated = Vm { accelerator: Fact::Known(Accelerator::Tcg), ..vm() };
+        let about = |guest: Fact<Guest>| {
+            let (source, destination) = (host("10.0.13", "6.12"), host("11.1.3", "6.12"));
+            let shipped = Catalogues::shipped().unwrap();
+            let found = shipped.known_failures_of((&emulated, &guest), &source, &destination);
+            found.into_iter().find(|failure| failure.id == "virtio-queues-of-1024").unwrap().fails
+        };
+        let Fact::Unknown(why) = about(Fact::default()) else { panic!("nobody knows") };
+        assert!(why.reason.contains("--allow-monitor"), "{}", why.reason);
+        let linux = Guest { os: Fact::Known("Debian GNU/Linux 12".into()), ..Guest::default() };
+        assert_eq!(about(Fact::Known(linux)), Fact::Known(true));
     }
 
     #[test]

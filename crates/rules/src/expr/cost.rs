@@ -6,8 +6,8 @@ use super::tree::{Expr, Node};
 const ASSUMED_LIST_LENGTH: u64 = 100;
 /// Limit on the steps that a rule may be expected to take: three nested loops over lists of a hundred items.
 pub(crate) const MOST_STEPS: u64 = 2_000_000;
-/// Limit on the steps that a rule takes on the facts of one move, about half a second: a VM of 300 disks with images below them, and as
-/// many interfaces and sockets, stays below it where each is compared with each.
+/// Limit on the steps that a rule takes on the facts of one move, about half a second: lists of 300 items stay below it where each is
+/// compared with each, and lists of thousands where they are looked up (lookup.rs).
 pub(crate) const MOST_STEPS_TAKEN: u64 = 10_000_000;
 
 /// Upper limit of the steps to evaluate `expr`, for lists of the assumed length. `lets` has the cost of each `let` of the rule.

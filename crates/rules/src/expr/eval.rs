@@ -10,6 +10,7 @@ use vmgate_facts::{Facts, Version};
 
 use super::{
     cost,
+    lookup::Indices,
     tree::{Base, Expr, Node},
 };
 use crate::value::Value;
@@ -40,7 +41,7 @@ pub(crate) struct PathId(u32);
 const NO_PATH: PathId = PathId(u32::MAX);
 
 #[derive(Debug, Clone, Copy)]
-enum Segment<'a> {
+pub(super) enum Segment<'a> {
     Text(&'a str),
     Index(usize),
 }
@@ -96,6 +97,7 @@ pub(crate) struct Evaluator<'a> {
     pub(super) reads: Vec<Read<'a>>,
     steps: u64,
     freshness: Option<Freshness<'a>>,
+    pub(super) indices: Indices<'a>,
 }
 
 impl Freshness<'_> {
@@ -131,6 +133,7 @@ impl<'a> Evaluator<'a> {
             reads: Vec::new(),
             steps: 0,
             freshness: None,
+            indices: Indices::new(),
         }
     }
 
@@ -218,7 +221,7 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    fn child_path(&mut self, parent: PathId, segment: Segment<'a>) -> PathId {
+    pub(super) fn child_path(&mut self, parent: PathId, segment: Segment<'a>) -> PathId {
         let id = u32::try_from(self.paths.len()).unwrap_or(u32::MAX);
         self.paths.push((parent, segment));
         PathId(id)

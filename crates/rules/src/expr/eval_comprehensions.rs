@@ -6,6 +6,7 @@ use super::{
     eval::{Evaluator, Val},
     tree::{Expr, Quantifier},
 };
+use crate::value::Value;
 
 /// Limit on the items that are named as deciding one comprehension.
 const MOST_DECIDERS: usize = 8;
@@ -21,9 +22,14 @@ impl<'a> Evaluator<'a> {
     ) -> Val<'a> {
         let start = self.mark();
         let list = self.eval(list);
-        let Some(items) = self.items(&list) else { return self.wrong_type(list, "a list") };
+        let condition = if quantifier == Quantifier::Map { filter } else { Some(body) };
+        let found = condition.and_then(|condition| self.candidates(quantifier, &list, slot, condition));
+        let Some(items) = found.or_else(|| self.items(&list)) else {
+            return self.wrong_type(list, "a list");
+        };
         if items.is_empty()
-            && let Val::Node(node, path) = list
+            && let Val::Node(node @ Value::List(all), path) = list
+            && all.is_empty()
             && let Val::Unknown = self.read(node, path)
         {
             return Val::Unknown;

@@ -15,6 +15,7 @@ mod duration;
 mod eval;
 mod eval_comprehensions;
 mod eval_operators;
+mod lookup;
 mod narrow;
 mod parse;
 mod print;

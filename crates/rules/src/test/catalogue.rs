@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use vmgate_documents::{Node, Problem, Shape, SourceFile, closest};
 use vmgate_facts::{
-    BootFile, ClusterVm, ControlSession, Fact, FileKind, FlowDirection, Guest, Host, HostFile, HostManagers,
-    Listener, MetadataElement, Process, Tcp, Udp, UdpSocket, Version, Vm, VmComponent, VmMarks,
+    Accelerator, BootFile, ClusterVm, ControlSession, Fact, FileKind, FlowDirection, Guest, Host, HostFile,
+    HostManagers, Listener, MetadataElement, Process, Tcp, Udp, UdpSocket, Version, Vm, VmComponent, VmMarks,
     machine_version,
 };
 
@@ -198,6 +198,7 @@ impl MoveCase {
             machine_version: machine_version(&self.machine_type),
             components: Fact::Known(vec![component]),
             cpu_model: Fact::Known(None),
+            accelerator: Fact::Known(Accelerator::Kvm),
             qemu_version: Fact::Known(vm_qemu),
             boot_files: Fact::Known(vec![BootFile {
                 purpose: "emulator".to_owned(),
@@ -226,7 +227,7 @@ impl MoveCase {
             self.kernel.as_ref().map_or([None, None], |[here, there]| [Some(here), Some(there)]);
         let source = host(vm_qemu, kernel, 1);
         let destination = host(there, kernel_there, if self.other_build { 2 } else { 1 });
-        let found = catalogues.known_failures_of(&vm, &source, &destination);
+        let found = catalogues.known_failures_of((&vm, &Fact::default()), &source, &destination);
         let known =
             found.into_iter().filter(|failure| self.other_build || !is_about_builds(catalogues, &failure.id));
         known.map(|failure| (failure.id, None)).collect()

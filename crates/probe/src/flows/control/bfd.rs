@@ -2,9 +2,9 @@
 
 use super::{
     layers::Ports,
-    octets::Octets,
     statement::{Statement, microseconds},
 };
+use crate::flows::octets::Octets;
 
 /// Ports of control packets: one hop, several hops, ports of a LAG, seamless BFD.
 const PORTS: [u16; 4] = [3784, 4784, 6784, 7784];

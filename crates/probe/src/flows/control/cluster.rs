@@ -1,6 +1,7 @@
 //! Cluster software and storage, recognised by its port: no time stands in its packets, or they are encrypted.
 
-use super::{layers::Ports, octets::Octets, statement::Statement};
+use super::{layers::Ports, statement::Statement};
+use crate::flows::octets::Octets;
 
 /// Ports, first and last, with the protocol.
 type Service = (u16, u16, &'static str);

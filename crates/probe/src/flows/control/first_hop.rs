@@ -2,9 +2,9 @@
 
 use super::{
     layers::Ports,
-    octets::Octets,
     statement::{Statement, milliseconds},
 };
+use crate::flows::octets::Octets;
 
 /// IP protocol of VRRP, and of CARP, which uses the same number.
 const VRRP: u8 = 112;

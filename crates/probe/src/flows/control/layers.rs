@@ -1,10 +1,10 @@
-//! Layers of a frame below the control protocol: addresses, VLAN, ports and payload.
+//! What carries a control protocol: addresses, VLAN, ports and payload.
 
 use std::net::IpAddr;
 
-use etherparse::{LaxNetSlice, LaxSlicedPacket, LinkSlice, TransportSlice};
+use etherparse::TransportSlice;
 
-use super::octets::Octets;
+use crate::flows::{octets::Octets, packet::Packet};
 
 /// Largest value of the type field that is a length: an LLC frame (IEEE 802.3).
 const LONGEST_LLC: u16 = 1500;
@@ -49,38 +49,36 @@ pub(super) struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// The message of a frame; none if it carries no payload that could be read: fragments, SYN and RST, bare acknowledgements.
-    pub(super) fn of(frame: &'a [u8]) -> Option<Self> {
-        let packet = LaxSlicedPacket::from_ethernet(frame).ok()?;
-        let Some(LinkSlice::Ethernet2(ethernet)) = &packet.link else { return None };
-        let stations = [ethernet.source(), ethernet.destination()];
-        let vlan = packet.vlan_ids().iter().map(|id| id.value()).find(|id| *id != 0);
-        let addresses = packet.net.as_ref().and_then(addresses);
+    /// The message of a packet; none for SYN, RST and bare acknowledgements.
+    pub(super) fn of(packet: &Packet<'a>) -> Option<Self> {
         let (carrier, payload) = match &packet.transport {
             Some(TransportSlice::Udp(udp)) => {
                 let ports = Ports { source: udp.source_port(), destination: udp.destination_port() };
-                (Carrier::Udp(ports), udp.payload())
+                (Carrier::Udp(ports), Octets(udp.payload()))
             }
             Some(TransportSlice::Tcp(tcp)) => {
                 if tcp.syn() || tcp.rst() || tcp.payload().is_empty() {
                     return None;
                 }
                 let ports = Ports { source: tcp.source_port(), destination: tcp.destination_port() };
-                (Carrier::Tcp(ports), tcp.payload())
+                (Carrier::Tcp(ports), Octets(tcp.payload()))
             }
-            Some(_) => return None,
-            None => match packet.ip_payload() {
-                Some(ip) if ip.fragmented => return None,
-                Some(ip) => (Carrier::Ip(ip.ip_number.0), ip.payload),
-                None => {
-                    let ether = packet.ether_payload()?;
-                    let kind = ether.ether_type.0;
-                    let carrier = if kind <= LONGEST_LLC { Carrier::Llc } else { Carrier::Ethernet(kind) };
-                    (carrier, ether.payload)
-                }
-            },
+            _ => {
+                let carrier = match packet.ip {
+                    Some(ip) => Carrier::Ip(ip.protocol),
+                    None if packet.kind <= LONGEST_LLC => Carrier::Llc,
+                    None => Carrier::Ethernet(packet.kind),
+                };
+                (carrier, packet.body)
+            }
         };
-        Some(Self { vlan, stations, addresses, carrier, payload: Octets(payload) })
+        Some(Self {
+            vlan: Some(packet.vlan).filter(|id| *id != 0),
+            stations: packet.stations,
+            addresses: packet.ip.map(|ip| [ip.source, ip.destination]),
+            carrier,
+            payload,
+        })
     }
 
     /// Ports of sender and receiver.
@@ -89,19 +87,5 @@ impl<'a> Message<'a> {
             Carrier::Udp(ports) | Carrier::Tcp(ports) => [Some(ports.source), Some(ports.destination)],
             Carrier::Ethernet(_) | Carrier::Llc | Carrier::Ip(_) => [None, None],
         }
-    }
-}
-
-fn addresses(net: &LaxNetSlice<'_>) -> Option<[IpAddr; 2]> {
-    match net {
-        LaxNetSlice::Ipv4(ip) => {
-            let header = ip.header();
-            Some([header.source_addr().into(), header.destination_addr().into()])
-        }
-        LaxNetSlice::Ipv6(ip) => {
-            let header = ip.header();
-            Some([header.source_addr().into(), header.destination_addr().into()])
-        }
-        LaxNetSlice::Arp(_) => None,
     }
 }

@@ -1,6 +1,7 @@
 //! Protocols of the link: LACP, spanning tree, LLDP, connectivity fault management, and PTP.
 
-use super::{layers::Ports, octets::Octets, statement::Statement};
+use super::{layers::Ports, statement::Statement};
+use crate::flows::octets::Octets;
 
 const SLOW_PROTOCOLS: u16 = 0x8809;
 const LLDP: u16 = 0x88cc;

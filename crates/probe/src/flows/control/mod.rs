@@ -9,7 +9,6 @@ mod cluster;
 mod first_hop;
 mod layers;
 mod link;
-mod octets;
 mod routing;
 mod rtp;
 mod session;
@@ -25,6 +24,8 @@ use rtp::MediaTable;
 use session::{Session, SessionKey};
 use statement::Statement;
 use vmgate_facts::ControlSession;
+
+use crate::flows::packet::Packet;
 
 /// Most sessions of one capture; a router has some hundred neighbours.
 const MOST_SESSIONS: usize = 1024;
@@ -44,11 +45,11 @@ impl ControlTable {
         Self::default()
     }
 
-    /// Reads one frame, from the Ethernet header on with its VLAN tags; it may be cut off. `now` is in seconds from the
-    /// window's start.
-    pub(crate) fn observe(&mut self, frame: &[u8], from_guest: bool, now: f64) {
+    /// Takes in a packet. `now` is in seconds from the window's start.
+    pub(super) fn observe(&mut self, packet: &Packet<'_>, now: f64) {
         self.now = self.now.max(now);
-        let Some(message) = Message::of(frame) else { return };
+        let Some(message) = Message::of(packet) else { return };
+        let from_guest = packet.from_guest;
         match read(&message) {
             Some(statement) => {
                 let key = SessionKey::new(&message, &statement, from_guest);

@@ -4,9 +4,9 @@ use std::net::Ipv4Addr;
 
 use super::{
     layers::Ports,
-    octets::Octets,
     statement::{NEVER, Statement},
 };
+use crate::flows::octets::Octets;
 
 const OSPF: u8 = 89;
 const EIGRP: u8 = 88;

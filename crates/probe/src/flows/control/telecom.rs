@@ -1,6 +1,7 @@
 //! Path management of telecom protocols: GTP echo, PFCP heartbeat, SIP OPTIONS, Diameter watchdog, SCTP.
 
-use super::{layers::Ports, octets::Octets, statement::Statement};
+use super::{layers::Ports, statement::Statement};
+use crate::flows::octets::Octets;
 
 const SCTP: u8 = 132;
 const GTP_U: u16 = 2152;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use vmgate_facts::WireGroup;
 
-use super::packet::{Packet, number, v4, v6};
+use crate::flows::{octets::Octets, packet::Packet};
 
 const IGMP: u8 = 2;
 const ICMPV6: u8 = 58;
@@ -42,8 +42,8 @@ impl Groups {
 
     fn igmp(&mut self, packet: &Packet<'_>, now_seconds: f64) -> Option<()> {
         let body = packet.body;
-        let (kind, code) = (*body.first()?, *body.get(1)?);
-        let group = v4(body, 4)?;
+        let (kind, code) = (body.u8(0)?, body.u8(1)?);
+        let group = body.v4(4)?;
         match (kind, packet.from_guest) {
             (0x11, false) if group.is_unspecified() => {
                 let answers = match code {
@@ -55,7 +55,7 @@ impl Groups {
             (0x12, true) => self.note(group, packet, "IGMPv1", Report::Member),
             (0x16, true) => self.note(group, packet, "IGMPv2", Report::Member),
             (0x17, true) => self.note(group, packet, "IGMPv2", Report::Left),
-            (0x22, true) => self.records(packet, "IGMPv3", 4, v4)?,
+            (0x22, true) => self.records(packet, "IGMPv3", 4, Octets::v4)?,
             _ => {}
         }
         Some(())
@@ -63,35 +63,34 @@ impl Groups {
 
     fn mld(&mut self, packet: &Packet<'_>, now_seconds: f64) -> Option<()> {
         let body = packet.body;
-        let kind = *body.first()?;
-        match (kind, packet.from_guest) {
-            (130, false) if v6(body, 8)?.is_unspecified() => {
-                let code = number(body, 4)?;
+        match (body.u8(0)?, packet.from_guest) {
+            (130, false) if body.v6(8)?.is_unspecified() => {
+                let code = body.u16(4)?;
                 // MLDv2 has a longer query, whose code is a floating point number above 32767.
                 let milliseconds = if body.len() >= 28 { floating(code, 12) } else { u32::from(code) };
                 self.asked(1, now_seconds + f64::from(milliseconds) / 1000.0);
             }
-            (131, true) => self.note(v6(body, 8)?, packet, "MLDv1", Report::Member),
-            (132, true) => self.note(v6(body, 8)?, packet, "MLDv1", Report::Left),
-            (143, true) => self.records(packet, "MLDv2", 16, v6)?,
+            (131, true) => self.note(body.v6(8)?, packet, "MLDv1", Report::Member),
+            (132, true) => self.note(body.v6(8)?, packet, "MLDv1", Report::Left),
+            (143, true) => self.records(packet, "MLDv2", 16, Octets::v6)?,
             _ => {}
         }
         Some(())
     }
 
     /// Group records of a report of IGMPv3 or MLDv2, whose addresses have this many bytes.
-    fn records(
+    fn records<'a>(
         &mut self,
-        packet: &Packet<'_>,
+        packet: &Packet<'a>,
         name: &'static str,
         address_bytes: usize,
-        read: fn(&[u8], usize) -> Option<IpAddr>,
+        read: fn(Octets<'a>, usize) -> Option<IpAddr>,
     ) -> Option<()> {
-        let count = number(packet.body, 6)?;
-        let mut rest = packet.body.get(8..)?;
+        let count = packet.body.u16(6)?;
+        let mut rest = packet.body.from(8)?;
         for _ in 0..count {
-            let (kind, extra) = (*rest.first()?, usize::from(*rest.get(1)?));
-            let sources = usize::from(number(rest, 2)?);
+            let (kind, extra) = (rest.u8(0)?, usize::from(rest.u8(1)?));
+            let sources = usize::from(rest.u16(2)?);
             let group = read(rest, 4)?;
             // Types 1 and 3 name the only sources that are wanted: without one, nothing is.
             match kind {
@@ -99,7 +98,7 @@ impl Groups {
                 1..=5 => self.note(group, packet, name, Report::Member),
                 _ => {}
             }
-            rest = rest.get(4 + address_bytes * (1 + sources) + 4 * extra..)?;
+            rest = rest.from(4 + address_bytes * (1 + sources) + 4 * extra)?;
         }
         Some(())
     }

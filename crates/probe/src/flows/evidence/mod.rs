@@ -6,7 +6,6 @@
 mod groups;
 mod lease;
 mod neighbours;
-mod packet;
 mod service;
 mod streams;
 mod system;
@@ -21,11 +20,9 @@ use vmgate_facts::{Cause, Fact, Wire};
 use crate::flows::{
     control::ControlTable,
     directed_flow::{Count, DirectedFlow},
-    evidence::{
-        groups::Groups, lease::Leases, neighbours::Neighbours, packet::Packet, system::SystemSigns,
-        tcp::TcpSamples,
-    },
-    parse::{Frame, TCP, UDP},
+    evidence::{groups::Groups, lease::Leases, neighbours::Neighbours, system::SystemSigns, tcp::TcpSamples},
+    packet::Packet,
+    parse::Frame,
 };
 
 /// Most addresses of the guest that are kept, of each kind.
@@ -88,8 +85,8 @@ impl Evidence {
             _ => frame.bytes,
         };
         let at = seconds(nanoseconds);
-        self.control.observe(bytes, frame.from_guest, at);
         let Some(packet) = Packet::of(bytes, frame.from_guest) else { return };
+        self.control.observe(&packet, at);
         for address in
             self.neighbours.observe(&packet, &self.addresses).into_iter().chain(packet.own_address())
         {
@@ -98,15 +95,12 @@ impl Evidence {
             }
         }
         if packet.from_guest && self.hardware.len() < MOST_ADDRESSES {
-            self.hardware.insert(packet.sender);
+            self.hardware.insert(packet.stations[0]);
         }
         self.system.observe(&packet);
         self.groups.observe(&packet, at);
-        match packet.ip.as_ref().map(|ip| ip.protocol) {
-            Some(TCP) => self.tcp.observe(&packet, nanoseconds),
-            Some(UDP) => self.leases.observe(&packet, &self.hardware),
-            _ => {}
-        }
+        self.tcp.observe(&packet, nanoseconds);
+        self.leases.observe(&packet, &self.hardware);
     }
 
     /// The fact, with the exact counts of connections.

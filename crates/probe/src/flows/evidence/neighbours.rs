@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use vmgate_facts::WireNeighbours;
 
-use super::packet::{Packet, number, v4, v6};
+use crate::flows::packet::Packet;
 
 const ARP: u16 = 0x0806;
 const ICMPV6: u8 = 58;
@@ -23,10 +23,10 @@ impl Neighbours {
     fn arp(&mut self, packet: &Packet<'_>, own: &BTreeSet<IpAddr>) -> Option<IpAddr> {
         let body = packet.body;
         // Ethernet and IPv4 only.
-        if body.get(..6)? != [0, 1, 8, 0, 6, 4] {
+        if !body.begins_with(&[0, 1, 8, 0, 6, 4]) {
             return None;
         }
-        let (operation, sender, target) = (number(body, 6)?, v4(body, 14)?, v4(body, 24)?);
+        let (operation, sender, target) = (body.u16(6)?, body.v4(14)?, body.v4(24)?);
         let counts = &mut self.0;
         if !packet.from_guest {
             counts.questions += u64::from(operation == 1 && sender != target && own.contains(&target));
@@ -44,11 +44,11 @@ impl Neighbours {
     fn ndp(&mut self, packet: &Packet<'_>, own: &BTreeSet<IpAddr>) -> Option<IpAddr> {
         packet.ip.filter(|ip| ip.protocol == ICMPV6)?;
         let body = packet.body;
-        let target = v6(body, 8)?;
-        match (*body.first()?, packet.from_guest) {
+        let target = body.v6(8)?;
+        match (body.u8(0)?, packet.from_guest) {
             (135, false) => self.0.questions += u64::from(own.contains(&target)),
             (136, true) => {
-                let solicited = *body.get(4)? & 0x40 != 0;
+                let solicited = body.u8(4)? & 0x40 != 0;
                 *(if solicited { &mut self.0.answers } else { &mut self.0.announcements }) += 1;
                 return Some(target);
             }

@@ -5,13 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use etherparse::{TcpSlice, TransportSlice};
 use vmgate_facts::{Cause, Fact, SystemFamily, WireSystem};
 
-use super::packet::Packet;
-use crate::flows::{
-    directed_flow::{ACK, SYN},
-    parse::{TCP, UDP},
-};
+use crate::flows::packet::Packet;
 
 /// Most options of a SYN that are read: a header has room for 40 bytes.
 const MOST_OPTIONS: usize = 40;
@@ -32,12 +29,15 @@ impl SystemSigns {
     pub(super) fn observe(&mut self, packet: &Packet<'_>) {
         let (Some(ip), Some(_)) = (packet.ip, packet.own_address()) else { return };
         // Routers send some protocols with a TTL of 1 or 255 that says nothing.
-        if !matches!(ip.protocol, TCP | UDP) || ip.destination.is_multicast() {
+        let Some(transport @ (TransportSlice::Tcp(_) | TransportSlice::Udp(_))) = &packet.transport else {
+            return;
+        };
+        if ip.destination.is_multicast() {
             return;
         }
         *self.ttls.entry(ip.hops).or_default() += 1;
-        if ip.protocol == TCP
-            && let Some(order) = order_of_syn(packet.body)
+        if let TransportSlice::Tcp(tcp) = transport
+            && let Some(order) = order_of_syn(tcp)
             && (self.orders.len() < MOST_ORDERS || self.orders.contains_key(&order))
         {
             *self.orders.entry(order).or_default() += 1;
@@ -68,13 +68,11 @@ impl SystemSigns {
 }
 
 /// Kinds of the options of a SYN without ACK, in their order; an answer follows the peer's options.
-fn order_of_syn(header: &[u8]) -> Option<Vec<u8>> {
-    let flags = u32::from(*header.get(13)?);
-    if flags & (SYN | ACK) != SYN {
+fn order_of_syn(segment: &TcpSlice<'_>) -> Option<Vec<u8>> {
+    if !segment.syn() || segment.ack() {
         return None;
     }
-    let length = usize::from(*header.get(12)? >> 4) * 4;
-    let mut options = header.get(20..length)?;
+    let mut options = segment.options();
     let mut kinds = Vec::new();
     while let Some((&kind, rest)) = options.split_first()
         && kinds.len() < MOST_OPTIONS

@@ -6,14 +6,13 @@ use std::{
     net::SocketAddr,
 };
 
+use etherparse::TransportSlice;
 use vmgate_facts::{Cause, Fact, Opener, WireConnection};
 
-use super::{
-    packet::{Packet, long, number},
-    seconds, service,
-};
+use super::{seconds, service};
 use crate::flows::{
-    directed_flow::{Count, DirectedFlow, FIN, OPENING, RST, SYN},
+    directed_flow::{Count, DirectedFlow, FIN, OPENING, RST},
+    packet::Packet,
     parse::TCP,
 };
 
@@ -58,19 +57,19 @@ pub(super) struct TcpSamples {
 }
 
 impl TcpSamples {
-    /// Takes in a packet of TCP.
+    /// Takes in a packet.
     pub(super) fn observe(&mut self, packet: &Packet<'_>, nanoseconds: u64) {
         let _ = self.segment(packet, nanoseconds);
     }
 
     fn segment(&mut self, packet: &Packet<'_>, nanoseconds: u64) -> Option<()> {
         let ip = packet.ip?;
-        let source = SocketAddr::new(ip.source, number(packet.body, 0)?);
-        let destination = SocketAddr::new(ip.destination, number(packet.body, 2)?);
-        let (sequence, acknowledged) = (long(packet.body, 4)?, long(packet.body, 8)?);
-        let header = usize::from(*packet.body.get(12)? >> 4) * 4;
-        let flags = u32::from(*packet.body.get(13)?);
-        let data = u32::try_from(ip.body_length.saturating_sub(header)).ok()?;
+        let Some(TransportSlice::Tcp(tcp)) = &packet.transport else { return None };
+        let source = SocketAddr::new(ip.source, tcp.source_port());
+        let destination = SocketAddr::new(ip.destination, tcp.destination_port());
+        let (sequence, acknowledged) = (tcp.sequence_number(), tcp.acknowledgment_number());
+        let data = u32::try_from(ip.body_length.saturating_sub(tcp.header_slice().len())).ok()?;
+        let marked = tcp.syn() || tcp.fin();
         let (guest, peer) = if packet.from_guest { (source, destination) } else { (destination, source) };
         let ends = Ends { guest, peer, vlan: packet.vlan, inner_vlan: packet.inner_vlan };
         if !self.connections.contains_key(&ends) && self.connections.len() >= MOST_SAMPLED {
@@ -83,13 +82,11 @@ impl TcpSamples {
         } else {
             (&mut sample.to_guest, sample.from_guest)
         };
-        let marks = flags & (SYN | FIN);
         // RFC 9293 section 3.8.4: a keepalive has a sequence number that the other end has acknowledged already.
-        let probe =
-            marks == 0 && flags & RST == 0 && data <= 1 && other.expects == Some(sequence.wrapping_add(1));
+        let probe = !marked && !tcp.rst() && data <= 1 && other.expects == Some(sequence.wrapping_add(1));
         own.keepalives = own.keepalives.saturating_add(u64::from(probe));
         own.expects = Some(acknowledged);
-        let end = sequence.wrapping_add(data).wrapping_add(u32::from(marks != 0));
+        let end = sequence.wrapping_add(data).wrapping_add(u32::from(marked));
         if packet.from_guest && !probe && end != sequence && sample.pending.is_none() {
             sample.pending = Some((end, nanoseconds));
         } else if !packet.from_guest

@@ -176,6 +176,45 @@ fn a_lease_is_that_of_the_guest() {
 }
 
 #[test]
+fn leases_of_ipv6_are_addresses_and_prefixes_with_their_times() {
+    let own = [0x52, 0x54, 0, 0, 0, 1];
+    let option = |code: u16, body: &[u8]| {
+        [&code.to_be_bytes()[..], &u16::try_from(body.len()).unwrap().to_be_bytes(), body].concat()
+    };
+    let times = |numbers: [u32; 2]| numbers.map(u32::to_be_bytes).concat();
+    let address = |last: u8| [&[0x20, 1, 0xd, 0xb8][..], &[0; 11], &[last]].concat();
+    let leased = |last, valid| option(5, &[address(last), times([3000, valid])].concat());
+    let named = |t1, inside: Vec<u8>| [vec![0, 0, 0, 9], times([t1, 0]), inside].concat();
+    let prefix = option(26, &[times([400, 800]), vec![56], address(0)].concat());
+    let reply = [
+        vec![7, 1, 2, 3],
+        option(1, &[0; 14]),
+        option(3, &named(1000, [leased(5, 4000), leased(6, 0)].concat())),
+        option(25, &named(0, prefix)),
+        vec![0, 3, 0xff],
+    ]
+    .concat();
+    let leases = |to: [u8; 6]| {
+        let packet = etherparse::PacketBuilder::ethernet2([2; 6], to).ipv6([0xfe; 16], [0xfd; 16], 64);
+        let mut frame = Vec::new();
+        packet.udp(547, 546).write(&mut frame, &reply).unwrap();
+        shown(&[from_guest(0, 6, &segment((41_000, 80), (1, 0), 0x02, &LINUX, 0)), (false, 1, frame)]).leases
+    };
+    let seen = leases(own).into_iter().map(|lease| {
+        (lease.address, lease.lease_seconds.known().copied(), lease.renews_after_seconds.known().copied())
+    });
+    // An address with a lifetime of 0 was taken back; the times of the prefix are the client's to choose.
+    assert_eq!(
+        seen.collect::<Vec<_>>(),
+        [
+            ("2001:db8::/56".to_owned(), Some(800.0), Some(200.0)),
+            ("2001:db8::5".to_owned(), Some(4000.0), Some(1000.0))
+        ]
+    );
+    assert_eq!(leases([0x52, 0x54, 0, 0, 0, 9]), Vec::new(), "another client's");
+}
+
+#[test]
 fn questions_answers_and_announcements_of_neighbours_are_counted() {
     let arp = |operation: u8, sender: [u8; 4], target: [u8; 4]| {
         let mut packet = vec![0, 1, 8, 0, 6, 4, 0, operation, 0, 0, 0, 0, 0, 0];

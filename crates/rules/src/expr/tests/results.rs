@@ -134,3 +134,62 @@ fn texts_have_values_that_people_read() {
         assert_eq!(template.render(&mut evaluator), expected, "{text}");
     }
 }
+
+#[test]
+fn a_long_list_is_looked_up_with_the_results_of_reading_each_item() {
+    let of_length = |length: usize| {
+        let mut facts = known_facts();
+        let nic = |at: usize| {
+            json!({"mac": format!("{at}"), "kind": "bridge", "tap": null, "model": null, "link_up": at != 7,
+                "source": match at { 3 => Json::Null, _ => json!(format!("br{}", at % 5)) }})
+        };
+        facts["vm"]["nics"] = (0..length).map(nic).collect();
+        root(&facts)
+    };
+    // Comparisons of the first are looked up, those of the second, which says the same, are not.
+    let alike = [
+        ("vm.nics.exists(n, n.mac == \"KEY\")", "vm.nics.exists(n, !(n.mac != \"KEY\"))"),
+        (
+            "vm.nics.exists(n, \"br1\" == n.source && n.mac == \"KEY\")",
+            "vm.nics.exists(n, !(n.mac != \"KEY\") && !(n.source != \"br1\"))",
+        ),
+        ("vm.nics.all(n, n.mac != \"KEY\" || n.link_up)", "vm.nics.all(n, !(n.mac == \"KEY\") || n.link_up)"),
+        (
+            "vm.nics.filter(n, n.source == \"brKEY\").size()",
+            "vm.nics.filter(n, !(n.source != \"brKEY\")).size()",
+        ),
+        (
+            "vm.nics.map(n, n.source == null || n.source == \"br4\", n.mac).size()",
+            "vm.nics.filter(n, !(n.source != null && n.source != \"br4\")).size()",
+        ),
+        ("vm.nics.map(n, n.mac == \"KEY\", n.link_up)", "vm.nics.map(n, !(n.mac != \"KEY\"), n.link_up)"),
+        ("vm.nics.exists_one(n, n.source == \"brKEY\")", "vm.nics.exists_one(n, !(n.source != \"brKEY\"))"),
+    ];
+    for length in [2, 300] {
+        let root = of_length(length);
+        for (looked_up, read) in alike {
+            for key in ["0", "1", "4", "7", "9", "299", "300"] {
+                let result = |text: &str| eval(&text.replace("KEY", key), &root).0;
+                assert_eq!(result(looked_up), result(read), "{looked_up} of {length}, {key}");
+            }
+        }
+    }
+    let (_, reads) = eval("vm.nics.exists(n, n.mac == \"299\" && !n.link_up)", &of_length(300));
+    assert_eq!(reads, ["vm.nics", "vm.nics[299].mac", "vm.nics[299].link_up"]);
+    let (_, reads) = eval("vm.nics.exists(n, n.mac == \"299\" && n.link_up)", &of_length(300));
+    assert_eq!(reads, ["vm.nics[299].mac", "vm.nics[299].link_up"]);
+}
+
+#[test]
+fn steps_of_a_look_up_grow_with_the_lists_and_not_with_their_product() {
+    let mut facts = known_facts();
+    let nic = facts["vm"]["nics"][0].clone();
+    let numbered = (0..20_000).map(|at| {
+        let mut nic = nic.clone();
+        nic["mac"] = json!(at.to_string());
+        nic
+    });
+    facts["vm"]["nics"] = numbered.collect();
+    let (result, _) = eval("vm.nics.all(a, vm.nics.exists(b, b.mac == a.mac))", &root(&facts));
+    assert_eq!(result, "true");
+}

@@ -3,7 +3,7 @@
 use etherparse::PacketBuilder;
 use proptest::prelude::*;
 
-use super::{GUEST, PEER, sessions};
+use super::{GUEST, PEER, observe, sessions};
 use crate::flows::control::{ControlTable, MOST_SESSIONS};
 
 /// A datagram to a port, from one of many addresses.
@@ -20,8 +20,8 @@ fn a_hundred_thousand_sessions_take_the_room_of_a_thousand() {
     let mut table = ControlTable::new();
     let media: Vec<u8> = [&[0x80, 8, 0, 1], &[0; 20][..]].concat();
     for from in 0..100_000 {
-        table.observe(&datagram(from, 694, &[1; 20]), true, 0.0);
-        table.observe(&datagram(from, 40_000, &media), true, 0.0);
+        observe(&mut table, &datagram(from, 694, &[1; 20]), true, 0.0);
+        observe(&mut table, &datagram(from, 40_000, &media), true, 0.0);
     }
     assert_eq!(table.no_room(), 100_000 - MOST_SESSIONS as u64);
     assert_eq!(table.finish().len(), MOST_SESSIONS);
@@ -32,7 +32,7 @@ fn one_session_of_many_packets_keeps_few_times() {
     let mut table = ControlTable::new();
     let frame = datagram(1, 694, &[1; 20]);
     for at in 0..100_000_u32 {
-        table.observe(&frame, true, f64::from(at) * 0.25);
+        observe(&mut table, &frame, true, f64::from(at) * 0.25);
     }
     let found = table.finish();
     assert_eq!((found[0].packets_from_guest, found[0].interval_seconds.known()), (100_000, Some(&0.25)));
@@ -88,8 +88,8 @@ proptest! {
     ) {
         let mut table = ControlTable::new();
         for (frame, from_guest, now, snap) in &frames {
-            table.observe(&frame[..frame.len().min(*snap)], *from_guest, *now);
-            table.observe(frame, !*from_guest, *now);
+            observe(&mut table, &frame[..frame.len().min(*snap)], *from_guest, *now);
+            observe(&mut table, frame, !*from_guest, *now);
         }
         for session in table.finish() {
             for time in [session.interval_seconds.known(), session.timeout_seconds.known(), Some(&session.keepalive_gap_seconds)] {

@@ -91,7 +91,8 @@ fn routing_by_frr() {
             .iter()
             .find(|session| session.protocol == rip && session.packets_from_guest > 2)
             .unwrap_or_else(|| panic!("{found:#?}"));
-        assert!((4.0..=7.0).contains(&rip.keepalive_gap_seconds), "{rip:#?}");
+        // Of 5 s FRR's ripngd makes 3 to 8 s.
+        assert!((2.9..=8.5).contains(&rip.keepalive_gap_seconds), "{rip:#?}");
     }
 }
 

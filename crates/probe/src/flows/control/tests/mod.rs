@@ -7,6 +7,7 @@ mod packets;
 use vmgate_facts::ControlSession;
 
 use super::ControlTable;
+use crate::flows::packet::Packet;
 
 /// Ethernet addresses of the guest and of its peer, in captures and in made packets.
 const GUEST: [u8; 6] = [0x52, 0x54, 0, 0, 0, 1];
@@ -15,11 +16,17 @@ const PEER: [u8; 6] = [0x52, 0x54, 0, 0, 0, 2];
 /// Catalogue that completes what the capture finds.
 const CATALOGUE: &str = include_str!("../../../../../../rules/catalogues/control-protocols.yaml");
 
+fn observe(table: &mut ControlTable, frame: &[u8], from_guest: bool, now: f64) {
+    if let Some(packet) = Packet::of(frame, from_guest) {
+        table.observe(&packet, now);
+    }
+}
+
 /// Sessions of frames, each with its time in seconds; the guest sent what the peer did not.
 fn sessions<'a>(frames: impl IntoIterator<Item = (f64, &'a [u8])>) -> Vec<ControlSession> {
     let mut table = ControlTable::new();
     for (now, frame) in frames {
-        table.observe(frame, frame.get(6..12) != Some(&PEER[..]), now);
+        observe(&mut table, frame, frame.get(6..12) != Some(&PEER[..]), now);
     }
     assert_eq!(table.no_room(), 0);
     let found = table.finish();

@@ -4,7 +4,30 @@
 //! An account is a text: sections begin with `[read]`, `[no effect: REASON]` or `[unknown: REASON]`; a line has the path of an
 //! element, or of an element and attributes of it (`@name`, or `@name=a|b` where other values are to be told).
 
-use std::collections::HashMap;
+mod document;
+
+use std::collections::{BTreeMap, HashMap};
+
+pub use document::Document;
+use roxmltree::Node;
+use vmgate_facts::text::plain;
+
+/// Deepest element that is accounted for: libvirt allows 200 images below each other.
+const DEEPEST: usize = 512;
+
+/// Most unread elements that are told; a document with more is not read any better by naming them.
+pub(crate) const MOST_UNREAD: usize = 64;
+
+/// Paths of what was not read, with the reason for which one that is known may matter.
+pub(crate) type Unread = BTreeMap<String, Option<&'static str>>;
+
+/// Path in the account of an element with this name below another.
+pub type Place = fn(&str, &str) -> String;
+
+/// The path of an element where elements are described by their own names alone.
+pub fn place(parent: &str, name: &str) -> String {
+    if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") }
+}
 
 /// Account of one element, attribute or value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +110,14 @@ impl Accounts {
         own.or_else(|| self.entries.get(&of_any_device(path, attribute)?)).copied()
     }
 
+    /// Paths of elements and attributes below `root` that are not accounted for, each once and in order.
+    pub(crate) fn unread(&self, root: Node, place: Place) -> Unread {
+        let mut walk = Walk { accounts: self, place, found: Unread::new() };
+        walk.attributes(root, "", "");
+        walk.children(root, 0, "", "");
+        walk.found
+    }
+
     /// Keys of the account, for tests of it.
     pub fn keys(&self) -> impl Iterator<Item = (&str, Account)> {
         self.entries.iter().map(|(key, account)| (key.as_str(), *account))
@@ -102,4 +133,56 @@ impl Accounts {
 fn of_any_device(path: &str, attribute: &str) -> Option<String> {
     let (_, part) = path.strip_prefix("devices/")?.split_once('/')?;
     Some(format!("devices/*/{part}{attribute}"))
+}
+
+struct Walk<'a> {
+    accounts: &'a Accounts,
+    place: Place,
+    found: Unread,
+}
+
+impl Walk<'_> {
+    fn children(&mut self, parent: Node, depth: usize, shown: &str, place_of_parent: &str) {
+        for node in parent.children().filter(Node::is_element) {
+            let tag = node.tag_name();
+            // Elements for QEMU are components by themselves; others of foreign namespaces are for other programs.
+            if tag.namespace().is_some() || self.found.len() >= MOST_UNREAD {
+                continue;
+            }
+            let name = place(shown, tag.name());
+            let path = (self.place)(place_of_parent, tag.name());
+            match self.accounts.element(&path) {
+                // Anybody may write anything into the metadata.
+                Some(_) if path == "metadata" => {}
+                Some(Account::Unknown(reason)) => {
+                    self.found.insert(plain(&name), Some(reason));
+                }
+                Some(_) if depth > DEEPEST => {
+                    let top = name.split('/').take(3).collect::<Vec<_>>().join("/");
+                    self.found.insert(plain(&format!("{top} (nested deeper than {DEEPEST} elements)")), None);
+                }
+                Some(_) => {
+                    self.attributes(node, &name, &path);
+                    self.children(node, depth + 1, &name, &path);
+                }
+                None => {
+                    self.found.insert(plain(&name), None);
+                }
+            }
+        }
+    }
+
+    fn attributes(&mut self, node: Node, shown: &str, path: &str) {
+        for attribute in node.attributes().filter(|attribute| attribute.namespace().is_none()) {
+            let (name, value) = (attribute.name(), attribute.value());
+            let told = match self.accounts.attribute(path, name) {
+                Some(Account::Unknown(reason)) => Some(reason),
+                Some(_) if self.accounts.has_value(path, name, value) => continue,
+                _ => None,
+            };
+            let listed = self.accounts.attribute(path, name).is_some();
+            let value = if listed { format!("={value}") } else { String::new() };
+            self.found.insert(plain(&format!("{shown}/@{name}{value}")), told);
+        }
+    }
 }

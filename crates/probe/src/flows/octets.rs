@@ -1,5 +1,7 @@
 //! Captured octets, read by offset: what lies outside is absent.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 /// Octets of a packet, as far as they were captured.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Octets<'a>(pub(super) &'a [u8]);
@@ -19,6 +21,18 @@ impl Octets<'_> {
 
     pub(super) fn u32(self, at: usize) -> Option<u32> {
         self.array(at).map(u32::from_be_bytes)
+    }
+
+    pub(super) fn v4(self, at: usize) -> Option<IpAddr> {
+        self.array(at).map(|octets| Ipv4Addr::from(octets).into())
+    }
+
+    pub(super) fn v6(self, at: usize) -> Option<IpAddr> {
+        self.array(at).map(|octets| Ipv6Addr::from(octets).into())
+    }
+
+    pub(super) fn len(self) -> usize {
+        self.0.len()
     }
 
     /// The octets from an offset on.
