@@ -458,7 +458,7 @@ fn advance(bar: &ProgressBar, progress: &Progress) {
     bar.set_message(progress_lines(progress));
 }
 
-/// What the statistics say of the rest of the migration, the forecast made before it, and QEMU's own word: a line each.
+/// Rest of the migration by its statistics, the forecast made before it, and QEMU's own word: a line each.
 fn progress_lines(progress: &Progress) -> String {
     let job = &progress.job;
     let rest = match progress.estimate.remaining_seconds {

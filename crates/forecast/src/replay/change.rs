@@ -146,7 +146,7 @@ impl SettingsChange {
         }
     }
 
-    /// What the change costs the guest, the hosts or others, by its forecast.
+    /// Costs of the change for the guest, the hosts or others, by its forecast.
     pub fn costs(self, replay: &PredictedMigration) -> String {
         let throttle = || {
             let pause = replay.throttle_pause_seconds * 1e3;

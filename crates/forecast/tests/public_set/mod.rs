@@ -72,7 +72,7 @@ pub(crate) struct Foretold {
     pub(crate) replay: PredictedMigration,
     /// Probability of completion if the load lasts, with 15 % less, the present and 15 % more of it.
     pub(crate) converges_at: [f64; 3],
-    /// What the other runs dirtied in a round by what the limit carried.
+    /// Dirty rate of the other runs in a round, divided by the bandwidth limit.
     pub(crate) dirty_to_bandwidth_ratio: f64,
 }
 
