@@ -122,7 +122,7 @@ fn context() -> DecisionContext {
 }
 
 fn alternative(setting: &str, (total, blackout): (f64, f64), costs: &str, pause: f64) -> SettingForecast {
-    let spread = |figure: f64| Some(Quantiles { p5: figure * 0.8, p50: figure, p95: figure * 1.5 });
+    let spread = |figure: f64| Some(Quantiles { p5: figure * 0.5, p50: figure, p95: figure * 2.0 });
     SettingForecast {
         setting: setting.into(),
         converges_ratio: 1.0,
