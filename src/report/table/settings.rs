@@ -16,9 +16,8 @@ use super::super::{
     wrap::fill,
 };
 
-/// Widths of the name of a setting and of a figure, without the space after it.
-const SETTING: usize = 23;
-const FIGURE: usize = 9;
+/// Width of the three columns of figures, with a space after each.
+const FIGURES: usize = 27;
 
 /// Writes the table; nothing where the present settings do, unless the style is verbose.
 pub(super) fn write(verdict: &Verdict, sink: &mut dyn Write, style: &Style) -> io::Result<()> {
@@ -27,12 +26,13 @@ pub(super) fn write(verdict: &Verdict, sink: &mut dyn Write, style: &Style) -> i
     if rows.is_empty() || suffices && !style.verbose {
         return Ok(());
     }
-    let costs = style.columns().saturating_sub(SETTING + 3 * FIGURE + 4);
+    let named = style.columns() / 4 + 3;
+    let costs = style.columns().saturating_sub(named + 1 + FIGURES);
     let mut builder = Builder::default();
     builder.push_record(COLUMNS);
     for SettingRow { setting, total, blackout, completes, costs: text } in rows {
         let cell = |text: &str, width| fill(&visible(text), "", " ", width);
-        builder.push_record([cell(&setting, SETTING), total, blackout, completes, cell(&text, costs)]);
+        builder.push_record([cell(&setting, named), total, blackout, completes, cell(&text, costs)]);
     }
     let mut table = builder.build();
     table.with(Lines::empty()).with(Padding::new(0, 1, 0, 0));
