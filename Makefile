@@ -135,14 +135,14 @@ bench-dark: build probe ## Foretell the silence of 48 real moves over seven kind
 	@$(LAB) up
 	@eval "$$($(LAB) env)" && $(CARGO) test --test lab dark_times_are_foretold -- --include-ignored --nocapture
 
-RESULTS ?= benches/forecast/results/campaign-4.jsonl
-FORECAST ?= --seed 4 --tuned-on benches/forecast/results/campaign.jsonl
-bench-forecast: deps ## Foretell 144 real migrations in the lab, then do them; goes on where it was (RESULTS=new.jsonl FORECAST="--seed 5")
-	@$(LAB) up
-	@eval "$$($(LAB) env)" && $(CARGO) bench --no-default-features --bench forecast -- run $(RESULTS) $(FORECAST)
-	@$(CARGO) bench --no-default-features --bench forecast -- score $(RESULTS)
+RESULTS := benches/forecast/results
+FORECAST := $(CARGO) bench --no-default-features --bench forecast --
+bench-forecast: deps ## Foretell 66 real migrations under KVM and 60 emulated ones in the lab, then do them; goes on where it was
+	@if test -e /dev/kvm; then $(LAB) up --kvm a b d && eval "$$($(LAB) env)" && $(FORECAST) run $(RESULTS)/kvm-2.jsonl --seed 2 --kvm 66; \
+	else echo "there is no /dev/kvm: the campaign under KVM is skipped"; fi
+	@$(LAB) up && eval "$$($(LAB) env)" && $(FORECAST) run $(RESULTS)/emulated-5.jsonl --seed 5 --share 0.4
 	@$(CARGO) test -p vmgate-forecast --test kvm_public -- --nocapture
-	@$(CARGO) bench --no-default-features --bench forecast -- docs $(RESULTS) docs
+	@$(FORECAST) docs docs
 
 generate: build ## Write the generated files again: schemas, rule reference, samples
 	@tests/generate

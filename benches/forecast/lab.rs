@@ -3,9 +3,10 @@
 use std::{
     env,
     fs::{self, File},
+    io::{Read as _, Write as _},
     os::fd::AsRawFd as _,
     path::Path,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -13,11 +14,21 @@ use std::{
 use vmgate_facts::{Accelerator, trace::DirtyTrace};
 use vmgate_probe::trace::{Qemu, TraceOptions, record};
 
-use crate::{Came, Outcome, load::Load, net, plan::Case};
+use crate::{
+    Came, Outcome,
+    load::{Load, waited_seconds},
+    net,
+    plan::Case,
+};
 
 /// A migration that takes longer is aborted.
-pub(crate) const DEADLINE_SECONDS: f64 = 60.0;
+pub(crate) const DEADLINE_SECONDS: f64 = 40.0;
+
+/// Hosts of the lab that campaigns use.
+const HOSTS: [&str; 3] = ["a", "b", "d"];
+/// The guest, and the one that moves beside it.
 const NAME: &str = "fc-bench";
+const BESIDE: &str = "fc-beside";
 
 fn script() -> String {
     env::var("VMGATE_LAB").unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/lab").into())
@@ -78,7 +89,7 @@ fn link_state(host: &str, mbit: u64) -> Outcome<(f64, bool)> {
 impl Drop for Link {
     /// Restores the link without the lab's command, which may have failed: others must find the link unchanged.
     fn drop(&mut self) {
-        for namespace in ["a", "b"].into_iter().filter_map(|host| namespace(host).ok()) {
+        for namespace in HOSTS.into_iter().filter_map(|host| namespace(host).ok()) {
             let arguments = ["-n", &namespace, "qdisc", "delete", "dev", "mig0", "root"];
             if !Command::new("tc").args(arguments).status().is_ok_and(|status| status.success()) {
                 eprintln!("the link of {namespace} may still be shaped: tc {}", arguments.join(" "));
@@ -94,12 +105,14 @@ fn virsh(host: &str, arguments: &[&str]) -> Outcome<String> {
 
 /// Guest that is removed at the end of the case.
 pub(crate) struct Guest {
+    name: String,
     on: String,
+    /// Guest that moves at the same time. It is paused, so that it takes nothing but its part of the link.
+    beside: Option<Box<Guest>>,
 }
 
 impl Guest {
     pub(crate) fn start(case: &Case) -> Outcome<Self> {
-        lab(&["guest", "stop", NAME])?;
         let beat = format!("udp to=10.77.2.254:{} rate={} size=64", net::HEARTBEAT_PORT, net::HEARTBEAT_RATE);
         let workload = if case.accelerator == Accelerator::Kvm {
             case.workload.clone()
@@ -108,55 +121,82 @@ impl Guest {
         } else {
             format!("{} + {beat}", case.workload)
         };
-        let memory = case.memory_mib.to_string();
         let image = case.image();
-        let mut arguments = vec!["guest", "start", NAME, "--on", &case.from, "--image", image];
-        arguments.extend(["--memory", &memory, "--workload", &workload]);
-        lab(&arguments)?;
         // Until its workload is steady: real programs take a while to start, and so does filling 128 MiB for the first time.
         let fills_much = case.workload.contains("size=128");
-        let settled_seconds = match image {
+        let settles = Duration::from_secs(match image {
             "software" => 12,
             "kvm" => 1,
             _ if fills_much => 7,
             _ => 3,
-        };
-        thread::sleep(Duration::from_secs(settled_seconds));
-        Ok(Self { on: case.from.clone() })
+        });
+        let mut guest = Self { name: NAME.into(), on: case.from.clone(), beside: None };
+        guest.beside = case.beside.then(|| Self::beside(case).map(Box::new)).transpose()?;
+        guest.started(image, case.memory_mib, &workload)?;
+        thread::sleep(settles);
+        Ok(guest)
     }
 
-    #[expect(clippy::unused_self, reason = "only a guest that was started can be traced")]
-    pub(crate) fn trace(&self, seconds: f64) -> Outcome<DirtyTrace> {
+    fn started(&self, image: &str, memory_mib: u64, workload: &str) -> Outcome<()> {
+        lab(&["guest", "stop", &self.name])?;
+        let memory = memory_mib.to_string();
+        let arguments = ["guest", "start", &self.name, "--on", &self.on, "--image", image];
+        lab(&[&arguments[..], &["--memory", &memory, "--workload", workload]].concat())?;
+        Ok(())
+    }
+
+    fn beside(case: &Case) -> Outcome<Self> {
+        let guest = Self { name: BESIDE.into(), on: case.from.clone(), beside: None };
+        // As much as its limit lets it send in the time that most cases take.
+        let filled = (case.bandwidth_mib.unwrap_or(0) * 6).clamp(64, 320);
+        guest.started("kvm", filled + 64, &format!("fill size={filled}"))?;
+        virsh(&guest.on, &["suspend", &guest.name])?;
+        Ok(guest)
+    }
+
+    /// The trace, and the share of its time in which QEMU waited for a processor.
+    pub(crate) fn trace(&self, seconds: f64) -> Outcome<(DirtyTrace, Option<f64>)> {
         let options = TraceOptions { length: Duration::from_secs_f64(seconds), ..TraceOptions::default() };
-        Ok(record(&Qemu::of(NAME)?, &options, || false)?.trace)
+        let qemu = Qemu::of(&self.name)?;
+        let before = waited_seconds(qemu.pid);
+        let trace = record(&qemu, &options, || false)?.trace;
+        let waited = before.zip(waited_seconds(qemu.pid)).map(|(before, after)| after - before);
+        let seconds = trace.seconds();
+        Ok((trace, waited.map(|waited| waited / seconds)))
+    }
+
+    /// Resident set of its QEMU.
+    pub(crate) fn resident_bytes(&self) -> Outcome<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", Qemu::of(&self.name)?.pid))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no resident set")?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+    }
+
+    fn migration(&self, case: &Case) -> Outcome<Child> {
+        let target = format!("qemu+tcp://lab-{}/system", case.to);
+        let mut command = Command::new(script());
+        command
+            .args(["host", &self.on, "virsh", "-q", "migrate", "--live", "--persistent", "--undefinesource"])
+            .args([&self.name, &target])
+            .args(&case.options)
+            .args(case.bandwidth_mib.into_iter().flat_map(|limit| ["--bandwidth".into(), limit.to_string()]))
+            .stdin(Stdio::null());
+        Ok(command.spawn()?)
     }
 
     pub(crate) fn migrate(&self, case: &Case) -> Outcome<Came> {
-        let to = if self.on == "a" { "b" } else { "a" };
-        virsh(&self.on, &["migrate-setmaxdowntime", NAME, &case.limit_ms.to_string()])?;
-        let target = format!("qemu+tcp://lab-{to}/system");
+        virsh(&self.on, &["migrate-setmaxdowntime", &self.name, &case.limit_ms.to_string()])?;
         let heartbeat = net::Heartbeat::listen()?;
         thread::sleep(Duration::from_millis(500));
         let (bytes_before, _) = link_state(&self.on, case.link_mbit)?;
+        let mut other = self.beside.as_ref().map(|beside| beside.migration(case)).transpose()?;
+        let mut statistics = Statistics::watch(&self.on, &self.name)?;
+        let source = Qemu::of(&self.name)?.pid;
+        let waited_before = waited_seconds(source);
+        let mut waited = waited_before;
         let load = Load::now();
         let began = Instant::now();
-        let mut child = Command::new(script())
-            .args([
-                "host",
-                &self.on,
-                "virsh",
-                "-q",
-                "migrate",
-                "--live",
-                "--persistent",
-                "--undefinesource",
-                NAME,
-                &target,
-            ])
-            .args(&case.options)
-            .args(case.bandwidth_mib.into_iter().flat_map(|limit| ["--bandwidth".into(), limit.to_string()]))
-            .stdin(Stdio::null())
-            .spawn()?;
+        let mut child = self.migration(case)?;
         let mut aborted = false;
         let status = loop {
             if let Some(status) = child.try_wait()? {
@@ -164,7 +204,10 @@ impl Guest {
             }
             if !aborted && began.elapsed().as_secs_f64() > DEADLINE_SECONDS {
                 aborted = true;
-                virsh(&self.on, &["domjobabort", NAME])?;
+                virsh(&self.on, &["domjobabort", &self.name])?;
+            }
+            if statistics.ask() {
+                waited = waited_seconds(source).or(waited);
             }
             thread::sleep(Duration::from_millis(5));
         };
@@ -174,25 +217,33 @@ impl Guest {
         let (bytes_after, shaped) = link_state(&self.on, case.link_mbit)?;
         thread::sleep(Duration::from_millis(700));
         let silences = heartbeat.silences()?;
+        if let (Some(beside), Some(other)) = (&self.beside, &mut other) {
+            // It has done what it was for.
+            virsh(&self.on, &["domjobabort", &beside.name]).ok();
+            other.wait()?;
+        }
         let completed = status.success();
         let stats = if completed {
-            virsh(to, &["domjobinfo", NAME, "--completed", "--rawstats"])?
+            virsh(&case.to, &["domjobinfo", &self.name, "--completed", "--rawstats"])?
         } else {
             String::new()
         };
         let load = fs::read_to_string("/proc/loadavg")?.split(' ').next().and_then(|load| load.parse().ok());
         let bytes = stat(&stats, "memory_processed");
+        let alone = completed && !case.beside;
         Ok(Came {
             id: case.id,
-            disturbed: !shaped || (completed && bytes_after - bytes_before > bytes * 1.15 + 2e6),
+            disturbed: !shaped || (alone && bytes_after - bytes_before > bytes * 1.15 + 2e6),
             completed,
             total_seconds: if completed { stat(&stats, "time_elapsed") / 1e3 } else { wall_seconds },
             wall_seconds,
             bytes,
             rounds: stat(&stats, "memory_iteration"),
             reported_downtime_seconds: stat(&stats, "downtime") / 1e3,
+            expected_downtime_seconds: statistics.last_expected_downtime()?,
             blackout_seconds: net::around(&silences, ended),
             longest_silence_seconds: silences.iter().map(|(_, length)| *length).reduce(f64::max),
+            waited_ratio: waited.zip(waited_before).map(|(now, before)| (now - before) / wall_seconds),
             pressure,
             setup_seconds: stat(&stats, "setup_time") / 1e3,
             load: load.unwrap_or(f64::NAN),
@@ -202,9 +253,48 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        if let Err(error) = lab(&["guest", "stop", NAME]) {
+        if let Err(error) = lab(&["guest", "stop", &self.name]) {
             eprintln!("{error}");
         }
+    }
+}
+
+/// One virsh that asks for the statistics of a running migration again and again.
+struct Statistics {
+    virsh: Child,
+    question: String,
+    asked: Instant,
+}
+
+impl Statistics {
+    const EVERY: Duration = Duration::from_millis(200);
+
+    fn watch(host: &str, name: &str) -> Outcome<Self> {
+        let mut command = Command::new(script());
+        command.args(["host", host, "virsh", "-q"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let virsh = command.stderr(Stdio::null()).spawn()?;
+        Ok(Self { virsh, question: format!("domjobinfo {name} --rawstats\n"), asked: Instant::now() })
+    }
+
+    /// Asks if it is time to; true if it was.
+    fn ask(&mut self) -> bool {
+        let due = self.asked.elapsed() > Self::EVERY;
+        if due && let Some(stdin) = &mut self.virsh.stdin {
+            self.asked = Instant::now();
+            stdin.write_all(self.question.as_bytes()).ok();
+        }
+        due
+    }
+
+    /// The last expected downtime that QEMU gave.
+    fn last_expected_downtime(mut self) -> Outcome<Option<f64>> {
+        drop(self.virsh.stdin.take());
+        let mut text = String::new();
+        self.virsh.stdout.take().ok_or("no output")?.read_to_string(&mut text)?;
+        self.virsh.wait()?;
+        let said = text.lines().filter(|line| line.contains("downtime"));
+        let milliseconds = said.map(|line| stat(line, "downtime")).filter(|figure| figure.is_finite()).last();
+        Ok(milliseconds.map(|milliseconds| milliseconds / 1e3))
     }
 }
 

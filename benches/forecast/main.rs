@@ -1,10 +1,10 @@
 //! Validation of the forecast: forecasts of real migrations in the lab, written before each starts, and the measured results.
 //!
 //! ```text
-//! cargo bench --bench forecast -- run OUT [--seed N] [--share 1.0] [--minutes N] [--trace SECONDS] [--only TEXT] [--tuned-on FILE]
+//! cargo bench --bench forecast -- run OUT [--seed N] [--kvm CASES | --share 1.0] [--minutes N] [--trace SECONDS] [--only TEXT]
 //! cargo bench --bench forecast -- score FILE      a table of all cases, and the errors by kind
 //! cargo bench --bench forecast -- again FILE      the same, forecast again by today's predictor from the saved traces
-//! cargo bench --bench forecast -- docs FILE DIR   docs/forecast-measured.md and its plots
+//! cargo bench --bench forecast -- docs DIR        docs/forecast-measured.md and its plots
 //! cargo bench --bench forecast -- speed           cost of a replay
 //! cargo bench --bench forecast -- trace VM SECONDS
 //! ```
@@ -12,9 +12,8 @@
 //! public KVM set (lines of query-migrate polls, see crates/forecast/tests/public_set) from the other runs, and scores it.
 //!
 //! `run` needs root and the lab (`eval "$(tests/lab/lab env)"`). Each case is two JSON lines in OUT: the prediction and
-//! the outcome. It continues after an interruption, and ends after N minutes. A third of the cases comes first, or
-//! all cases of an earlier campaign (FILE, with its traces): the lab's fixed costs, learnt from them, are written next to
-//! OUT before any other case runs, and are not changed again.
+//! the outcome. It continues after an interruption, and ends after N minutes. Nothing is known of the hosts at first: each
+//! forecast is corrected by the earlier cases between the same two hosts, once there are a few.
 
 #![allow(clippy::pedantic)] // a campaign, run by hand
 #![allow(
@@ -28,9 +27,9 @@
 
 mod baseline;
 mod campaign;
-mod constants;
 mod docs;
 mod lab;
+mod learnt;
 mod load;
 mod net;
 mod plan;
@@ -42,20 +41,15 @@ mod public_set;
 mod score;
 mod speed;
 
-use std::{
-    env,
-    error::Error,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{env, error::Error, path::Path, time::Duration};
 
 use baseline::Baseline;
 use campaign::Campaign;
+use learnt::Forecast;
 use load::Pressure;
 use plan::Case;
 use serde::{Deserialize, Deserializer, Serialize};
 use vmgate_facts::trace::TraceCost;
-use vmgate_forecast::replay::PredictedMigration;
 use vmgate_probe::trace::{Qemu, TraceOptions, record};
 
 /// Error of the bench, which prints it and ends.
@@ -79,28 +73,29 @@ pub(crate) struct Prediction {
     /// Goodput measured just before, in bytes per second.
     pub(crate) goodput: f64,
     /// Unsent and unacknowledged bytes in the socket of that measurement.
-    #[serde(default)]
     pub(crate) queue_bytes: f64,
+    /// Resident set of the guest's QEMU.
+    pub(crate) resident_bytes: u64,
     /// Memory dirtied in 1 s by the goodput.
     pub(crate) rho: f64,
     /// Share of zero pages.
     pub(crate) zero_ratio: f64,
+    /// Time that QEMU waited for a processor while it was traced, by the trace's length.
+    #[serde(default)]
+    pub(crate) waited_ratio: Option<f64>,
     /// Cost of the trace.
     pub(crate) cost: TraceCost,
     /// Sampled pages.
     pub(crate) pages: usize,
     /// Time that the replay took, in milliseconds.
     pub(crate) replay_ms: f64,
-    /// The forecast.
-    pub(crate) replay: PredictedMigration,
-    /// What two simpler models say.
-    #[serde(default)]
-    pub(crate) mean_rate: Option<Baseline>,
-    #[serde(default)]
-    pub(crate) working_set: Option<Baseline>,
-    /// Cases that the fixed costs were learnt from; 0 while they are being learnt.
-    #[serde(default)]
-    pub(crate) learnt_from: usize,
+    /// Forecast from the trace.
+    pub(crate) trace: Forecast,
+    /// Forecast from dirty windows and the resident set.
+    pub(crate) windows: Option<Forecast>,
+    /// Two simpler models.
+    pub(crate) mean_rate: Baseline,
+    pub(crate) working_set: Baseline,
 }
 
 /// Measured result of the migration.
@@ -130,6 +125,8 @@ pub(crate) struct Came {
     /// Its longest silence while the migration ran: a throttled guest has longer ones than the switch.
     #[serde(default)]
     pub(crate) longest_silence_seconds: Option<f64>,
+    /// QEMU's last expected downtime before the switch, as libvirt reports it.
+    pub(crate) expected_downtime_seconds: Option<f64>,
     /// Setup time as QEMU reports it.
     #[serde(deserialize_with = "or_nan")]
     pub(crate) setup_seconds: f64,
@@ -139,6 +136,9 @@ pub(crate) struct Came {
     /// Load of the machine (one minute) when it was over.
     #[serde(deserialize_with = "or_nan")]
     pub(crate) load: f64,
+    /// Time that the source's QEMU waited for a processor meanwhile, by the duration.
+    #[serde(default)]
+    pub(crate) waited_ratio: Option<f64>,
     /// Other load of the machine meanwhile.
     #[serde(default)]
     pub(crate) pressure: Pressure,
@@ -161,24 +161,20 @@ fn main() -> Outcome<()> {
         Some("source") => net::source(word(1).unwrap_or_default()),
         Some("score") => score::table(&campaign::results(Path::new(word(1).ok_or("score FILE")?))?),
         Some("again") => score::table(&campaign::again(Path::new(word(1).ok_or("again FILE")?))?),
-        Some("docs") => {
-            docs::write(Path::new(word(1).ok_or("docs FILE DIR")?), Path::new(word(2).unwrap_or("docs")))
-        }
+        Some("docs") => docs::write(Path::new(word(1).unwrap_or("docs"))),
         Some("public") => public::score(Path::new(word(1).ok_or("public FILE")?)),
         Some("trace") => trace(word(1).unwrap_or_default(), word(2).unwrap_or("10").parse()?),
         Some("run") => {
             let seed = option("--seed").unwrap_or("1").parse()?;
             let share = option("--share").unwrap_or("1").parse()?;
             let minutes: f64 = option("--minutes").unwrap_or("1440").parse()?;
-            let tuned_on = option("--tuned-on").map(PathBuf::from);
             let campaign = Campaign {
                 out: word(1).ok_or("run OUT")?.into(),
                 plan: match option("--kvm") {
                     Some(number) => plan::kvm_cases(seed, number.parse()?),
-                    None => plan::cases(seed, share, option("--only"), tuned_on.is_none()),
+                    None => plan::cases(seed, share, option("--only")),
                 },
-                tuned_on,
-                trace_seconds: option("--trace").unwrap_or("15").parse()?,
+                trace_seconds: option("--trace").unwrap_or("10").parse()?,
                 most: Duration::from_secs_f64(minutes * 60.0),
             };
             campaign.run()

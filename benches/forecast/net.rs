@@ -129,9 +129,9 @@ pub(crate) struct Goodput {
     pub(crate) queue_bytes: f64,
 }
 
-/// Measures one TCP stream from a host to the other.
-pub(crate) fn goodput(from: &str) -> Outcome<Goodput> {
-    let (to, address) = if from == "a" { ("b", "10.77.1.2") } else { ("a", "10.77.1.1") };
+/// Measures one TCP stream from a host to another.
+pub(crate) fn goodput(from: &str, to: &str) -> Outcome<Goodput> {
+    let address = env::var(format!("VMGATE_LAB_MIGRATE_{}", to.to_uppercase()))?;
     let sink = here_in(&lab::namespace(to)?, &["sink", &GOODPUT_PORT.to_string()])?;
     thread::sleep(Duration::from_millis(200));
     let source = here_in(&lab::namespace(from)?, &["source", &format!("{address}:{GOODPUT_PORT}")])?;

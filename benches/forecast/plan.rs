@@ -10,17 +10,15 @@ use vmgate_facts::Accelerator;
 pub(crate) struct Case {
     /// Number in its plan.
     pub(crate) id: u32,
-    /// Use of the case: tuning of the lab's fixed costs, or validation of the forecast.
-    #[serde(default)]
-    pub(crate) part: Part,
     /// Row of the tables.
     #[serde(default)]
     pub(crate) kind: Kind,
     /// The case that it repeats, for the noise floor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) repeats: Option<u32>,
-    /// Host that it starts on: `a` (QEMU 7.2) or `b` (QEMU 10.0).
+    /// Host that it starts on, and host that it goes to: `a` (QEMU 7.2), `b` (10.0) or `d` (11.1).
     pub(crate) from: String,
+    pub(crate) to: String,
     /// RAM.
     pub(crate) memory_mib: u64,
     /// Workload of the guest, as `lab guest start` takes it.
@@ -32,26 +30,13 @@ pub(crate) struct Case {
     /// Additional options of `virsh migrate`.
     pub(crate) options: Vec<String>,
     /// Accelerator of the guest.
-    #[serde(default = "emulated")]
     pub(crate) accelerator: Accelerator,
     /// Bandwidth limit of the migration, as evacuations and changes order it; none for no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) bandwidth_mib: Option<u64>,
-}
-
-fn emulated() -> Accelerator {
-    Accelerator::Tcg
-}
-
-/// Use of a case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Part {
-    /// Tuning: the lab's fixed costs are learnt from the case.
-    #[default]
-    Tune,
-    /// Validation: the forecast is tested with the case, with all constants frozen.
-    HeldOut,
+    /// True if another guest moves over the same link at the same time, each with its share of it as bandwidth limit.
+    #[serde(default)]
+    pub(crate) beside: bool,
 }
 
 /// Workload of a guest, or setting of QEMU: a row of the tables.
@@ -162,57 +147,53 @@ impl Case {
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { id, from, memory_mib, workload, link_mbit, limit_ms, options, .. } = self;
-        let bandwidth = self.bandwidth_mib.map(|limit| format!("at most {limit} MiB/s ")).unwrap_or_default();
+        let Self { id, from, to, memory_mib, workload, link_mbit, limit_ms, options, .. } = self;
+        let bandwidth =
+            self.bandwidth_mib.map(|limit| format!(", at most {limit} MiB/s")).unwrap_or_default();
+        let beside = if self.beside { " beside another" } else { "" };
+        let options: String = options.iter().map(|option| format!(" {option}")).collect();
         write!(
             f,
-            "{id}: {memory_mib} MiB from {from}, {workload}, {link_mbit} Mbit/s, {bandwidth}{limit_ms} ms {}",
-            options.join(" ")
+            "{id}: {memory_mib} MiB {from} to {to}, {workload}, {link_mbit} Mbit/s{bandwidth}{beside}, {limit_ms} ms{options}"
         )
     }
 }
 
 /// Number of cases that are repeated for the noise floor, and number of repetitions.
-const REPEATED: usize = 3;
-const REPEATS: usize = 4;
+const REPEATED: usize = 2;
+const REPEATS: usize = 3;
 
-/// The plan: of each kind a third for tuning, drawn by the seed, and a few repetitions. The tuning cases come
-/// first. `share` of each kind is taken, at least one of each part; `only` keeps the kinds whose name has it; without `tune`
-/// all are validation cases.
-pub(crate) fn cases(seed: u64, share: f64, only: Option<&str>, tune: bool) -> Vec<Case> {
-    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+/// The plan for emulated guests: `share` of each kind, at least one, in an order drawn by the seed, and a few repetitions.
+/// `only` keeps the kinds whose name has it.
+pub(crate) fn cases(seed: u64, share: f64, only: Option<&str>) -> Vec<Case> {
+    let mut random = Random::new(seed);
     let mut plan = Vec::new();
     for kind in Kind::ALL.into_iter().filter(|kind| only.is_none_or(|text| kind.words().contains(text))) {
         let all = kind.cases();
-        let wanted = ((f64::from(all) * share).round() as usize).clamp(2.min(all as usize), all as usize);
-        let mut drawn: Vec<Case> = (0..all).map(|_| draw(kind, &mut random)).collect();
-        drawn.truncate(wanted);
-        for (at, case) in drawn.iter_mut().enumerate() {
-            case.part = if tune && at % 3 == 0 { Part::Tune } else { Part::HeldOut };
-        }
-        plan.extend(drawn);
+        let wanted = ((f64::from(all) * share).round() as u32).clamp(1.min(all), all);
+        plan.extend((0..wanted).map(|_| draw(kind, &mut random)));
     }
     random.shuffle(&mut plan);
-    plan.sort_by_key(|case| case.part);
+    numbered(plan)
+}
+
+/// Numbers the cases, and puts repetitions of a few into the second half.
+fn numbered(mut plan: Vec<Case>) -> Vec<Case> {
     for (id, case) in (0..).zip(&mut plan) {
         case.id = id;
     }
-    if share > 0.5 {
-        let steady = |case: &&Case| case.part == Part::HeldOut && case.kind == Kind::Random;
-        let again: Vec<Case> = plan.iter().filter(steady).take(REPEATED).cloned().collect();
-        for case in again.iter().flat_map(|case| std::iter::repeat_n(case, REPEATS)) {
-            let id = plan.len() as u32;
-            plan.push(Case { id, repeats: Some(case.id), ..case.clone() });
-        }
-        // A campaign that is ended early has its noise floor.
-        plan.sort_by_key(|case| (case.part, case.repeats.is_none()));
+    let steady = plan.iter().filter(|case| case.kind == Kind::Random && case.bandwidth_mib.is_none());
+    let again: Vec<Case> = steady.take(REPEATED).cloned().collect();
+    for (at, case) in again.iter().flat_map(|case| std::iter::repeat_n(case, REPEATS)).enumerate() {
+        let (id, place) = (plan.len() as u32, plan.len() / 2 + 2 * at);
+        plan.insert(place.min(plan.len()), Case { id, repeats: Some(case.id), ..case.clone() });
     }
     plan
 }
 
-/// The plan for guests under KVM: rounds of all their kinds, a third of the cases with a bandwidth limit, half on a link that
-/// is not shaped. The first `TUNING` teach the fixed costs of each pair.
-pub(crate) fn kvm_cases(seed: u64, number: u32) -> Vec<Case> {
+/// The plan for guests under KVM: rounds of all their kinds and rounds of all pairs of hosts, one in six with a bandwidth limit
+/// on a link that has room for more, and one in six beside another move on the same link, each limited to its half.
+pub(crate) fn kvm_cases(seed: u64, number: usize) -> Vec<Case> {
     const KINDS: [Kind; 9] = [
         Kind::Random,
         Kind::HotCold,
@@ -224,29 +205,45 @@ pub(crate) fn kvm_cases(seed: u64, number: u32) -> Vec<Case> {
         Kind::Phases,
         Kind::Rewrite,
     ];
-    const TUNING: u32 = 18;
-    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    (0..number)
-        .map(|id| {
-            let kind = KINDS[(id as usize + random.below(2)) % KINDS.len()];
-            let part = if id < TUNING { Part::Tune } else { Part::HeldOut };
-            Case { id, part, ..draw_kvm(kind, id, &mut random) }
-        })
-        .collect()
+    const PAIRS: [(&str, &str); 6] = [("a", "b"), ("b", "a"), ("a", "d"), ("d", "a"), ("b", "d"), ("d", "b")];
+    const LIMITS: [Limit; 6] =
+        [Limit::None, Limit::None, Limit::None, Limit::None, Limit::Set, Limit::SharedLink];
+    let mut random = Random::new(seed);
+    let number = number - REPEATED * REPEATS;
+    let kinds = random.rounds(&KINDS, number);
+    let pairs = random.rounds(&PAIRS, number);
+    let limits = random.rounds(&LIMITS, number);
+    let drawn = kinds.into_iter().zip(pairs).zip(limits);
+    numbered(drawn.map(|((kind, pair), limit)| draw_kvm(kind, pair, limit, &mut random)).collect())
 }
 
-fn draw_kvm(kind: Kind, id: u32, random: &mut Random) -> Case {
+/// Origin of a bandwidth limit.
+#[derive(Clone, Copy)]
+enum Limit {
+    None,
+    /// Set by the operator.
+    Set,
+    /// The move's share of a link that another move uses at the same time.
+    SharedLink,
+}
+
+fn draw_kvm(kind: Kind, (from, to): (&str, &str), limit: Limit, random: &mut Random) -> Case {
     let memory_mib = *random.of(&[256, 512, 512, 1024]);
-    let mut link_mbit = *random.of(&[50, 100, 200, 400, 800, 1200, 2000]);
-    let bandwidth_mib = if id % 3 == 1 { Some(*random.of(&[16, 32, 60])) } else { None };
-    if bandwidth_mib.is_some() {
-        link_mbit = *random.of(&[1200, 2000]);
-    }
     let working = *random.of(&[16, 32, 64]);
     let filled = *random.of(&[0, 32, 96]);
+    let mut link_mbit = *random.of(match limit {
+        Limit::None => &[50, 100, 100, 200, 200, 400, 800, 1200, 2000],
+        Limit::Set => &[800, 1200, 2000],
+        Limit::SharedLink => &[200, 400, 800, 1200],
+    });
     while link_mbit < 2000 && (working + filled) * 8 > link_mbit * 15 {
         link_mbit *= 2;
     }
+    let bandwidth_mib = match limit {
+        Limit::None => None,
+        Limit::Set => Some(*random.of(&[16, 32, 60])),
+        Limit::SharedLink => Some(link_mbit * 1_000_000 / 8 / 2 >> 20),
+    };
     let carried_mib = bandwidth_mib.map_or(link_mbit as f64 / 8.0 * 0.956 / 1.048_576, |limit| limit as f64);
     let share = *random.of(&[0.05, 0.2, 0.4, 0.6, 0.75, 0.9, 1.1, 1.4]);
     // What the platform lets this guest write, page by page and in fills of 64.
@@ -268,10 +265,10 @@ fn draw_kvm(kind: Kind, id: u32, random: &mut Random) -> Case {
     let workload = if filled > 0 { format!("{written} + fill size={filled}") } else { written };
     Case {
         id: 0,
-        part: Part::HeldOut,
         kind,
         repeats: None,
-        from: (*random.of(&["a", "b"])).to_owned(),
+        from: from.to_owned(),
+        to: to.to_owned(),
         memory_mib,
         workload,
         link_mbit,
@@ -279,11 +276,12 @@ fn draw_kvm(kind: Kind, id: u32, random: &mut Random) -> Case {
         options: Vec::new(),
         accelerator: Accelerator::Kvm,
         bandwidth_mib,
+        beside: matches!(limit, Limit::SharedLink),
     }
 }
 
 fn draw(kind: Kind, random: &mut Random) -> Case {
-    let from = *random.of(&["a", "b"]);
+    let (from, to) = *random.of(&[("a", "b"), ("b", "a")]);
     let memory_mib = if kind.program().is_some() { 768 } else { *random.of(&[256, 512, 512, 1024]) };
     let mut link_mbit = *random.of(&[50, 100, 200, 400, 800, 1200, 2000]);
     let mut limit_ms = *random.of(&[50, 100, 300, 300, 500, 1000, 2000]);
@@ -321,10 +319,10 @@ fn draw(kind: Kind, random: &mut Random) -> Case {
     };
     Case {
         id: 0,
-        part: Part::Tune,
         kind,
         repeats: None,
         from: from.to_owned(),
+        to: to.to_owned(),
         memory_mib,
         workload,
         link_mbit,
@@ -332,6 +330,7 @@ fn draw(kind: Kind, random: &mut Random) -> Case {
         options: options.iter().map(|word| (*word).to_owned()).collect(),
         accelerator: Accelerator::Tcg,
         bandwidth_mib: None,
+        beside: false,
     }
 }
 
@@ -339,6 +338,22 @@ fn draw(kind: Kind, random: &mut Random) -> Case {
 struct Random(u64);
 
 impl Random {
+    fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// So many choices, in rounds of all of them, each in an order of its own.
+    fn rounds<T: Copy>(&mut self, choices: &[T], number: usize) -> Vec<T> {
+        let mut drawn = Vec::new();
+        while drawn.len() < number {
+            let mut round = choices.to_vec();
+            self.shuffle(&mut round);
+            drawn.extend(round);
+        }
+        drawn.truncate(number);
+        drawn
+    }
+
     fn below(&mut self, limit: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

@@ -1,14 +1,8 @@
 //! Errors of the predictions.
 
 use vmgate_facts::Quantiles;
-use vmgate_forecast::{conformal::Correction, replay::PredictedMigration};
 
-use crate::{
-    Came, Outcome, Prediction,
-    baseline::Baseline,
-    constants::Constants,
-    plan::{Kind, Part},
-};
+use crate::{Came, Outcome, Prediction, baseline::Baseline, learnt::Forecast, load::BUSY, plan::Kind};
 
 /// Prediction and outcome of a case.
 pub(crate) type Pair = (Prediction, Came);
@@ -20,7 +14,8 @@ const NEAR: std::ops::RangeInclusive<f64> = 0.85..=1.15;
 const LONG_SECONDS: f64 = 5.0;
 
 /// A forecast on one line.
-pub(crate) fn words(replay: &PredictedMigration) -> String {
+pub(crate) fn words(forecast: &Forecast) -> String {
+    let replay = &forecast.replay;
     let range = |figure: Option<Quantiles>, unit: f64| {
         figure.map_or_else(
             || "-".to_owned(),
@@ -30,64 +25,65 @@ pub(crate) fn words(replay: &PredictedMigration) -> String {
     format!(
         "P {:.2}, total {} s, {} MB, blackout {} ms, {} rounds",
         replay.converges_ratio,
-        range(replay.total_seconds, 1.0),
+        range(forecast.total_seconds, 1.0),
         range(replay.bytes, 1e6),
-        range(replay.blackout_seconds, 1e-3),
+        range(forecast.blackout_seconds, 1e-3),
         range(replay.rounds, 1.0)
     )
 }
 
 /// Prints all cases, and their errors by kind.
-pub(crate) fn table((pairs, constants): &(Vec<Pair>, Constants)) -> Outcome<()> {
+pub(crate) fn table(pairs: &[Pair]) -> Outcome<()> {
     println!(
-        "| case | ρ | P | total s: foretold, came | MB: foretold, came | blackout ms: foretold, came (reported) | rounds | in 90 % |"
+        "| case | ρ, learnt from | P | total s: foretold, came | MB: foretold, came | blackout ms: foretold, came (reported, QEMU expected) | rounds | in 90 % |"
     );
     println!("|---|---|---|---|---|---|---|---|");
     pairs.iter().for_each(|pair| println!("{}", row(pair)));
     println!("\n{HEAD}");
-    let scored = Scored::of(pairs, constants);
-    for (name, group) in scored.groups() {
-        println!("{}", scored.score(&group).row(&name));
+    let counted = undisturbed(pairs);
+    for (name, group) in groups(&counted) {
+        println!("{}", Score::of(&group, |prediction| Some(&prediction.trace)).row(&name));
     }
+    println!("{}", Score::of(&counted, |prediction| prediction.windows.as_ref()).row("without a trace"));
+    println!("QEMU's expected downtime is off by {} ms", expected_downtime_errors(&counted));
     Ok(())
 }
 
 fn row((prediction, came): &Pair) -> String {
-    let replay = &prediction.replay;
+    let forecast = &prediction.trace;
+    let replay = &forecast.replay;
     let middle = |figure: Option<Quantiles>, unit: f64| figure.map_or(f64::NAN, |figure| figure.p50 / unit);
-    let held = figures(prediction, came).map(|(foretold, came)| within(foretold, came));
+    let held = figures(forecast, came).map(|(foretold, came)| within(foretold, came));
+    let held: String = held.iter().map(|held| if *held { 'y' } else { 'n' }).collect();
     format!(
-        "| {} | {:.2} | {:.2} {} | {:.2}, {:.2} ({:+.1} %) | {:.0}, {:.0} ({:+.1} %) | {:.0}, {:.0} ({:.0}) | {:.0}, {:.0} | {} |",
+        "| {} | {:.2}, {} | {:.2} {} | {:.2}, {:.2} ({:+.1} %) | {:.0}, {:.0} ({:+.1} %) | {:.0}, {:.0} ({:.0}, {:.0}) | {:.0}, {:.0} | {} |",
         prediction.case,
         prediction.rho,
+        forecast.earlier,
         replay.converges_ratio,
         if came.completed { "yes" } else { "no" },
-        middle(replay.total_seconds, 1.0),
+        middle(forecast.total_seconds, 1.0),
         came.total_seconds,
-        (middle(replay.total_seconds, came.total_seconds) - 1.0) * 100.0,
+        (middle(forecast.total_seconds, came.total_seconds) - 1.0) * 100.0,
         middle(replay.bytes, 1e6),
         came.bytes / 1e6,
         (middle(replay.bytes, came.bytes) - 1.0) * 100.0,
-        middle(replay.blackout_seconds, 1e-3),
+        middle(forecast.blackout_seconds, 1e-3),
         came.blackout_seconds.unwrap_or(f64::NAN) * 1e3,
         came.reported_downtime_seconds * 1e3,
+        came.expected_downtime_seconds.unwrap_or(f64::NAN) * 1e3,
         middle(replay.rounds, 1.0),
         came.rounds,
-        if came.disturbed {
-            "disturbed".into()
-        } else {
-            held.map(|held| if held { 'y' } else { 'n' }).iter().collect::<String>()
-        },
+        if came.disturbed { "disturbed" } else { &held },
     )
 }
 
 /// Total time, bytes and blackout: forecast and measured.
-fn figures(prediction: &Prediction, came: &Came) -> [(Option<Quantiles>, f64); 3] {
-    let replay = &prediction.replay;
+fn figures(forecast: &Forecast, came: &Came) -> [(Option<Quantiles>, f64); 3] {
     [
-        (replay.total_seconds, came.total_seconds),
-        (replay.bytes, came.bytes),
-        (replay.blackout_seconds, came.blackout_seconds.unwrap_or(f64::NAN)),
+        (forecast.total_seconds, came.total_seconds),
+        (forecast.replay.bytes, came.bytes),
+        (forecast.blackout_seconds, came.blackout_seconds.unwrap_or(f64::NAN)),
     ]
 }
 
@@ -95,103 +91,56 @@ fn within(range: Option<Quantiles>, value: f64) -> bool {
     range.is_some_and(|range| (range.p5..=range.p95).contains(&value))
 }
 
-/// Results that count, with the corrections of the intervals learnt before.
-pub(crate) struct Scored<'a> {
-    pairs: Vec<&'a Pair>,
-    corrections: [Option<Correction>; 3],
+/// Results that count.
+pub(crate) fn undisturbed(pairs: &[Pair]) -> Vec<&Pair> {
+    pairs.iter().filter(|(_, came)| !came.disturbed).collect()
 }
 
-impl<'a> Scored<'a> {
-    pub(crate) fn of(pairs: &'a [Pair], constants: &Constants) -> Self {
-        Self {
-            pairs: pairs.iter().filter(|(_, came)| !came.disturbed).collect(),
-            corrections: constants.corrections,
-        }
-    }
+/// True if the guest had its processor both while it was traced and while it moved.
+fn undelayed((prediction, came): &Pair) -> bool {
+    [prediction.waited_ratio, came.waited_ratio]
+        .iter()
+        .all(|waited| waited.is_some_and(|waited| waited < BUSY))
+}
 
-    /// Validation cases of that kind, or all.
-    pub(crate) fn held_out(&self, keep: impl Fn(&Pair) -> bool) -> Vec<&'a Pair> {
-        let held_out =
-            self.pairs.iter().copied().filter(|(prediction, _)| prediction.case.part == Part::HeldOut);
-        held_out.filter(|pair| keep(pair)).collect()
-    }
+/// Earlier cases of a pair from which on its costs, and its intervals, are learnt.
+const LEARNT: [usize; 2] = [3, 9];
 
-    /// The rows of the table by kind.
-    pub(crate) fn groups(&self) -> Vec<(String, Vec<&'a Pair>)> {
-        let plain =
-            |(prediction, _): &Pair| !matches!(prediction.case.kind, Kind::AutoConverge | Kind::Xbzrle);
-        let mut groups = vec![
-            ("all held out".to_owned(), self.held_out(|_| true)),
-            ("without auto-converge and XBZRLE".to_owned(), self.held_out(plain)),
-            (
-                "of these, on a quiet machine".to_owned(),
-                self.held_out(|pair| plain(pair) && pair.1.pressure.stalled_ratio < crate::load::BUSY),
-            ),
-            ("shorter than 5 s".to_owned(), self.held_out(|(_, came)| came.total_seconds < LONG_SECONDS)),
-            ("5 s and longer".to_owned(), self.held_out(|(_, came)| came.total_seconds >= LONG_SECONDS)),
-            ("with a bandwidth limit".to_owned(), self.held_out(|pair| pair.0.case.bandwidth_mib.is_some())),
-            ("from QEMU 7.2".to_owned(), self.held_out(|pair| plain(pair) && pair.0.case.from == "a")),
-            ("from QEMU 10.0".to_owned(), self.held_out(|pair| plain(pair) && pair.0.case.from == "b")),
-        ];
-        groups.extend(
-            Kind::ALL.map(|kind| (kind.words().to_owned(), self.held_out(|pair| pair.0.case.kind == kind))),
-        );
-        let tuning = self.pairs.iter().copied().filter(|pair| pair.0.case.part == Part::Tune);
-        groups.push(("(those tuned on)".to_owned(), tuning.collect()));
-        groups.retain(|(_, group)| !group.is_empty());
-        groups
+/// The rows of the table by kind.
+pub(crate) fn groups<'a>(pairs: &[&'a Pair]) -> Vec<(String, Vec<&'a Pair>)> {
+    let of = |keep: &dyn Fn(&Pair) -> bool| pairs.iter().copied().filter(|pair| keep(pair)).collect();
+    let earlier = |from: usize, to: usize| of(&|pair| (from..to).contains(&pair.0.trace.earlier));
+    let plain = |pair: &Pair| !matches!(pair.0.case.kind, Kind::AutoConverge | Kind::Xbzrle);
+    let mut groups: Vec<(String, Vec<&Pair>)> = vec![
+        ("all".into(), pairs.to_vec()),
+        ("nothing learnt of the pair yet".into(), earlier(0, LEARNT[0])),
+        ("three and more earlier moves of the pair".into(), earlier(LEARNT[0], usize::MAX)),
+        ("nine and more".into(), earlier(LEARNT[1], usize::MAX)),
+        ("without auto-converge and XBZRLE".into(), of(&plain)),
+        ("while no guest waited for a processor".into(), of(&undelayed)),
+        ("shorter than 5 s".into(), of(&|pair| pair.1.total_seconds < LONG_SECONDS)),
+        ("5 s and longer".into(), of(&|pair| pair.1.total_seconds >= LONG_SECONDS)),
+        ("limit up to 500 ms".into(), of(&|pair| pair.0.case.limit_ms <= 500)),
+        ("with a bandwidth limit".into(), of(&|pair| pair.0.case.bandwidth_mib.is_some())),
+        ("beside another move".into(), of(&|pair| pair.0.case.beside)),
+    ];
+    for (host, version) in [("a", "7.2"), ("b", "10.0"), ("d", "11.1")] {
+        groups.push((format!("from QEMU {version}"), of(&|pair| pair.0.case.from == host)));
+        groups.push((format!("to QEMU {version}"), of(&|pair| pair.0.case.to == host)));
     }
+    groups.extend(Kind::ALL.map(|kind| (kind.words().to_owned(), of(&|pair| pair.0.case.kind == kind))));
+    groups.retain(|(_, group)| !group.is_empty());
+    groups
+}
 
-    pub(crate) fn score(&self, group: &[&Pair]) -> Score {
-        let mut score = Score::default();
-        for (prediction, came) in group {
-            score.cases += 1;
-            let right = (prediction.replay.converges_ratio >= 0.5) == came.completed;
-            let of = if NEAR.contains(&prediction.rho) { &mut score.near } else { &mut score.clear };
-            of.0 += usize::from(right);
-            of.1 += 1;
-            if !came.completed {
-                continue;
-            }
-            let figures = figures(prediction, came);
-            let errors = [&mut score.total, &mut score.bytes, &mut score.blackout_ms];
-            for ((index, (foretold, real)), errors) in figures.into_iter().enumerate().zip(errors) {
-                let Some(foretold) = foretold.filter(|_| real.is_finite()) else { continue };
-                errors.push(if index == 2 {
-                    (foretold.p50 - real).abs() * 1e3
-                } else {
-                    (foretold.p50 / real - 1.0).abs() * 100.0
-                });
-                score.held.0 += usize::from(within(Some(foretold), real));
-                score.held.1 += 1;
-                if let Some(correction) = self.corrections[index] {
-                    score.held_corrected.0 += usize::from(within(Some(correction.apply(foretold)), real));
-                    score.held_corrected.1 += 1;
-                }
-            }
-        }
-        score
-    }
-
-    /// Errors of a simpler model on the same cases.
-    pub(crate) fn baseline(&self, group: &[&Pair], of: fn(&Prediction) -> Option<Baseline>) -> Score {
-        let mut score = Score::default();
-        for (prediction, came) in group {
-            let Some(said) = of(prediction) else { continue };
-            score.cases += 1;
-            let counted = if NEAR.contains(&prediction.rho) { &mut score.near } else { &mut score.clear };
-            counted.0 += usize::from(said.converges == came.completed);
-            counted.1 += 1;
-            if came.completed && said.converges {
-                score.total.push((said.total_seconds / came.total_seconds - 1.0).abs() * 100.0);
-                score.bytes.push((said.bytes / came.bytes - 1.0).abs() * 100.0);
-                score
-                    .blackout_ms
-                    .extend(came.blackout_seconds.map(|real| (said.blackout_seconds - real).abs() * 1e3));
-            }
-        }
-        score
-    }
+/// How far QEMU's own expected downtime was off the silence: median, ninth decile and worst, in ms.
+pub(crate) fn expected_downtime_errors(pairs: &[&Pair]) -> String {
+    let error = |(_, came): &&Pair| {
+        let real = came.blackout_seconds.filter(|_| came.completed)?;
+        Some((came.expected_downtime_seconds? - real).abs() * 1e3)
+    };
+    let errors: Vec<f64> = pairs.iter().filter_map(error).collect();
+    format!("{} (of {})", spread(&errors, 0), errors.len())
 }
 
 /// Absolute errors of a group of cases, of those that completed and were forecast to complete.
@@ -204,21 +153,64 @@ pub(crate) struct Score {
     pub(crate) total: Vec<f64>,
     pub(crate) bytes: Vec<f64>,
     pub(crate) blackout_ms: Vec<f64>,
-    /// Figures within their 90 % interval, and number of figures; the same with intervals corrected by the tuning cases.
+    /// Figures within their 90 % interval, and number of figures.
     pub(crate) held: (usize, usize),
-    pub(crate) held_corrected: (usize, usize),
 }
 
-pub(crate) const HEAD: &str = "| cases | | converges: right, clear and near | total time, % | bytes, % | blackout, ms | in the 90 % interval | corrected |\n|---|---|---|---|---|---|---|---|";
+pub(crate) const HEAD: &str = "| cases | | converges: right, clear and near | total time, % | bytes, % | blackout, ms | in the 90 % interval |\n|---|---|---|---|---|---|---|";
 
 impl Score {
+    pub(crate) fn of(group: &[&Pair], of: impl Fn(&Prediction) -> Option<&Forecast>) -> Self {
+        let mut score = Self::default();
+        for (prediction, came) in group {
+            let Some(forecast) = of(prediction) else { continue };
+            score.answer(prediction.rho, forecast.replay.converges_ratio >= 0.5, came);
+            if !came.completed {
+                continue;
+            }
+            let errors = [&mut score.total, &mut score.bytes, &mut score.blackout_ms];
+            for ((index, (foretold, real)), errors) in
+                figures(forecast, came).into_iter().enumerate().zip(errors)
+            {
+                let Some(foretold) = foretold.filter(|_| real.is_finite()) else { continue };
+                errors.push(match index {
+                    2 => (foretold.p50 - real).abs() * 1e3,
+                    _ => (foretold.p50 / real - 1.0).abs() * 100.0,
+                });
+                score.held.0 += usize::from(within(Some(foretold), real));
+                score.held.1 += 1;
+            }
+        }
+        score
+    }
+
+    /// Errors of a simpler model on the same cases.
+    pub(crate) fn of_baseline(group: &[&Pair], of: fn(&Prediction) -> Baseline) -> Self {
+        let mut score = Self::default();
+        for (prediction, came) in group {
+            let said = of(prediction);
+            score.answer(prediction.rho, said.converges, came);
+            if came.completed && said.converges {
+                score.total.push((said.total_seconds / came.total_seconds - 1.0).abs() * 100.0);
+                score.bytes.push((said.bytes / came.bytes - 1.0).abs() * 100.0);
+                score
+                    .blackout_ms
+                    .extend(came.blackout_seconds.map(|real| (said.blackout_seconds - real).abs() * 1e3));
+            }
+        }
+        score
+    }
+
+    fn answer(&mut self, rho: f64, converges: bool, came: &Came) {
+        self.cases += 1;
+        let of = if NEAR.contains(&rho) { &mut self.near } else { &mut self.clear };
+        of.0 += usize::from(converges == came.completed);
+        of.1 += 1;
+    }
+
     pub(crate) fn row(&self, name: &str) -> String {
-        let share = |(held, of): (usize, usize)| match of {
-            0 => "-".to_owned(),
-            _ => format!("{:.0} % of {of}", held as f64 / of as f64 * 100.0),
-        };
         format!(
-            "| {name} | {} | {}/{} and {}/{} | {} | {} | {} | {} | {} |",
+            "| {name} | {} | {}/{} and {}/{} | {} | {} | {} | {} |",
             self.cases,
             self.clear.0,
             self.clear.1,
@@ -228,8 +220,15 @@ impl Score {
             spread(&self.bytes, 1),
             spread(&self.blackout_ms, 0),
             share(self.held),
-            share(self.held_corrected)
         )
+    }
+}
+
+/// Part of so many, in percent.
+pub(crate) fn share((right, of): (usize, usize)) -> String {
+    match of {
+        0 => "-".to_owned(),
+        _ => format!("{:.0} % of {of}", right as f64 / of as f64 * 100.0),
     }
 }
 

@@ -1,20 +1,21 @@
-//! Correction of forecast intervals by the errors of earlier forecasts: conformal prediction (score of Romano, Patterson,
-//! Candès 2019), calibrated on all earlier migrations and not on a part split off.
+//! Correction of forecasts by the errors of earlier ones: the median by their median error, the interval by conformal
+//! prediction (score of Romano, Patterson, Candès 2019), calibrated on all earlier migrations and not on a part split off.
 //!
-//! A score is the distance of the actual figure outside its interval, divided by the median; negative for a figure
-//! inside. The interval is then widened, or narrowed, by the score that nine of ten earlier forecasts stayed below,
-//! whatever the reason for the errors was. The only assumption is that the next migration is like the earlier ones.
+//! Errors are counted in the figure's own unit, as those of costs are that every migration has, or as a part of the median, as
+//! those of a speed are: as explains the earlier errors better. A score is the distance of the actual figure outside its
+//! interval; negative for a figure inside. The interval is then widened, or narrowed, by the score that nine of ten earlier
+//! forecasts stayed below, whatever the reason for the errors was. The only assumption is that the next migration is like the
+//! earlier ones.
 
-use serde::{Deserialize, Serialize};
 use vmgate_facts::Quantiles;
 
 /// Share of the actual figures that should lie in the interval from p5 to p95.
 const COVERAGE: f64 = 0.9;
-/// Minimum number of earlier forecasts for a correction: with fewer, no score bounds nine of ten.
-pub const MIN_PAST_FORECASTS: usize = 9;
-
-/// Fewest earlier forecasts from which a shift is learnt, which needs no bound.
-pub const MIN_FOR_A_SHIFT: usize = 4;
+/// Minimum number of earlier forecasts for a correction of the median. Until the interval can be calibrated it is only widened,
+/// to hold all of them.
+pub const MIN_PAST_FORECASTS: usize = 3;
+/// Minimum number for a calibrated interval: with fewer, no score bounds nine of ten.
+const MIN_CALIBRATION: usize = 9;
 
 /// Forecast of an earlier migration with the actual figure.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -25,56 +26,80 @@ pub struct PastForecast {
     pub actual: f64,
 }
 
-/// Correction of intervals, relative to the median.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+/// Unit in which errors are counted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Unit {
+    /// The figure's own.
+    Own,
+    /// Parts of the forecast's median.
+    Median,
+}
+
+impl Unit {
+    fn of(self, predicted: &Quantiles) -> f64 {
+        match self {
+            Self::Own => 1.0,
+            Self::Median => predicted.p50,
+        }
+    }
+}
+
+/// Correction of a figure.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Correction {
-    widen_ratio: f64,
-    /// Median relative error of the median.
-    shift_ratio: f64,
+    unit: Unit,
+    /// Median error of the median.
+    shift: f64,
+    widen: f64,
 }
 
 impl Correction {
     /// Learns a correction from earlier forecasts; `None` if there are too few.
     pub fn from_past(past: &[PastForecast]) -> Option<Self> {
         let usable = past.iter().filter(|past| past.predicted.p50 > 0.0 && past.actual.is_finite());
-        let mut shifts: Vec<f64> =
-            usable.clone().map(|past| past.actual / past.predicted.p50 - 1.0).collect();
-        shifts.sort_by(f64::total_cmp);
-        let shift_ratio = *shifts.get(shifts.len() / 2)?;
-        let unwidened = Self { widen_ratio: 0.0, shift_ratio };
-        let mut scores: Vec<f64> = usable.map(|past| score(&unwidened.apply(past.predicted), past)).collect();
-        scores.sort_by(f64::total_cmp);
+        let usable: Vec<PastForecast> = usable.copied().collect();
+        if usable.len() < MIN_PAST_FORECASTS {
+            return None;
+        }
+        let in_units = [Unit::Median, Unit::Own].map(|unit| Self::in_unit(unit, &usable));
+        in_units.into_iter().min_by(|one, other| one.misses(&usable).total_cmp(&other.misses(&usable)))
+    }
+
+    fn in_unit(unit: Unit, past: &[PastForecast]) -> Self {
+        let sorted = |of: &dyn Fn(&PastForecast) -> f64| {
+            let mut sorted: Vec<f64> = past.iter().map(of).collect();
+            sorted.sort_by(f64::total_cmp);
+            sorted
+        };
+        let at =
+            |sorted: &[f64], place: usize| sorted.get(place.min(sorted.len() - 1)).copied().unwrap_or(0.0);
+        let errors = sorted(&|past| (past.actual - past.predicted.p50) / unit.of(&past.predicted));
+        let middle = f64::midpoint(at(&errors, (errors.len() - 1) / 2), at(&errors, errors.len() / 2));
+        let shifted = Self { unit, shift: middle, widen: 0.0 };
+        let scores = sorted(&|past| {
+            let interval = shifted.apply(past.predicted);
+            (interval.p5 - past.actual).max(past.actual - interval.p95) / unit.of(&past.predicted)
+        });
         let rank = ((scores.len() + 1) as f64 * COVERAGE).ceil() as usize;
-        let widen_ratio = *scores.get(rank.checked_sub(1)?)?;
-        Some(Self { widen_ratio, shift_ratio })
+        let widen = at(&scores, rank - 1);
+        Self { widen: if past.len() < MIN_CALIBRATION { widen.max(0.0) } else { widen }, ..shifted }
+    }
+
+    /// Sum of the relative errors that are left of these forecasts.
+    fn misses(&self, past: &[PastForecast]) -> f64 {
+        past.iter()
+            .map(|past| (past.actual - self.apply(past.predicted).p50).abs() / past.predicted.p50)
+            .sum()
     }
 
     /// Shifts the median and widens or narrows the interval, never past the median nor below zero.
     pub fn apply(&self, figure: Quantiles) -> Quantiles {
-        let (shift, widen) = (self.shift_ratio * figure.p50, self.widen_ratio * figure.p50);
-        let p50 = figure.p50 + shift;
-        let p5 = (figure.p5 + shift - widen).clamp(0.0, p50.max(0.0));
+        let unit = self.unit.of(&figure);
+        let (shift, widen) = (self.shift * unit, self.widen * unit);
+        let p50 = (figure.p50 + shift).max(0.0);
+        let p5 = (figure.p5 + shift - widen).clamp(0.0, p50);
         Quantiles { p5, p50, p95: (figure.p95 + shift + widen).max(p50) }
     }
-}
-
-/// Figure shifted by the median error of earlier forecasts, its interval as wide as before; `None` if they are too few. Of the
-/// error in seconds (fixed costs) and the relative one (goodput) the one that changes less.
-pub fn shifted(figure: Quantiles, past: &[PastForecast]) -> Option<Quantiles> {
-    let middle = |error: fn(&PastForecast) -> f64| {
-        let mut errors: Vec<f64> = past.iter().map(error).filter(|error| error.is_finite()).collect();
-        errors.sort_by(f64::total_cmp);
-        errors.get(errors.len() / 2).copied().filter(|_| errors.len() >= MIN_FOR_A_SHIFT)
-    };
-    let seconds = middle(|past| past.actual - past.predicted.p50)?;
-    let relative = figure.p50 * middle(|past| past.actual / past.predicted.p50 - 1.0)?;
-    let shift = if seconds.abs() < relative.abs() { seconds } else { relative };
-    let at = |figure: f64| (figure + shift).max(0.0);
-    Some(Quantiles { p5: at(figure.p5), p50: at(figure.p50), p95: at(figure.p95) })
-}
-
-fn score(interval: &Quantiles, past: &PastForecast) -> f64 {
-    (interval.p5 - past.actual).max(past.actual - interval.p95) / past.predicted.p50
 }
 
 #[cfg(test)]
@@ -89,6 +114,10 @@ mod tests {
         actual.into_iter().map(|actual| PastForecast { predicted: PREDICTED, actual }).collect()
     }
 
+    fn times(factor: f64) -> Quantiles {
+        Quantiles { p5: 0.95 * factor, p50: factor, p95: 1.05 * factor }
+    }
+
     #[test]
     fn too_few_teach_nothing() {
         assert_eq!(Correction::from_past(&past([1.0; MIN_PAST_FORECASTS - 1])), None);
@@ -96,20 +125,28 @@ mod tests {
     }
 
     #[test]
-    fn a_few_shift_by_fixed_costs_or_by_the_goodput_whichever_is_less() {
-        assert_eq!(shifted(PREDICTED, &past([1.3; MIN_FOR_A_SHIFT - 1])), None);
-        let middle = |figure: f64| {
-            let figure = Quantiles { p5: figure * 0.9, p50: figure, p95: figure * 1.1 };
-            shifted(figure, &past([1.3; MIN_FOR_A_SHIFT])).unwrap().p50
-        };
-        assert!((middle(100.0) - 100.3).abs() < 1e-9, "0.3 s of setup do not grow with the guest");
-        assert!((middle(0.1) - 0.13).abs() < 1e-9, "nor are they more than the error of a short one");
-    }
-
-    #[test]
     fn what_is_always_late_is_foretold_later() {
         let corrected = Correction::from_past(&past([1.2; 20])).unwrap().apply(PREDICTED);
         assert!((corrected.p50 - 1.2).abs() < 1e-9 && corrected.p5 > 1.1, "{corrected:?}");
+    }
+
+    #[test]
+    fn a_cost_that_every_migration_has_is_the_same_for_a_long_one() {
+        let late = |by: fn(f64) -> f64| -> Vec<PastForecast> {
+            let figures = [2.0, 3.0, 5.0, 8.0, 40.0];
+            figures.map(|figure| PastForecast { predicted: times(figure), actual: by(figure) }).into()
+        };
+        let of = |past: Vec<PastForecast>| Correction::from_past(&past).unwrap().apply(times(100.0)).p50;
+        assert!((of(late(|figure| figure - 0.5)) - 99.5).abs() < 1e-9);
+        assert!((of(late(|figure| figure * 1.1)) - 110.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_few_migrations_never_narrow_an_interval() {
+        let few = Correction::from_past(&past([1.2; MIN_CALIBRATION - 1])).unwrap().apply(PREDICTED);
+        assert!((few.p95 - few.p5 - 0.1).abs() < 1e-9, "{few:?}");
+        let enough = Correction::from_past(&past([1.2; MIN_CALIBRATION])).unwrap().apply(PREDICTED);
+        assert!(enough.p95 - enough.p5 < 1e-9, "{enough:?}");
     }
 
     #[test]
@@ -124,7 +161,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_corrected_interval_holds_nine_of_ten_of_what_it_was_learnt_from(actual in vec(0.1..5.0_f64, MIN_PAST_FORECASTS..200)) {
+        fn the_corrected_interval_holds_nine_of_ten_of_what_it_was_learnt_from(actual in vec(0.1..5.0_f64, MIN_CALIBRATION..200)) {
             let past = past(actual);
             let correction = Correction::from_past(&past).unwrap();
             let interval = correction.apply(PREDICTED);

@@ -7,15 +7,15 @@ use vmgate_facts::{
 
 use super::{
     conditions,
-    conformal::{Correction, PastForecast, shifted},
+    conformal::{Correction, PastForecast},
     replay::{Conditions, Goal, MigrationParameters, Replayer, synthetic_trace},
 };
 
 /// An hour is quiet if the VM dirties at most this part of its present dirty rate.
 const QUIET: f64 = 0.5;
 
-/// Corrects duration and blackout by the errors of earlier forecasts between the same hosts and QEMU versions: from a few on their
-/// median, the fixed costs of this pair, and once there are enough the interval, too. The replayed figures are kept too: the next correction is learnt from them.
+/// Corrects duration and blackout by the errors of earlier forecasts between the same hosts and QEMU versions: from a few on the
+/// median, and once there are enough the interval. The replayed figures are kept too: the next correction is learnt from them.
 pub(super) fn correct(forecast: &mut Forecast, facts: &Facts) {
     forecast.replayed_total_seconds = forecast.total_seconds.clone();
     forecast.replayed_blackout_seconds = forecast.blackout_seconds.clone();
@@ -40,12 +40,9 @@ pub(super) fn correct(forecast: &mut Forecast, facts: &Facts) {
 /// Corrects a figure if enough earlier forecasts of it are known.
 fn corrected(figure: &mut Fact<Quantiles>, past: &[PastForecast]) -> bool {
     let Fact::Known(known) = figure else { return false };
-    let better = match Correction::from_past(past) {
-        Some(correction) => Some(correction.apply(*known)),
-        None => shifted(*known, past),
-    };
-    *known = better.unwrap_or(*known);
-    better.is_some()
+    let Some(correction) = Correction::from_past(past) else { return false };
+    *known = correction.apply(*known);
+    true
 }
 
 /// Earlier migrations between these hosts, without those of other QEMU versions.

@@ -81,16 +81,23 @@ fn evidence(facts: &Facts) -> Option<Evidence> {
             resident_zero_ratio: Interval::none(),
         });
     }
+    let windows = vm.dirty_windows.known()?;
+    let longest = windows.iter().map(|window| window.window_seconds).fold(0.0, f64::max);
+    let (trace, resident_zero_ratio) = guest_of_windows(vm, seed(facts))?;
+    let (method, path) = (ForecastMethod::ReplayOfWindows, "vm.dirty_windows");
+    Some(Evidence { trace, method, path, seconds: longest, resident_zero_ratio })
+}
+
+/// Synthetic guest of a VM without a trace, from its dirty windows and what the host tells of its memory, and the share of zero
+/// pages among those that are not known to be zero. For [`Replayer::of_groups`].
+pub fn guest_of_windows(vm: &Vm, seed: u64) -> Option<(DirtyTrace, Interval)> {
     let windows = vm.dirty_windows.known().filter(|windows| windows.len() >= FEWEST_WINDOWS)?;
     // Page sampling does not count zero pages: what the guest has touched is told by the host.
     let memory = TouchedMemory::of(vm)?;
     let groups = synthetic_trace::fit_page_groups(windows, memory.touched_bytes());
-    let longest = windows.iter().map(|window| window.window_seconds).fold(0.0, f64::max);
     let zero_ratio = memory.untouched_ratio_beside(&groups);
-    let trace = synthetic_trace::from_page_groups(&groups, memory.ram_bytes, zero_ratio, seed(facts));
-    let (method, path) = (ForecastMethod::ReplayOfWindows, "vm.dirty_windows");
-    let resident_zero_ratio = memory.resident_zero_ratio;
-    Some(Evidence { trace, method, path, seconds: longest, resident_zero_ratio })
+    let trace = synthetic_trace::from_page_groups(&groups, memory.ram_bytes, zero_ratio, seed);
+    Some((trace, memory.resident_zero_ratio))
 }
 
 /// Forecast by replay; `None` where the goodput of the path is not known.

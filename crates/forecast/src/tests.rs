@@ -262,9 +262,9 @@ fn a_trace_is_replayed_and_tells_the_rates_too() {
     assert_eq!(forecast.method, Fact::Known(ForecastMethod::Replay));
     assert!((forecast.evidence_seconds.known().unwrap() - 30.0).abs() < 1e-6);
     assert_eq!(forecast.converges_ratio, Fact::Known(1.0));
-    // 2 GiB at 1.18 GB/s, and what is sent again.
+    // 2 GiB at 1.18 GB/s, what is sent again, and the setup, which nobody measured.
     let total = forecast.total_seconds.known().unwrap();
-    assert!((1.9..3.5).contains(&total.p50), "{total:?}");
+    assert!((1.9..3.9).contains(&total.p50), "{total:?}");
     let sent = forecast.sent_bytes.known().unwrap();
     assert!(sent.p50 > 1.9 * GIB as f64 && sent.p50 < 2.5 * GIB as f64, "{sent:?}");
 
@@ -448,7 +448,7 @@ fn a_duration_is_corrected_by_enough_earlier_migrations_and_what_was_replayed_is
         facts.history = Fact::Known(History { past_migrations, ..History::default() });
         derived(facts).1
     };
-    let few = with_past(3);
+    let few = with_past(2);
     assert_eq!((few.corrected_by_migrations, &few.total_seconds), (0, &few.replayed_total_seconds));
     let many = with_past(12);
     assert_eq!(many.corrected_by_migrations, 12);

@@ -93,6 +93,7 @@ internal_host_boot() {
 hosts_offer_kvm() {
   local host
   kvm_works || die "this machine has no /dev/kvm that opens: guests of kind kvm cannot run here"
+  kvm_mute_operator
   for host in "${HOSTS[@]}"; do
     host_exec "$host" test -e /dev/kvm && continue
     host_exec "$host" mknod -m 666 /dev/kvm c 10 232

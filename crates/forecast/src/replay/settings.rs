@@ -204,7 +204,7 @@ impl Default for Conditions {
             tunnelled_slower: Interval { low: 1.9, high: 2.2 },
             sync_seconds_per_gib: 0.5e-3,
             silent_pages: Interval { low: 0.0, high: 150.0 },
-            setup_seconds: Interval { low: 0.1, high: 1.0 },
+            setup_seconds: Interval { low: 0.1, high: 1.6 },
             other_bytes: 5.0e5,
             stop_seconds: Interval { low: 0.005, high: 0.03 },
             start_seconds: Interval { low: 0.01, high: 0.08 },
