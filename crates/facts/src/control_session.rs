@@ -77,6 +77,11 @@ pub struct ControlSession {
     #[serde(default = "not_derived")]
     #[schemars(example = 2.0)]
     pub tolerated_seconds: Fact<f64>,
+    /// Id of the member of a cluster in the guest (`guest.memory_sync`) whose failure detector this is, and with which it is
+    /// judged; absent where no such software is known. Derived.
+    #[serde(default)]
+    #[schemars(example = &"keepalived")]
+    pub member: Option<String>,
     /// Action of the peers when they declare the guest dead, from the catalogue.
     #[serde(default)]
     #[schemars(example = &"the backups take over the virtual address")]
@@ -127,6 +132,7 @@ impl Default for ControlSession {
             basis: ControlBasis::None,
             source: String::new(),
             tolerated_seconds: not_derived(),
+            member: None,
             why: String::new(),
             way_out: String::new(),
         }

@@ -451,6 +451,11 @@ pub struct MemorySync {
     #[schemars(example = &"vendor default (corosync.conf(5) token)")]
     #[schemars(extend("x-names" = Names::OWN))]
     pub detector_source: String,
+    /// Longest time between two packets that its peers wait for, as the wire shows it: the last one before the blackout may be
+    /// that old. 0 where the wire does not tell. Derived.
+    #[schemars(example = 1.0)]
+    #[serde(default)]
+    pub heartbeat_seconds: f64,
     /// Word of the vendor on moving an active member live.
     #[schemars(example = &"unsupported")]
     #[serde(default)]

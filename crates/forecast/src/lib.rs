@@ -80,6 +80,9 @@ pub fn derive(mut facts: Facts, catalogues: &Catalogues) -> (Facts, Forecast) {
     forecast.managed = migration;
     dark::derive(&mut facts, &mut forecast);
     wire::fill_members(&mut facts, &forecast, catalogues);
+    if let Fact::Known(guest) = &mut facts.guest {
+        catalogues.join_sessions(guest);
+    }
     (facts, forecast)
 }
 

@@ -26,7 +26,8 @@ const TIME_LIMIT_SECONDS: f64 = 60.0;
 const TAKE_OUT_TIME_LIMIT_SECONDS: f64 = 300.0;
 
 /// The shipped catalogues: a change file runs no commands of others but those that it spells out.
-static CATALOGUES: LazyLock<Catalogues> = LazyLock::new(|| Catalogues::shipped().unwrap_or_default());
+pub(super) static CATALOGUES: LazyLock<Catalogues> =
+    LazyLock::new(|| Catalogues::shipped().unwrap_or_default());
 
 /// Limit on every time in a change file: a day.
 const LONGEST_SECONDS: f64 = 86_400.0;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use vmgate_facts::{Fact, Facts, Guest};
+use vmgate_facts::{ControlSession, Fact, Facts, Guest};
 use vmgate_rules::catalogue::is_process_name;
 
-use super::{ActionKind, MovePlan};
+use super::{ActionKind, MovePlan, load::CATALOGUES};
 
 /// Characters of a process name that the kernel keeps.
 const KERNEL_NAME: usize = 15;
@@ -34,6 +34,18 @@ impl MovePlan {
             // A facts file may tell of the members themselves.
             if let Fact::Known(members) = &mut guest.memory_sync {
                 members.retain(|member| !self.takes_out(member.take_out.as_deref()));
+            }
+            // Its heartbeats end with it.
+            let goes_on = |session: &ControlSession| {
+                CATALOGUES.speaker(&session.protocol).is_none_or(|entry| {
+                    !self.takes_out(Some(&entry.id)) && !stopped.iter().any(|process| entry.is_name(process))
+                })
+            };
+            if let Fact::Known(wire) = &mut guest.wire {
+                wire.control.retain(goes_on);
+            }
+            if let Fact::Known(sessions) = &mut guest.control_sessions {
+                sessions.retain(goes_on);
             }
         }
     }

@@ -182,8 +182,12 @@ fn a_member_that_is_taken_out_is_no_member_in_the_facts_whatever_told_of_it() {
         basis: vmgate_facts::DetectorBasis::Tool,
         source: "corosync-cmapctl".to_owned(),
     }]);
+    let session =
+        |protocol: &str| vmgate_facts::ControlSession { protocol: protocol.into(), ..Default::default() };
+    guest.control_sessions = Fact::Known(vec![session("corosync"), session("vrrp")]);
     change.moves[0].plan.apply_preparation(&mut facts);
     let guest = facts.guest.known().unwrap();
+    assert_eq!(guest.control_sessions, Fact::Known(vec![session("vrrp")]), "its heartbeats end with it");
     let members = guest.memory_sync.known().unwrap();
     assert_eq!(members.iter().map(|member| member.id.as_str()).collect::<Vec<_>>(), ["redis-sentinel"]);
     assert_eq!(guest.detectors, Fact::Known(Vec::new()), "a detector ends with its process");

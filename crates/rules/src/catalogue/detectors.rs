@@ -1,6 +1,9 @@
-//! Failure detectors of cluster software: time-outs from the guest's own configuration replace the vendors' defaults.
+//! Failure detectors of cluster software: time-outs from the guest's own configuration replace the vendors' defaults, and
+//! sessions on the wire are joined to the software whose detector they are.
 
-use vmgate_facts::{Detector, DetectorBasis, Fact, Guest, MemorySync};
+use vmgate_facts::{
+    ControlBasis, ControlSession, Detector, DetectorBasis, Fact, FlowDirection, Guest, MemorySync,
+};
 
 use super::Catalogues;
 
@@ -28,6 +31,38 @@ impl Catalogues {
                     detector_source: tightest.source.clone(),
                     ..entry.handling()
                 });
+            }
+        }
+    }
+
+    /// Joins the sessions on the wire to the members whose failure detector they are, so that one detector is judged once: the
+    /// shorter time-out counts, and the time between the member's packets.
+    pub fn join_sessions(&self, guest: &mut Guest) {
+        let (Fact::Known(members), Fact::Known(sessions)) =
+            (&mut guest.memory_sync, &mut guest.control_sessions)
+        else {
+            return;
+        };
+        let watched =
+            |session: &&mut ControlSession| session.active && session.direction != FlowDirection::ToGuest;
+        for session in sessions.iter_mut().filter(watched).filter(|session| session.member.is_none()) {
+            let Some(entry) = self.speaker(&session.protocol) else { continue };
+            let Some(member) = members.iter_mut().find(|member| member.id == entry.id) else { continue };
+            session.member = Some(member.id.clone());
+            if !member.seen.contains("its packets") {
+                member.seen = format!("{}, its packets {} -> {}", member.seen, session.local, session.remote);
+            }
+            // A default says less than the guest's own configuration.
+            let (Fact::Known(timeout), ControlBasis::Packet | ControlBasis::Spacing) =
+                (&session.timeout_seconds, session.basis)
+            else {
+                continue;
+            };
+            member.detector_source =
+                format!("{}; on the wire {timeout:.3} s, {}", member.detector_source, session.source);
+            member.detector_seconds = member.detector_seconds.clone().map(|seconds| seconds.min(*timeout));
+            if let Fact::Known(tolerated) = session.tolerated_seconds {
+                member.heartbeat_seconds = member.heartbeat_seconds.max(timeout - tolerated);
             }
         }
     }
@@ -103,6 +138,50 @@ mod tests {
         let assumed =
             settled(&[(9, "mariadbd")], vec![detector("galera", 9, 5.0, DetectorBasis::VendorDefault)]);
         assert_eq!(assumed, []);
+    }
+
+    #[test]
+    fn one_vrrp_router_in_a_file_and_on_the_wire_is_one_detector() {
+        let catalogues = Catalogues::shipped().unwrap();
+        let session = |protocol: &str, timeout, tolerated, basis| ControlSession {
+            protocol: protocol.into(),
+            local: "10.0.0.5".into(),
+            remote: "224.0.0.18".into(),
+            active: true,
+            direction: FlowDirection::FromGuest,
+            timeout_seconds: Fact::Known(timeout),
+            tolerated_seconds: Fact::Known(tolerated),
+            basis,
+            source: "from the packets".into(),
+            ..ControlSession::default()
+        };
+        let of_file = catalogues.member("keepalived", "keepalived (pid 7)".into()).unwrap();
+        let joined = |sessions: Vec<ControlSession>| {
+            let mut guest = Guest {
+                memory_sync: Fact::Known(vec![of_file.clone()]),
+                control_sessions: Fact::Known(sessions),
+                ..Guest::default()
+            };
+            catalogues.join_sessions(&mut guest);
+            let once = guest.clone();
+            catalogues.join_sessions(&mut guest);
+            assert_eq!(once, guest, "facts that were derived are not derived again");
+            guest
+        };
+        let guest = joined(vec![
+            session("vrrp", 2.5, 1.5, ControlBasis::Packet),
+            session("bfd", 0.9, 0.6, ControlBasis::Packet),
+        ]);
+        let member = &guest.memory_sync.known().unwrap()[0];
+        assert_eq!((member.detector_seconds.known(), member.heartbeat_seconds), (Some(&2.5), 1.0));
+        assert_eq!(member.seen, "keepalived (pid 7), its packets 10.0.0.5 -> 224.0.0.18");
+        assert!(member.detector_source.ends_with("sets it; on the wire 2.500 s, from the packets"));
+        let members = guest.control_sessions.known().unwrap().iter().map(|session| session.member.as_deref());
+        assert_eq!(members.collect::<Vec<_>>(), [Some("keepalived"), None]);
+
+        // What is set in the file is shorter, and the packets tell a default only.
+        let guest = joined(vec![session("vrrp", 9.0, 9.0, ControlBasis::Default)]);
+        assert_eq!(guest.memory_sync.known().unwrap()[0].detector_seconds, of_file.detector_seconds);
     }
 
     #[test]

@@ -52,6 +52,9 @@ pub struct MemorySyncEntry {
     /// Process names that may own such a port but do not identify the software alone, such as `java`.
     #[serde(default)]
     pub port_owners: Vec<String>,
+    /// Control protocols whose sessions are this software's failure detector, beside the protocol of its own id.
+    #[serde(default)]
+    pub protocols: Vec<String>,
     /// Vendor's default of the time in seconds after which peers declare a silent member dead; absent if the vendor names none.
     pub detector_default_seconds: Option<f64>,
     /// Setting or mechanism of that time-out.
@@ -175,7 +178,8 @@ impl MemorySyncEntry {
         owner.is_none_or(|owner| self.is_name(owner) || self.port_owners.iter().any(|name| name == owner))
     }
 
-    fn is_name(&self, process: &str) -> bool {
+    /// True if a process of this name is the software.
+    pub fn is_name(&self, process: &str) -> bool {
         self.names.iter().any(|name| is_process_name(name, process))
     }
 
@@ -211,6 +215,7 @@ impl MemorySyncEntry {
             seen: String::new(),
             detector_seconds: Fact::default(),
             detector_source: String::new(),
+            heartbeat_seconds: 0.0,
             live_move: Fact::Known(live_move.map(|live_move| live_move.support).unwrap_or_default()),
             live_move_why: live_move.map(|live_move| live_move.why.clone()),
             ready: self.ready.clone(),
@@ -295,6 +300,14 @@ impl Catalogues {
             Some(entry.to_fact(format!("listener on port {port}/{protocol}"), ""))
         });
         Fact::Known(found.collect())
+    }
+
+    /// Software whose failure detector speaks this control protocol.
+    pub fn speaker(&self, protocol: &str) -> Option<&MemorySyncEntry> {
+        let own = |entry: &&MemorySyncEntry| {
+            entry.id == protocol || entry.protocols.iter().any(|one| one == protocol)
+        };
+        self.memory_sync().iter().find(own)
     }
 
     /// Software of this id, recognised by something else than processes and ports; none if no entry has the id.
