@@ -200,7 +200,11 @@ fn files() -> Vec<PathBuf> {
 /// Clouds of a file, by name. Who can write it decides which server gets the password.
 fn read(file: &Path) -> Result<BTreeMap<String, Value>, NovaError> {
     let bytes = vmgate_trust::read(file, MOST_BYTES).map_err(|why| NovaError::Login(why.to_string()))?;
-    let read: Result<CloudsFile, _> = serde_yaml::from_slice(&bytes);
+    let read = serde_yaml::from_slice::<serde_yaml::Value>(&bytes).and_then(|mut value| {
+        // `<<: *other`, which a cloud for each region is often written with.
+        value.apply_merge()?;
+        serde_yaml::from_value::<CloudsFile>(value)
+    });
     read.map(|file| file.clouds).map_err(|why| NovaError::Login(format!("{}: {why}", file.display())))
 }
 
@@ -269,8 +273,8 @@ mod tests {
     fn a_cloud_is_read_with_its_secrets_and_an_application_credential() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("clouds.yaml");
-        let text = "clouds:\n  prod:\n    auth_type: v3applicationcredential\n    region_name: North\n    auth: {auth_url: 'http://k:5000', \
-                    application_credential_id: a1}\n";
+        let text = "clouds:\n  prod: &prod\n    auth_type: v3applicationcredential\n    region_name: North\n    auth: {auth_url: 'http://k:5000', \
+                    application_credential_id: a1}\n\n  south:\n    <<: *prod\n    region_name: South\n";
         fs::write(&file, text).unwrap();
         let secret = "clouds: {prod: {auth: {application_credential_secret: s3}}}";
         fs::write(folder.path().join("secure.yaml"), secret).unwrap();
@@ -281,8 +285,9 @@ mod tests {
             "application_credential": {"id": "a1", "secret": "s3"}}}});
         assert_eq!(cloud.token_request().unwrap(), credential);
         assert_eq!(find("prod", "region_name=South").unwrap().unwrap().region(), Some("South"));
+        assert_eq!(find("south", "").unwrap().unwrap().keystone().unwrap(), "http://k:5000/v3");
         let unknown = find("test", "").unwrap_err().to_string();
-        assert!(unknown.contains("no cloud `test`; it has prod"), "{unknown}");
+        assert!(unknown.contains("no cloud `test`; it has prod, south"), "{unknown}");
     }
 
     #[test]

@@ -145,8 +145,9 @@ impl Nova {
         let action = taken(&mut self.get(&format!("{path}/{}", in_query(request)))?, "instanceAction");
         let events = action["events"].as_array().into_iter().flatten();
         let failed = events.filter(|event| event["result"] == "Error").filter_map(|event| {
-            let trace = event["traceback"].as_str().and_then(|trace| trace.trim_end().lines().last());
-            trace.or_else(|| event["details"].as_str()).map(|words| plain(words.trim()))
+            // Before microversion 2.84 the words are only in the last line of the trace.
+            let trace = || event["traceback"].as_str().and_then(|trace| trace.trim_end().lines().last());
+            event["details"].as_str().or_else(trace).map(|words| plain(words.trim()))
         });
         let mut words: Vec<String> = failed.filter(|words| !words.is_empty()).collect();
         words.dedup();

@@ -1,6 +1,4 @@
-//! Nova's records: servers, computes, server groups and aggregates.
-
-use std::collections::BTreeMap;
+//! Nova's records: servers, computes and server groups.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -114,19 +112,6 @@ impl Nova {
     /// The server groups of all projects.
     pub fn server_groups(&self) -> Result<Vec<ServerGroup>, NovaError> {
         self.list("/os-server-groups?all_projects=true", "server_groups")
-    }
-
-    /// Availability zone of each compute that has one.
-    pub fn zones(&self) -> Result<BTreeMap<String, String>, NovaError> {
-        let aggregates: Vec<Value> = self.list("/os-aggregates", "aggregates")?;
-        let zones = aggregates
-            .iter()
-            .filter_map(|one| Some((one["availability_zone"].as_str()?, one["hosts"].as_array()?)));
-        Ok(zones
-            .flat_map(|(zone, hosts)| {
-                hosts.iter().filter_map(Value::as_str).map(|host| (plain(host), plain(zone)))
-            })
-            .collect())
     }
 
     /// True if the nova-compute of this name reports to Nova.
