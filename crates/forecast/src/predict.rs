@@ -16,7 +16,7 @@ use super::{
     precopy,
     replay::{
         Advice, AutoConverge, Conditions, Goal, Interval, MigrationParameters, PredictedMigration, Replayer,
-        Schedule, WhatIf, synthetic_trace,
+        WhatIf, synthetic_trace,
     },
 };
 
@@ -205,12 +205,11 @@ fn migration_parameters(facts: &Facts) -> MigrationParameters {
         accelerator: known(|vm| vm.accelerator.known().copied()).unwrap_or(Accelerator::Tcg),
         downtime_limit_seconds: change.longest_blackout_seconds,
         bandwidth_limit_bytes_per_second: change.bandwidth_limit_bytes_per_second.map(precopy::as_f64),
-        switchover_bandwidth_bytes_per_second: None,
         auto_converge: change.settings.auto_converge.then(AutoConverge::default),
         xbzrle_cache_bytes: change.settings.xbzrle_cache_bytes,
         multifd_channels: change.settings.multifd_channels,
         post_copy: change.settings.post_copy,
-        schedule: Schedule::default(),
+        ..defaults
     }
 }
 

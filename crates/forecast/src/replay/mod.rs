@@ -21,6 +21,7 @@ mod run;
 mod schedule;
 mod send_queue;
 mod settings;
+mod stall;
 pub mod synthetic_trace;
 mod throttle;
 mod timeline;
@@ -33,6 +34,7 @@ use rayon::prelude::*;
 use run::{ReplayResult, Run, UncertainInputs};
 pub use schedule::{Schedule, ScheduledAction, ScheduledStep};
 pub use settings::{AutoConverge, Conditions, Goal, Interval, LoadEnd, MigrationParameters};
+pub use stall::{StallEvidence, StallRule, StallStep};
 use timeline::RunTimeline;
 use vmgate_facts::trace::{DirtyTrace, PAGE_BYTES, TraceError};
 
@@ -127,6 +129,7 @@ impl<'t> Replayer<'t> {
         PATIENCE * self.trace.ram_bytes as f64 / bandwidth
             + PATIENCE_SECONDS
             + ends.max(settings.schedule.ends_seconds())
+            + settings.stall.as_ref().map_or(0.0, StallRule::longest_seconds)
     }
 
     /// Draws the inputs of one run. `expected` is the approximate duration of the migration: where the trace is longer,

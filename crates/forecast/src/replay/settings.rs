@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use vmgate_facts::{Accelerator, Version};
 
-use super::schedule::Schedule;
+use super::{schedule::Schedule, stall::StallRule};
 
 /// Pages that fill the vector of a QEMUFile: 64 entries (MAX_IOV_SIZE), two of a page.
 const FLUSHED_PAGES: f64 = 32.0;
@@ -35,6 +35,9 @@ pub struct MigrationParameters {
     /// Changes to the running migration; empty for none.
     #[serde(default)]
     pub schedule: Schedule,
+    /// What is done to a migration that makes no progress; none for nothing.
+    #[serde(default)]
+    pub stall: Option<StallRule>,
 }
 
 impl Default for MigrationParameters {
@@ -50,6 +53,7 @@ impl Default for MigrationParameters {
             multifd_channels: None,
             post_copy: false,
             schedule: Schedule::default(),
+            stall: None,
         }
     }
 }
