@@ -37,7 +37,7 @@ use super::{
 #[derive(Debug, Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub(super) struct Check {
-    /// Name or UUID of the VM, with --to; without a VM give --all, --facts or --change
+    /// Name or UUID of the VM, or qmp:SOCKET for one that libvirt does not have, with --to; without a VM give --all, --facts or --change
     #[cfg_attr(feature = "libvirt", arg(requires = "to"))]
     #[cfg_attr(not(feature = "libvirt"), arg(hide = true))]
     vm: Option<String>,
@@ -141,6 +141,10 @@ impl Check {
             let verdicts = change.moves.iter().map(judge).collect::<Result<Vec<_>, Failure>>()?;
             session.record(&verdicts)?;
             return reports.write(&verdicts, shared);
+        }
+        #[cfg(feature = "libvirt")]
+        if let Some(vm) = self.vm.as_ref().filter(|_| self.trial || self.rehearse || self.probe_network) {
+            super::migrate::moved_by_libvirt(vm, &policy.catalogues)?;
         }
         #[cfg(feature = "libvirt")]
         if let Some(verdicts) = self.many(&session, &policy)? {

@@ -6,7 +6,7 @@ use clap::Args;
 use jiff::Timestamp;
 use vmgate_attest::PrivateKey;
 use vmgate_collect::{CollectError, CollectRequest};
-use vmgate_facts::{Change, Facts, text::with_causes};
+use vmgate_facts::{Cause, Change, Facts, text::with_causes};
 use vmgate_judge::change::{ChangeFile, PlannedMove};
 use vmgate_libvirt::LibvirtErrorKind;
 use vmgate_verdict::ExitCode;
@@ -21,7 +21,7 @@ use crate::report;
 
 #[derive(Debug, Args)]
 pub(super) struct Collect {
-    /// Name or UUID of the VM
+    /// Name or UUID of the VM, or qmp:SOCKET for one that libvirt does not have
     vm: String,
     #[command(flatten)]
     the_move: MoveOptions,
@@ -110,7 +110,8 @@ pub(super) fn facts(request: &CollectRequest, now: Timestamp) -> Result<Facts, F
 pub(super) fn failure(error: &CollectError) -> Failure {
     let text = with_causes(error);
     let mistaken = match error {
-        CollectError::SameHost { .. } => true,
+        CollectError::SameHost { .. } | CollectError::NoLibvirt { .. } => true,
+        CollectError::Monitor { why, .. } => why.cause == Cause::NotSupported,
         CollectError::Source(error) => matches!(error.kind, LibvirtErrorKind::NoSuchVm(_)),
     };
     if mistaken { Failure::usage(text) } else { Failure::failed(text) }

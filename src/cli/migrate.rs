@@ -15,12 +15,14 @@ use vmgate_execute::{
     Assignment, CompletedMove, Event, EvidenceOptions, Hosts, Judge, MoveFailure, Pass, Progress,
     cancel_after,
 };
-use vmgate_facts::{Change, Facts, text::ShownCommand};
+use vmgate_facts::{Change, Fact, Facts, Vm, VmMarks, text::ShownCommand};
 use vmgate_judge::{
     Policy, VerdictRequest,
     change::{AfterNoGo, ChangeFile, Limits, MovePlan, PlannedMove},
 };
 use vmgate_ledger::{Entry, Ledger, NetworkSilence, entry::RunStep};
+use vmgate_probe::qemu::MONITOR;
+use vmgate_rules::Catalogues;
 use vmgate_verdict::{ExitCode, Verdict};
 
 use super::{
@@ -69,6 +71,29 @@ pub(super) struct Migrate {
     /// Do not migrate on warnings; the exit code is then 10
     #[arg(long)]
     strict: bool,
+}
+
+/// Refuses a VM that is named by its monitor, and says how its manager moves it: what vmgate does to VMs it does through libvirt.
+pub(super) fn moved_by_libvirt(vm: &str, catalogues: &Catalogues) -> Result<(), Failure> {
+    let Some(socket) = vm.strip_prefix(MONITOR) else { return Ok(()) };
+    let marks = VmMarks { monitor: Some(socket.to_owned()), ..VmMarks::default() };
+    let named = Vm { name: Fact::Known(vm.to_owned()), marks: Fact::Known(marks), ..Vm::default() };
+    let way = match catalogues.manager_of(&named, &Fact::default()) {
+        Fact::Known(Some(manager)) => {
+            let check = ShownCommand::new("vmgate check").value(vm).words("--as").value(&manager.kind);
+            format!(
+                "{} moves it: {}. `{check}` (with --from and --to) judges that",
+                manager.title, manager.way_out
+            )
+        }
+        _ => {
+            let check = ShownCommand::new("vmgate check").value(vm);
+            format!(
+                "order its move from the program that started it; `{check}` (with --from and --to) judges that"
+            )
+        }
+    };
+    Err(Failure::usage(format!("libvirt does not have {vm}, so vmgate can check it and not touch it: {way}")))
 }
 
 /// One requested move.
@@ -149,6 +174,7 @@ impl Migrate {
 
     fn order<'a>(&self, policy: &'a Policy, session: &Session) -> Result<MoveOrder<'a>, Failure> {
         let vm = self.vm.clone().unwrap_or_default();
+        moved_by_libvirt(&vm, &policy.catalogues)?;
         let change = self.goals.over(Change::default());
         let request = self.the_move.request(&vm, change.clone(), session)?;
         let asked = VerdictRequest { strict: self.strict, ..VerdictRequest::default() };
@@ -173,6 +199,7 @@ pub(super) fn move_orders<'a>(
     session: &Session,
 ) -> Result<Vec<MoveOrder<'a>>, Failure> {
     let order = |planned: &PlannedMove| {
+        moved_by_libvirt(&planned.vm, &policy.catalogues)?;
         let request = collect::request_of(change, planned, look, session)?;
         Ok(MoveOrder {
             vm: planned.vm.clone(),

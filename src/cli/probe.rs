@@ -52,7 +52,7 @@ enum Subject {
     },
     /// The pages of a VM's memory that change; needs root. Ends when a migration or another job of the VM begins
     Trace {
-        /// The VM, by its UUID or name
+        /// The VM, by its UUID or name, or by its monitor (qmp:SOCKET)
         vm: String,
         /// Length of the trace
         #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]

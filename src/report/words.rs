@@ -29,6 +29,7 @@ pub(super) fn cause(cause: Option<Cause>) -> &'static str {
         Some(Cause::TooOld) => "too old",
         Some(Cause::NotRehearsed) => "not rehearsed",
         Some(Cause::NotOnTheWire) => "not on the wire",
+        Some(Cause::NoLibvirt) => "no libvirt",
         Some(Cause::Malformed) => "malformed answer",
     }
 }

@@ -30,6 +30,7 @@ mod migrate;
 mod obstacles;
 mod path;
 mod pinger;
+mod qmp;
 mod queues;
 mod refusals;
 mod rehearse;

@@ -10,7 +10,8 @@ use super::{CollectRequest, flows::WatchedInterfaces, guest, transport::Transpor
 /// Collects the guest's facts through the access that the request names, on whichever host the VM runs now.
 pub fn guest(request: &CollectRequest, domain: &Domain) -> Result<Guest, Unknown> {
     let way = &request.guest_access;
-    guest::look(way, domain.clone(), VmState::Running, true, None, request.timeout).map(|(guest, _)| guest)
+    guest::look(way, Some(domain.clone()), VmState::Running, true, None, request.timeout)
+        .map(|(guest, _)| guest)
 }
 
 /// Watches the guest's UDP flows on the destination for `window`.

@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use vmgate_facts::{
-    Cause, DirtyRate, DirtyRateMethod, DirtyWindow, Fact, Unknown, Uuid, Vm, VmState, trace::DirtyTrace,
+    Cause, DirtyRate, DirtyRateMethod, DirtyWindow, Fact, Unknown, Vm, VmState, trace::DirtyTrace,
 };
 use vmgate_libvirt::Domain;
-use vmgate_probe::trace::TraceOptions;
+use vmgate_probe::{qemu::MONITOR, trace::TraceOptions};
 
 use super::{guest, transport::Transport, vm::FoundVm};
 
@@ -44,7 +44,7 @@ pub(super) struct DirtyMeasurement {
 
 impl MeasurementPlan {
     /// Measures. Returns unknowns while a job runs on the VM.
-    pub(super) fn measure(&self, domain: &Domain, vm: &MeasuredVm) -> DirtyMeasurement {
+    pub(super) fn measure(&self, domain: Option<&Domain>, vm: &MeasuredVm) -> DirtyMeasurement {
         let not_possible = vm.not_possible();
         match not_possible.map_or_else(|| self.trace(vm), Err) {
             Ok(trace) => DirtyMeasurement {
@@ -56,7 +56,10 @@ impl MeasurementPlan {
                 method: self.way.method("trace"),
             },
             Err(why) if vm.not_possible().is_some() => DirtyMeasurement::unknown(&why),
-            Err(why) => self.sampled(domain, why),
+            Err(why) => match domain {
+                Some(domain) => self.sampled(domain, why),
+                None => DirtyMeasurement::unknown(&why),
+            },
         }
     }
 
@@ -64,12 +67,11 @@ impl MeasurementPlan {
         if self.trace_seconds == 0 {
             return Err(Unknown::new(Cause::NotAllowed, "no memory trace was taken: --trace-seconds is 0"));
         }
-        let Some(uuid) = &vm.uuid else {
+        let Some(traced) = &vm.traced else {
             return Err(Unknown::new(Cause::NotCollected, "the VM's UUID is not known"));
         };
         let length = Duration::from_secs(self.trace_seconds.into());
-        let trace =
-            self.way.trace(uuid.as_str(), length, TraceOptions::default().core_ratio, self.timeout)?;
+        let trace = self.way.trace(traced, length, TraceOptions::default().core_ratio, self.timeout)?;
         trace.check().map_err(|error| Unknown::new(Cause::Malformed, error.to_string()))?;
         Ok(trace)
     }
@@ -139,14 +141,18 @@ impl DirtyMeasurement {
 /// Facts of a VM that decide if it can be measured.
 #[derive(Debug, Clone)]
 pub(super) struct MeasuredVm {
-    uuid: Option<Uuid>,
+    /// Name of the VM for a trace: its UUID, or its monitor.
+    traced: Option<String>,
     state: VmState,
     job: Option<String>,
 }
 
 impl MeasuredVm {
     pub(super) fn of(vm: &FoundVm) -> Self {
-        Self { uuid: vm.uuid.clone(), state: vm.state, job: vm.facts.job.known().cloned().flatten() }
+        let monitor = vm.facts.marks.known().and_then(|marks| marks.monitor.clone());
+        let by_monitor = monitor.map(|socket| format!("{MONITOR}{socket}"));
+        let traced = by_monitor.or_else(|| Some(vm.uuid.as_ref()?.as_str().to_owned()));
+        Self { traced, state: vm.state, job: vm.facts.job.known().cloned().flatten() }
     }
 
     fn not_possible(&self) -> Option<Unknown> {
@@ -188,7 +194,7 @@ mod tests {
 
     #[test]
     fn nothing_is_measured_of_a_vm_that_is_busy_or_stands_still() {
-        let vm = MeasuredVm { uuid: None, state: VmState::Running, job: None };
+        let vm = MeasuredVm { traced: None, state: VmState::Running, job: None };
         assert_eq!(vm.not_possible(), None);
         let busy = MeasuredVm { job: Some("backup".into()), ..vm.clone() };
         assert!(busy.not_possible().unwrap().reason.contains("backup"));

@@ -43,11 +43,12 @@ impl WatchedInterfaces {
                 ),
             ));
         }
-        let Some(config) = &vm.config else {
-            return Err(Unknown::new(Cause::NotCollected, "the VM's configuration could not be read"));
+        let (nics, host_devices) = match (&vm.facts.nics, &vm.facts.host_devices) {
+            (Fact::Known(nics), Fact::Known(devices)) => (nics, devices),
+            (Fact::Unknown(why), _) | (_, Fact::Unknown(why)) => return Err(why.clone()),
         };
         let mut found = Self { taps: Vec::new(), unwatched: Vec::new() };
-        for nic in &config.nics {
+        for nic in nics {
             match &nic.tap {
                 Some(tap) if found.taps.len() < MOST_TAPS => found.taps.push(tap.clone()),
                 Some(tap) => found.unwatched.push(format!(
@@ -61,8 +62,7 @@ impl WatchedInterfaces {
                 )),
             }
         }
-        let passed_through =
-            config.host_devices.iter().filter(|device| matches!(&*device.kind, "pci" | "vdpa"));
+        let passed_through = host_devices.iter().filter(|device| matches!(&*device.kind, "pci" | "vdpa"));
         found.unwatched.extend(passed_through.map(|device| {
             format!(
                 "the host cannot see the traffic of the passed-through {} device {}",
@@ -157,19 +157,25 @@ pub(super) fn into_guest(
 #[cfg(test)]
 mod tests {
     use vmgate_facts::Vm;
-    use vmgate_libvirt::domain_xml;
     use vmgate_probe::flows::FlowCapture;
 
     use super::*;
+    use crate::vm;
 
     fn found(devices: &str) -> FoundVm {
         let xml = format!("<domain type='kvm'><devices>{devices}</devices></domain>");
+        let config = vm::configuration(&xml);
+        let (nics, host_devices) = (
+            config.as_ref().map(|config| config.nics.clone()),
+            config.as_ref().map(|config| config.host_devices.clone()),
+        );
         FoundVm {
-            facts: Vm { job: Fact::Known(None), ..Vm::default() },
-            config: Some(domain_xml::parse(&xml).unwrap()),
+            facts: Vm { job: Fact::Known(None), nics, host_devices, ..Vm::default() },
+            config: config.known().cloned(),
             migratable_xml: Ok(xml),
             state: VmState::Running,
             uuid: None,
+            monitored: None,
         }
     }
 

@@ -24,7 +24,7 @@ use super::{
     flows::{self, WatchedTraffic},
     guest, host,
     host_probes::{self, ProbeAnswers, ProbeInputs, ProbeTransports, SourceDetails, TryPath},
-    needed_files,
+    monitored, needed_files,
     offer::{self, Offer, OfferRequest},
     peers, provenance,
     shared::{self, SharedWork},
@@ -95,6 +95,29 @@ pub enum CollectError {
     /// The source or the VM cannot be reached.
     #[error(transparent)]
     Source(#[from] LibvirtError),
+    /// The VM's monitor cannot be asked.
+    #[error("host {host}: cannot look at {vm}: {}", .why.reason)]
+    Monitor {
+        /// The source.
+        host: String,
+        /// The VM, as it was named.
+        vm: String,
+        /// The reason.
+        why: Unknown,
+    },
+    /// A VM is named as one of libvirt, on a host that is only logged in to.
+    #[error(
+        "{uri} names no libvirt that could have a VM `{vm}`: name a VM without libvirt by its monitor, such as \
+         qmp:/var/run/qemu-server/100.qmp, or give --from qemu+ssh://{host}/system"
+    )]
+    NoLibvirt {
+        /// The VM, as it was named.
+        vm: String,
+        /// The source's URI.
+        uri: String,
+        /// The source.
+        host: String,
+    },
 }
 
 /// Collects the facts of a move. `now` is the time on the operator's machine; every fact is dated from it.
@@ -119,17 +142,29 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
             drop(details_sender);
             // Probes that were started on the hosts are ended there before this returns.
             probes.join();
-            return Err(error.into());
+            return Err(error);
         }
     };
     let vm_at = clock.now();
-    let hostname = Fact::from(source.hostname());
+    let hostname = match &source {
+        Ok(source) => Fact::from(source.hostname()),
+        Err(_) => Fact::Known(request.from.host_for_people().to_owned()),
+    };
     // If the probes' worker has died, its own result says so.
     let _ = details_sender.send(details_of(&vm, hostname.known().cloned()));
-    let parallel =
-        request.seen().is_none().then(|| ParallelWork::start(request, &ways.source, &domain, &vm, clock));
-    let libvirt_limit = host_probes::libvirt_limit(&domain);
-    let source_answers = host::ask(&source, &request.from, hostname);
+    let parallel = request
+        .seen()
+        .is_none()
+        .then(|| ParallelWork::start(request, &ways.source, domain.as_ref(), &vm, clock));
+    let limit = match (&domain, &vm.monitored) {
+        (Some(domain), _) => host_probes::libvirt_limit(domain),
+        (None, Some(seen)) => seen.bandwidth_limit.clone(),
+        (None, None) => Fact::default(),
+    };
+    let source_answers = match &source {
+        Ok(source) => host::ask(source, &request.from, hostname),
+        Err(why) => host::unreachable(&request.from, why),
+    };
     let source_at = clock.now();
 
     let destination = DestinationAnswers::from(destination.join(), request);
@@ -144,13 +179,20 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
     let emulator = source_answers.offer(arch).known().and_then(|offer| offer.emulator.clone());
     let source_probe = &probes.source.value;
     let source_host = source_answers.with_probe(arch, source_probe);
-    let destination_host = offer.apply_to(destination.answers.with_probe(arch, &probes.destination.value));
+    let source_host = monitored::with_running(source_host, &request.from, source_probe);
+    let probed = &probes.destination.value;
+    let destination_host = offer.apply_to(destination.answers.with_probe(arch, probed));
+    let destination_host = monitored::with_running(destination_host, &request.to, probed);
     let mut destination_host = with_the_plan(destination_host, request);
     destination_host.configuration_refused = refusal_of(&destination.hypervisor, &vm);
+    if let Some(seen) = &vm.monitored {
+        destination_host = monitored::with_offer(destination_host, seen, probed);
+    }
     let mut facts = Facts { change: request.change.clone(), ..Facts::empty(now) };
     let dirtying = DirtyMeasurement::of(&parallel.dirtying.value);
     facts.provenance = provenance::of(&provenance::Sources {
         vm_at,
+        monitored: vm.monitored.is_some(),
         dirtying: &dirtying,
         dirtying_at: parallel.dirtying.at,
         guest_collector: request.guest_access.collector(),
@@ -181,7 +223,7 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
         &end_of(&probes.destination.value, &destination_host, probes.destination_peer)
             .reached_by(&request.to),
         &request.change,
-        libvirt_limit,
+        limit,
         probes.cap_bytes_per_second,
     ));
     facts.vm =
@@ -191,11 +233,11 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
     } else {
         let guest = parallel.guest.value.map(|(guest, _)| guest);
         facts.guest = flows::into_guest(guest, parallel.flows.value, &request.guest_access);
-        compare_with_the_wire(&mut facts.guest, request, &domain, &vm);
+        compare_with_the_wire(&mut facts.guest, request, domain.as_ref(), &vm);
     }
     if request.ask_peers {
         let hosts: Vec<&Hypervisor> =
-            [Some(&source), destination.hypervisor.as_ref().ok()].into_iter().flatten().collect();
+            [source.as_ref().ok(), destination.hypervisor.as_ref().ok()].into_iter().flatten().collect();
         ask_peers(&mut facts.guest, vm.uuid.as_ref(), &hosts, request.timeout);
     }
     facts.source = Fact::Known(source_host);
@@ -213,12 +255,17 @@ fn ask_peers(guest: &mut Fact<Guest>, vm: Option<&Uuid>, hosts: &[&Hypervisor], 
 }
 
 /// Compares the guest's account with the wire; where it lacks something, the guest is asked once more.
-fn compare_with_the_wire(guest: &mut Fact<Guest>, request: &CollectRequest, domain: &Domain, vm: &FoundVm) {
+fn compare_with_the_wire(
+    guest: &mut Fact<Guest>,
+    request: &CollectRequest,
+    domain: Option<&Domain>,
+    vm: &FoundVm,
+) {
     let Fact::Known(guest) = guest else { return };
     let Fact::Known(wire) = &guest.wire else { return };
     let again = || {
-        let has_channel = vm.config.as_ref().is_none_or(|config| config.has_agent_channel);
-        guest::look(&request.guest_access, domain.clone(), vm.state, has_channel, None, request.timeout)
+        let has_channel = vm.facts.has_agent_channel.known().is_none_or(|has| *has);
+        guest::look(&request.guest_access, domain.cloned(), vm.state, has_channel, None, request.timeout)
             .map(|(guest, _)| guest)
     };
     let denied = denied::compared(guest, wire, again);
@@ -236,15 +283,28 @@ fn with_the_plan(mut host: Host, request: &CollectRequest) -> Host {
     host
 }
 
-fn vm_at_source(
-    request: &CollectRequest,
-    way: &Transport,
-) -> Result<(Hypervisor, Domain, FoundVm), LibvirtError> {
+/// The source's libvirt, or the reason for which it is not asked; the VM in libvirt, if it has it; and the VM.
+type FoundAtSource = (Result<Hypervisor, Unknown>, Option<Domain>, FoundVm);
+
+fn vm_at_source(request: &CollectRequest, way: &Transport) -> Result<FoundAtSource, CollectError> {
+    let no_libvirt = monitored::without_libvirt(&request.from);
+    if let Some(socket) = request.monitor() {
+        let vm = monitored::look(request, way, socket)?;
+        let source = no_libvirt.map_or_else(|| request.open_source(way).map_err(Unknown::from), Err);
+        return Ok((source, None, vm));
+    }
+    if no_libvirt.is_some() {
+        return Err(CollectError::NoLibvirt {
+            vm: request.vm.clone(),
+            uri: request.from.to_string(),
+            host: request.from.host_for_people().to_owned(),
+        });
+    }
     let source = request.open_source(way)?;
     let domain = source.domain(&request.vm)?;
     let monitor = if request.allow_monitor { Monitor::Allowed } else { Monitor::Forbidden };
     let vm = vm::look(&domain, monitor)?;
-    Ok((source, domain, vm))
+    Ok((Ok(source), Some(domain), vm))
 }
 
 fn end_of<'a>(answer: &Result<Answer, Unknown>, host: &'a Host, peer: Fact<PeerProbe>) -> PathEnd<'a> {
@@ -284,6 +344,11 @@ fn start_destination(
     let (tell_user, users) = channel();
     let (open, uri) = (request.destination_opener(way), request.to.clone());
     let libvirt = Worker::start(clock, move || {
+        if let Some(why) = monitored::without_libvirt(&uri) {
+            // Managers know their hosts by the names at which they are reached.
+            let _ = sender.send(uri.host_for_people().to_owned());
+            return Err(why);
+        }
         let hypervisor = open()?;
         let hostname = Fact::from(hypervisor.hostname());
         if let Fact::Known(name) = &hostname {
@@ -317,6 +382,9 @@ impl DestinationAnswers {
 
 /// Details of the VM for the probes.
 fn details_of(vm: &FoundVm, source_name: Option<String>) -> SourceDetails {
+    if let Some(seen) = &vm.monitored {
+        return monitored::details(seen, source_name);
+    }
     SourceDetails {
         source_name,
         vms: vm.uuid.clone().into_iter().collect(),
@@ -326,6 +394,7 @@ fn details_of(vm: &FoundVm, source_name: Option<String>) -> SourceDetails {
         qemu_user: vm.config.as_ref().and_then(|config| config.user_label.user.clone()),
         programs: needed_files::programs(&vm.config),
         devices: needed_files::devices(&vm.config),
+        needs: None,
     }
 }
 
@@ -366,12 +435,18 @@ struct ParallelWork {
 type GuestAndMethod = (Guest, String);
 
 impl ParallelWork {
-    fn start(request: &CollectRequest, way: &Transport, domain: &Domain, vm: &FoundVm, clock: Clock) -> Self {
+    fn start(
+        request: &CollectRequest,
+        way: &Transport,
+        domain: Option<&Domain>,
+        vm: &FoundVm,
+        clock: Clock,
+    ) -> Self {
         let timeout = request.timeout;
-        let has_channel = vm.config.as_ref().is_none_or(|config| config.has_agent_channel);
+        let has_channel = vm.facts.has_agent_channel.known().is_none_or(|has| *has);
         let window = Duration::from_secs(request.dirty_window_seconds.into());
         let attribute = request.attribute.then_some(window);
-        let (guests, state, into) = (domain.clone(), vm.state, request.guest_access.clone());
+        let (guests, state, into) = (domain.cloned(), vm.state, request.guest_access.clone());
         let guest =
             Worker::start(clock, move || guest::look(&into, guests, state, has_channel, attribute, timeout));
         let interfaces = flows::WatchedInterfaces::of(vm);
@@ -381,12 +456,12 @@ impl ParallelWork {
             window_seconds: request.dirty_window_seconds,
             timeout,
         };
-        let (measured, watched, turns) = (domain.clone(), MeasuredVm::of(vm), request.turns());
+        let (measured, watched, turns) = (domain.cloned(), MeasuredVm::of(vm), request.turns());
         let measured = Worker::start(clock, move || {
             let turn = turns.take()?;
             let watcher = plan.way.clone();
             let flows = Worker::start(clock, move || interfaces?.watch(&watcher, window, timeout));
-            let dirtying = plan.measure(&measured, &watched);
+            let dirtying = plan.measure(measured.as_ref(), &watched);
             let dirtying = TimedResult { value: Ok(dirtying), at: clock.now() };
             let flows = flows.join();
             drop(turn);

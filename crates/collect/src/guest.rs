@@ -11,7 +11,7 @@ use crate::{guest_probe as ways, guest_probe::GuestAccess};
 /// Collects the guest's facts, for at most `timeout`. Also returns the method, for provenance.
 pub(super) fn look(
     way: &GuestAccess,
-    domain: Domain,
+    domain: Option<Domain>,
     state: VmState,
     has_channel: bool,
     attribute: Option<Duration>,
@@ -32,13 +32,24 @@ pub(super) fn look(
     }
 }
 
-fn by_agent(domain: Domain, has_channel: bool, timeout: Duration) -> Result<(Guest, String), Unknown> {
+fn by_agent(
+    domain: Option<Domain>,
+    has_channel: bool,
+    timeout: Duration,
+) -> Result<(Guest, String), Unknown> {
     if !has_channel {
         return Err(Unknown::new(
             Cause::NoGuestAgent,
             "the VM has no guest agent channel (org.qemu.guest_agent.0)",
         ));
     }
+    let Some(domain) = domain else {
+        return Err(Unknown::new(
+            Cause::NoLibvirt,
+            "the guest agent is asked through libvirt, which does not have this VM: look into the guest with --guest \
+             ssh://root@GUEST, or judge it by its packets with --guest wire",
+        ));
+    };
     let guest = AgentGuest::open(domain, timeout)?;
     let method = match guest.method() {
         AgentMethod::Exec => "guest-exec of a shell that reads /proc",

@@ -216,6 +216,8 @@ macro_rules! probed {
                 schema: _,
                 default_huge_page_bytes: _, // of the VM: see vm.rs
                 qemus: _,
+                qemu_offer: _, // see monitored.rs
+                running: _,
                 resolved: _, // of the path: see path.rs
                 network: _,
                 peer: _,

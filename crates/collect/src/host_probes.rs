@@ -19,10 +19,11 @@ use vmgate_probe::{
         trial::{Role, Stream, Trial},
     },
     path::{self, PathEnd},
+    qemu::OfferQuestions,
 };
 
 use super::{
-    CollectRequest,
+    CollectRequest, monitored,
     transport::{Answer, Transport},
     worker::{Clock, TimedResult, Worker},
 };
@@ -117,6 +118,8 @@ pub(super) struct SourceDetails {
     pub(super) programs: Vec<String>,
     /// Devices that it has from its host.
     pub(super) devices: Vec<DeviceAddress>,
+    /// QEMU that it needs at the destination, for a VM that libvirt does not have.
+    pub(super) needs: Option<OfferQuestions>,
 }
 
 /// Inputs that arrive while the probes run.
@@ -181,6 +184,8 @@ fn look(request: &CollectRequest, ways: &ProbeTransports, told: &ProbeInputs, cl
             programs: about.programs.clone(),
             devices: about.devices.clone(),
             managers: request.managers.clone(),
+            qemu: about.needs,
+            running: !request.to.names_libvirt(),
             peer: back,
             ..HostQuestions::default()
         },
@@ -198,6 +203,7 @@ fn look(request: &CollectRequest, ways: &ProbeTransports, told: &ProbeInputs, cl
             programs: about.programs,
             devices: about.devices,
             managers: request.managers.clone(),
+            running: !request.from.names_libvirt(),
             peer: there,
             ..HostQuestions::default()
         },
@@ -304,6 +310,8 @@ impl Answer {
             bound_ports: Fact::Unknown(why.clone()),
             program_builds: Fact::Unknown(why.clone()),
             passthrough_devices: Fact::Unknown(why.clone()),
+            qemu_offer: Fact::Unknown(why.clone()),
+            running: Fact::Unknown(why.clone()),
             peer: Fact::Unknown(why.clone()),
             ..self.probe
         };
@@ -418,6 +426,10 @@ fn stream_cap(end: &Fact<PathNic>) -> Result<u64, Unknown> {
 /// Checks that no job runs on any VM of either host.
 fn no_job_runs(request: &CollectRequest) -> Result<(), Unknown> {
     for uri in [&request.from, &request.to] {
+        if let Some(why) = monitored::without_libvirt(uri) {
+            let why = format!("goodput was not measured: running jobs cannot be told: {}", why.reason);
+            return Err(Unknown::new(Cause::NotAllowed, why));
+        }
         let job =
             Hypervisor::open(uri, request.timeout).and_then(|host| host.running_job()).map_err(|error| {
                 Unknown::new(

@@ -39,6 +39,7 @@ pub mod guest_probe;
 mod host;
 mod host_probes;
 pub mod host_versions;
+mod monitored;
 mod needed_files;
 mod offer;
 mod peers;

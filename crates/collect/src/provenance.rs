@@ -11,6 +11,8 @@ use super::{dirty_measurement::DirtyMeasurement, host::PROBED, transport::Transp
 /// Times and methods of the parts of a collection.
 pub(super) struct Sources<'a> {
     pub(super) vm_at: Timestamp,
+    /// True for a VM that was looked at by its monitor.
+    pub(super) monitored: bool,
     pub(super) dirtying: &'a DirtyMeasurement,
     pub(super) dirtying_at: Timestamp,
     pub(super) guest_collector: &'static str,
@@ -42,20 +44,14 @@ pub(super) fn of(sources: &Sources) -> BTreeMap<String, Provenance> {
             Provenance { collector: collector.into(), method: method.into(), at, window_seconds };
         notes.insert(path.to_owned(), provenance);
     };
-    note(
-        "vm",
-        "libvirt",
-        "virDomainGetXMLDesc, virDomainGetState, virDomainGetJobStats",
-        sources.vm_at,
-        None,
-    );
-    note(
-        "vm.qemu_version",
-        "host probe",
-        "/proc/PID/exe -version of the VM's QEMU",
-        sources.source.probe_at,
-        None,
-    );
+    if sources.monitored {
+        note("vm", "host probe", "QEMU's monitor (QMP), and /proc/PID of its process", sources.vm_at, None);
+    } else {
+        let calls = "virDomainGetXMLDesc, virDomainGetState, virDomainGetJobStats";
+        note("vm", "libvirt", calls, sources.vm_at, None);
+        let version = "/proc/PID/exe -version of the VM's QEMU";
+        note("vm.qemu_version", "host probe", version, sources.source.probe_at, None);
+    }
     let DirtyMeasurement { collector, method, seconds, .. } = sources.dirtying;
     for fact in ["vm.dirty_rate", "vm.dirty_windows", "vm.dirty_trace"] {
         note(fact, collector, method, sources.dirtying_at, *seconds);

@@ -16,6 +16,7 @@ use vmgate_libvirt::{Hypervisor, LibvirtError};
 use vmgate_probe::{
     flows::FlowProbe,
     host::{HostProbe, HostQuestions, PeerQuestions},
+    qemu::MonitoredVm,
     wire::{NoAnswer, Question, read_answer},
 };
 use vmgate_process::{Output, run};
@@ -125,6 +126,12 @@ impl Transport {
         read(&self.ask(question, window + limit, FLOWS_LIMIT)?)
     }
 
+    /// Looks at a VM of the host by the socket of its monitor, for at most `limit`; half of it may pass until the monitor is free.
+    pub fn monitored_vm(&self, socket: &str, limit: Duration) -> Result<MonitoredVm, Unknown> {
+        let question = Question::Vm { monitor: socket.to_owned(), patience_seconds: limit / 2 };
+        read::<Fact<MonitoredVm>>(&self.ask(question, limit + limit, ANSWER_LIMIT)?)?.into_result()
+    }
+
     /// Traces a VM's pages on the host for `length`, which passes in this call, at the cost of a share of a core; for at
     /// most `limit` more.
     pub fn trace(
@@ -135,10 +142,7 @@ impl Transport {
         limit: Duration,
     ) -> Result<DirtyTrace, Unknown> {
         let question = Question::Trace { vm: vm.to_owned(), length_seconds: length, core_ratio };
-        match read(&self.ask(question, length + limit, TRACE_LIMIT)?)? {
-            Fact::Known(trace) => Ok(trace),
-            Fact::Unknown(why) => Err(why),
-        }
+        read::<Fact<DirtyTrace>>(&self.ask(question, length + limit, TRACE_LIMIT)?)?.into_result()
     }
 
     /// Sends a question and returns the bytes of its answer.

@@ -12,7 +12,7 @@ use vmgate_libvirt::{
     domain_xml::{self, Backing, DomainConfig},
     volume_xml,
 };
-use vmgate_probe::host::QemuProcess;
+use vmgate_probe::{host::QemuProcess, qemu::MonitoredVm};
 
 use super::{asker::Asker, transport::Answer};
 
@@ -28,6 +28,8 @@ pub(super) struct FoundVm {
     pub(super) state: VmState,
     /// UUID of the VM.
     pub(super) uuid: Option<Uuid>,
+    /// What its monitor told, for a VM that libvirt does not have.
+    pub(super) monitored: Option<MonitoredVm>,
 }
 
 /// Permission to ask QEMU's monitor, for which libvirt marks the domain as tainted.
@@ -75,7 +77,14 @@ pub(super) fn look(domain: &Domain, monitor: Monitor) -> Result<FoundVm, Libvirt
         ..Vm::default()
     };
     fill(&mut facts, &config);
-    Ok(FoundVm { facts, config: config.known().cloned(), migratable_xml, state, uuid: uuid.known().cloned() })
+    Ok(FoundVm {
+        facts,
+        config: config.known().cloned(),
+        migratable_xml,
+        state,
+        uuid: uuid.known().cloned(),
+        monitored: None,
+    })
 }
 
 /// The answer of QEMU's monitor; absent where it must not be asked.
@@ -143,6 +152,9 @@ pub(super) fn complete(
     probe: &Result<Answer, Unknown>,
     emulator: Option<&str>,
 ) -> Vm {
+    if let Some(seen) = &found.monitored {
+        return seen.vm.clone();
+    }
     let config = found.config.as_ref();
     let own = config.and_then(|config| config.emulator.as_deref());
     let huge_page_bytes = match (config.map(|config| config.backing), probe) {

@@ -43,7 +43,7 @@ pub fn collect_without_move(
     );
     let vm = vm::complete(&found, &source, &probed, emulator.as_deref());
     let has_channel = found.config.as_ref().is_none_or(|config| config.has_agent_channel);
-    let seen = guest::look(into, domain.clone(), found.state, has_channel, None, timeout);
+    let seen = guest::look(into, Some(domain.clone()), found.state, has_channel, None, timeout);
     let nowhere =
         || Fact::unknown(Cause::NotCollected, "these facts are of a VM on its host, without a destination");
     Ok(Facts {

@@ -103,7 +103,10 @@ use jiff::Timestamp;
 pub use known_failure::{KnownFailure, VirtioQueues};
 pub use link::{Bond, BondPort, Duplex, Shaper, ShaperKind};
 pub use machine_type::machine_version;
-pub use managed_migration::{DowntimeStep, ManagedEnd, ManagedEndAction, ManagedMigration, OriginOfSetting};
+pub use managed_migration::{
+    DowntimeStep, ManagedEnd, ManagedEndAction, ManagedMigration, ManagedStall, ManagedStallStep,
+    OriginOfSetting,
+};
 pub use manager::{
     ClusterVm, HostManagers, ManagerConfidence, ManagerSetting, MetadataElement, VmManager, VmMarks,
 };

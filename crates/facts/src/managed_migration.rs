@@ -49,6 +49,8 @@ pub struct ManagedMigration {
     /// Time without progress after which it is aborted; absent where it may go on.
     #[schemars(example = 150.0)]
     pub stall_seconds: Option<f64>,
+    /// Steps that it takes as more and more memory is left; absent where it takes none.
+    pub stall: Option<ManagedStall>,
     /// Migrations that may leave a host at the same time; absent for any number.
     #[schemars(example = 1)]
     pub parallel_moves: Option<u32>,
@@ -86,6 +88,31 @@ pub struct DowntimeStep {
     /// Downtime limit from then on.
     #[schemars(example = 0.095)]
     pub limit_seconds: f64,
+}
+
+/// Steps of a manager that looks at a migration every so often, and counts the looks at which more memory is left than at the one
+/// before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct ManagedStall {
+    /// Time between two looks.
+    #[schemars(example = 10.0)]
+    pub look_seconds: f64,
+    /// Steps, in their order.
+    pub steps: Vec<ManagedStallStep>,
+}
+
+/// Step that a manager takes where a migration makes no progress.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct ManagedStallStep {
+    /// Number of looks at which more was left than before.
+    #[schemars(example = 2)]
+    pub rises: u32,
+    /// Downtime limit from then on; absent where the migration is aborted.
+    #[serde(default)]
+    #[schemars(example = 0.15)]
+    pub limit_seconds: Option<f64>,
 }
 
 /// End that a manager makes of a migration that takes too long.

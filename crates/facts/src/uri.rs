@@ -150,6 +150,11 @@ impl Uri {
         self.parameters.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
     }
 
+    /// False for a host that is only logged in to (`ssh://root@hv1`): nothing of its libvirt is asked.
+    pub fn names_libvirt(&self) -> bool {
+        self.driver != "ssh"
+    }
+
     /// Name by which documents and the site's configuration know the host; absent for this machine.
     pub fn name(&self) -> Option<&str> {
         self.known_as.as_deref().or(self.host.as_deref())

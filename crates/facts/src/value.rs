@@ -73,6 +73,8 @@ pub enum Cause {
     NotRehearsed,
     /// Nobody looked into the guest, and its packets do not show it.
     NotOnTheWire,
+    /// The host has no libvirt, or its libvirt does not have the VM.
+    NoLibvirt,
 }
 
 impl Cause {
@@ -117,6 +119,9 @@ impl Cause {
             }
             Self::NotOnTheWire => {
                 "let vmgate look into the guest, with `--guest agent` or `--guest ssh://root@GUEST`; of a guest that lets nobody in, find it out by hand and write it into a facts file, or waive the rule"
+            }
+            Self::NoLibvirt => {
+                "find it out with the tools of the VM's manager, and write it into a facts file or waive the rule; of a VM that libvirt has, give the host's libvirt URI"
             }
             Self::TooOld => "collect again, closer to the time of the move",
             Self::NotRehearsed => {

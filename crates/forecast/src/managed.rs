@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use vmgate_facts::{
     Alternative, Cause, Change, Fact, Facts, ManagedEnd, ManagedEndAction, ManagedMigration,
-    MigrationTransport, Quantiles,
+    ManagedStallStep, MigrationTransport, Quantiles,
 };
 use vmgate_rules::catalogue::{Catalogues, ManagerEntry, MigrationKnob as Knob};
 
@@ -12,12 +12,14 @@ use super::{
     predict::{Advised, with_words},
     replay::{
         AutoConverge, Conditions, Goal, MigrationParameters, PredictedMigration, Replayer, Schedule,
-        ScheduledAction, ScheduledStep, SettingsChange,
+        ScheduledAction, ScheduledStep, SettingsChange, StallEvidence, StallRule, StallStep,
     },
 };
 
 /// libvirt's size of the XBZRLE cache.
 const XBZRLE_CACHE_BYTES: u64 = 64 << 20;
+/// Time between two looks of a manager that measures the time without progress.
+const LOOK_SECONDS: f64 = 0.5;
 /// Part of the accepted blackout that is tried as a limit: QEMU does not count all of the blackout.
 const LIMIT_RATIO: f64 = 0.7;
 /// Share of the runs from which on a forecast speaks of certainty, in both directions.
@@ -239,6 +241,7 @@ fn parameters(migration: &ManagedMigration, usual: &MigrationParameters) -> Migr
     }));
     let defaults = MigrationParameters::default();
     MigrationParameters {
+        stall: stall(migration),
         downtime_limit_seconds: migration
             .downtime_limits
             .first()
@@ -256,6 +259,23 @@ fn parameters(migration: &ManagedMigration, usual: &MigrationParameters) -> Migr
         schedule: Schedule::new(steps),
         ..usual.clone()
     }
+}
+
+/// What the manager does to a migration that makes no progress.
+fn stall(migration: &ManagedMigration) -> Option<StallRule> {
+    if let Some(stall) = &migration.stall {
+        let step = |step: &ManagedStallStep| StallStep {
+            after: StallEvidence::Rises(step.rises),
+            action: step.limit_seconds.map_or(ScheduledAction::Abort, ScheduledAction::DowntimeLimit),
+        };
+        return Some(StallRule {
+            look_seconds: stall.look_seconds,
+            steps: stall.steps.iter().map(step).collect(),
+        });
+    }
+    let after = StallEvidence::Seconds(migration.stall_seconds?);
+    let steps = vec![StallStep { after, action: ScheduledAction::Abort }];
+    Some(StallRule { look_seconds: LOOK_SECONDS, steps })
 }
 
 fn seconds(seconds: f64) -> String {

@@ -22,5 +22,6 @@ pub mod host;
 pub mod listen;
 mod netlink;
 pub mod path;
+pub mod qemu;
 pub mod trace;
 pub mod wire;

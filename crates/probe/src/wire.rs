@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use thiserror::Error;
 use vmgate_facts::{Fact, text::plain};
 
-use super::{flows, guest, host, trace};
+use super::{flows, guest, host, qemu, trace};
 
 /// Version of the wire.
 pub const WIRE: u32 = 1;
@@ -53,9 +53,17 @@ pub enum Question {
         #[serde(with = "seconds")]
         window_seconds: Duration,
     },
+    /// A VM that libvirt does not have, by its monitor: answered with a fact of [`qemu::MonitoredVm`].
+    Vm {
+        /// Path of the monitor's socket.
+        monitor: String,
+        /// Longest wait until other clients have left the monitor, in seconds.
+        #[serde(with = "seconds")]
+        patience_seconds: Duration,
+    },
     /// Pages of a VM's memory that change: answered with a fact of [`vmgate_facts::trace::DirtyTrace`].
     Trace {
-        /// UUID or name of the VM.
+        /// UUID or name of the VM, or `qmp:` and the socket of its monitor.
         vm: String,
         /// Length of the trace, in seconds.
         #[serde(with = "seconds")]
@@ -119,6 +127,9 @@ impl Question {
             }
             Self::Flows { interfaces, window_seconds } => {
                 serde_json::to_value(flows::probe(interfaces, *window_seconds, &flows::Limits::default()))
+            }
+            Self::Vm { monitor, patience_seconds } => {
+                serde_json::to_value(Fact::from(qemu::of_monitor(monitor, *patience_seconds)))
             }
             Self::Trace { vm, length_seconds, core_ratio } => {
                 let core_ratio = core_ratio.clamp(CORE_RATIO.0, CORE_RATIO.1);
@@ -266,6 +277,13 @@ mod tests {
             devices: vec![DeviceAddress { kind: "pci".into(), address: "0000:3b:00.1".into() }],
             programs: vec!["/usr/bin/qemu".into()],
             managers: ManagerQuestions { programs: vec!["nova-compute".into()], files: Vec::new() },
+            qemu: Some(qemu::OfferQuestions {
+                program: "/usr/bin/kvm".into(),
+                kvm: true,
+                cpu_model: Some("kvm64".into()),
+                cpu_features: vec!["aes".into()],
+            }),
+            running: true,
         };
         for question in [
             Question::Host(host),
@@ -273,6 +291,7 @@ mod tests {
             Question::Guest { attribute_seconds: None },
             Question::Guest { attribute_seconds: Some(Duration::from_millis(500)) },
             Question::Flows { interfaces: vec!["vnet0".into()], window_seconds: Duration::from_secs(2) },
+            Question::Vm { monitor: "/run/m.qmp".into(), patience_seconds: Duration::from_secs(2) },
             Question::Trace { vm: "web1".into(), length_seconds: Duration::from_secs(3), core_ratio: 0.05 },
         ] {
             assert_eq!(serde_json::from_slice::<Question>(&question.to_json()).unwrap(), question);

@@ -22,6 +22,7 @@ mod run;
 mod schedule;
 mod send_queue;
 mod settings;
+mod stall;
 pub mod synthetic_trace;
 mod throttle;
 mod timeline;
@@ -35,6 +36,7 @@ use rayon::prelude::*;
 use run::{ReplayResult, Run, UncertainInputs};
 pub use schedule::{Schedule, ScheduledAction, ScheduledStep};
 pub use settings::{AutoConverge, Compression, Conditions, Goal, Interval, LoadEnd, MigrationParameters};
+pub use stall::{StallEvidence, StallRule, StallStep};
 use timeline::RunTimeline;
 use vmgate_facts::{
     MigrationTransport,
@@ -134,6 +136,7 @@ impl<'t> Replayer<'t> {
         PATIENCE * self.trace.ram_bytes as f64 / bandwidth
             + PATIENCE_SECONDS
             + ends.max(settings.schedule.ends_seconds())
+            + settings.stall.as_ref().map_or(0.0, StallRule::longest_seconds)
     }
 
     /// Draws the inputs of one run. `expected` is the approximate duration of the migration: where the trace is longer,

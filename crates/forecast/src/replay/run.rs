@@ -18,6 +18,7 @@ use super::{
     schedule::{ScheduledAction, ScheduledStep},
     send_queue::SendQueue,
     settings::{Conditions, MigrationParameters},
+    stall::StallWatch,
     throttle::Throttle,
     timeline::RunTimeline,
 };
@@ -116,6 +117,7 @@ pub(super) struct Run<'a> {
     speed: f64,
     /// Steps of the schedule that are still to come, and what the earlier ones made of the settings.
     steps: &'a [ScheduledStep],
+    stall: StallWatch<'a>,
     downtime_limit: f64,
     bandwidth_limit: Option<f64>,
     wants_post_copy: bool,
@@ -159,6 +161,7 @@ impl<'a> Run<'a> {
             throttle: Throttle::new(settings.auto_converge, settings.dirty_limit()),
             speed: 1.0,
             steps: settings.schedule.steps(),
+            stall: StallWatch::new(settings.stall.as_ref()),
             downtime_limit: settings.downtime_limit_seconds,
             bandwidth_limit: settings.bandwidth_limit_bytes_per_second,
             wants_post_copy: false,
@@ -228,7 +231,12 @@ impl<'a> Run<'a> {
         let patience = PATIENCE_SECONDS.max(PATIENCE_ROUNDS * self.guest.seconds());
         let load_ends = self.inputs.load_ends_seconds;
         let load_is_to_end = load_ends.is_finite() && self.now < load_ends + patience;
-        self.now - since > patience && !self.throttle.may_grow() && self.steps.is_empty() && !load_is_to_end
+        self.now - since > patience && !self.throttle.may_grow() && !self.is_watched() && !load_is_to_end
+    }
+
+    /// True while its manager may still do something to it.
+    fn is_watched(&self) -> bool {
+        !self.steps.is_empty() || self.stall.may_act()
     }
 
     fn elapse(&mut self, seconds: f64) {
@@ -249,21 +257,26 @@ impl<'a> Run<'a> {
 
     /// Takes the steps of the schedule that are due.
     fn follow_schedule(&mut self) {
-        while let Some((step, later)) = self.steps.split_first() {
-            if step.at_seconds > self.now + self.inputs.setup_seconds {
-                return;
-            }
+        let now = self.now + self.inputs.setup_seconds;
+        while let Some((step, later)) = self.steps.split_first().filter(|(step, _)| step.at_seconds <= now) {
             self.steps = later;
-            match step.action {
-                ScheduledAction::DowntimeLimit(limit) => {
-                    self.threshold *= limit / self.downtime_limit.max(1e-6);
-                    self.downtime_limit = limit;
-                }
-                ScheduledAction::BandwidthLimit(limit) => self.bandwidth_limit = limit,
-                ScheduledAction::PostCopy => self.wants_post_copy = true,
-                ScheduledAction::Pause => self.paused_at = self.paused_at.or(Some(self.now)),
-                ScheduledAction::Abort => self.aborted = true,
+            self.act(step.action);
+        }
+        if let Some(action) = self.stall.look(now, self.left()) {
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: ScheduledAction) {
+        match action {
+            ScheduledAction::DowntimeLimit(limit) => {
+                self.threshold *= limit / self.downtime_limit.max(1e-6);
+                self.downtime_limit = limit;
             }
+            ScheduledAction::BandwidthLimit(limit) => self.bandwidth_limit = limit,
+            ScheduledAction::PostCopy => self.wants_post_copy = true,
+            ScheduledAction::Pause => self.paused_at = self.paused_at.or(Some(self.now)),
+            ScheduledAction::Abort => self.aborted = true,
         }
     }
 

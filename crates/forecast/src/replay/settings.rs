@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use vmgate_facts::{Accelerator, MigrationTransport, Version};
 
-use super::schedule::Schedule;
+use super::{schedule::Schedule, stall::StallRule};
 
 /// Pages that fill the vector of a QEMUFile: 64 entries (MAX_IOV_SIZE), two of a page.
 const FLUSHED_PAGES: f64 = 32.0;
@@ -43,6 +43,9 @@ pub struct MigrationParameters {
     /// Changes to the running migration; empty for none.
     #[serde(default)]
     pub schedule: Schedule,
+    /// What is done to a migration that makes no progress; none for nothing.
+    #[serde(default)]
+    pub stall: Option<StallRule>,
 }
 
 impl Default for MigrationParameters {
@@ -62,6 +65,7 @@ impl Default for MigrationParameters {
             dirty_limit_bytes_per_second: None,
             post_copy: false,
             schedule: Schedule::default(),
+            stall: None,
         }
     }
 }

@@ -19,7 +19,7 @@ pub(super) fn of(paths: &[String]) -> Vec<ProgramBuild> {
 }
 
 /// Build id of a program (NT_GNU_BUILD_ID).
-pub(super) fn of_program(path: &Path) -> Fact<String> {
+pub(crate) fn of_program(path: &Path) -> Fact<String> {
     let mut start = Vec::new();
     // Opening a named pipe would wait for its writer.
     let read = std::fs::metadata(path)

@@ -104,7 +104,7 @@ fn number(path: &Path) -> Result<u64, Unknown> {
 const LONGEST_LIST: u32 = 1 << 16;
 
 /// The numbers in a kernel list such as `0-3,8`.
-pub(super) fn numbers_in_list(list: &str) -> Option<Vec<u32>> {
+pub(crate) fn numbers_in_list(list: &str) -> Option<Vec<u32>> {
     let mut numbers = Vec::new();
     for part in list.trim().split(',') {
         let (from, to) = part.split_once('-').unwrap_or((part, part));
@@ -117,9 +117,11 @@ pub(super) fn numbers_in_list(list: &str) -> Option<Vec<u32>> {
     Some(numbers)
 }
 
-/// Count of the numbers in a kernel list.
-pub(super) fn count_in_list(list: &str) -> Option<u32> {
-    numbers_in_list(list).and_then(|numbers| u32::try_from(numbers.len()).ok())
+/// Logical CPUs that are online.
+pub(crate) fn online_cpus() -> Result<Vec<u32>, Unknown> {
+    let file = "/sys/devices/system/cpu/online";
+    let list = fs::read_to_string(file).map_err(|error| not_read(file, &error))?;
+    numbers_in_list(&list).ok_or_else(|| Unknown::new(Cause::Malformed, format!("{file} is not a CPU list")))
 }
 
 /// Bits of a physical address of the processor, as /proc/cpuinfo tells.
@@ -142,10 +144,10 @@ mod tests {
 
     #[test]
     fn kernel_lists_are_counted() {
-        assert_eq!(count_in_list("0-3,8"), Some(5));
-        assert_eq!(count_in_list("0"), Some(1));
+        assert_eq!(numbers_in_list("0-3,8"), Some(vec![0, 1, 2, 3, 8]));
+        assert_eq!(numbers_in_list("0\n"), Some(vec![0]));
         for bad in ["", "3-1", "x", "0-", "0-4294967295"] {
-            assert_eq!(count_in_list(bad), None, "{bad}");
+            assert_eq!(numbers_in_list(bad), None, "{bad}");
         }
     }
 

@@ -30,8 +30,10 @@ mod uplink;
 
 use std::{net::IpAddr, thread, time::Duration};
 
+pub(crate) use build::of_program as program_build;
 use jiff::Timestamp;
 pub use managers::{ManagerQuestions, SettingsFile};
+pub(crate) use memory::{numbers_in_list, online_cpus};
 pub use passthrough::DeviceAddress;
 pub use path::{
     CertificateFile, Firewall, MigrationConfig, NetworkProbe, PeerProbe, PeerQuestions, RemoteStorage,
@@ -45,6 +47,8 @@ use vmgate_facts::{
     Nic, NumaNode, OpenedFile, PassthroughDevice, ProgramBuild, QemuUser, Route, StatefulFilter, Unknown,
     Uuid, Version, text::plain,
 };
+
+use crate::qemu::{self, OfferQuestions, QemuOffer, RunningVms};
 
 /// Longest wait for the host's name service.
 const RESOLVE_LIMIT: Duration = Duration::from_secs(5);
@@ -75,6 +79,10 @@ pub struct HostQuestions {
     pub route: Option<IpAddr>,
     /// Questions about the path to the peer host.
     pub peer: Option<PeerQuestions>,
+    /// QEMU that a VM needs; its offer is only asked for where no libvirt tells it.
+    pub qemu: Option<OfferQuestions>,
+    /// True if the host's VMs are told by their processes, where no libvirt tells them.
+    pub running: bool,
 }
 
 /// The answers, as JSON on the probe's standard output.
@@ -160,6 +168,12 @@ pub struct HostProbe {
     /// Managers of VMs; unknown if none were looked for.
     #[serde(default)]
     pub managers: Fact<HostManagers>,
+    /// Offer of the QEMU in the question; unknown if none was asked for.
+    #[serde(default)]
+    pub qemu_offer: Fact<QemuOffer>,
+    /// VMs by their processes; unknown if they were not asked for.
+    #[serde(default)]
+    pub running: Fact<RunningVms>,
     /// The migration path, as far as this host alone can see.
     #[serde(default)]
     pub network: NetworkProbe,
@@ -228,13 +242,7 @@ fn look_local(questions: &HostQuestions) -> HostProbe {
     HostProbe {
         schema: HostProbeSchema::V1,
         kernel_release: text("/proc/sys/kernel/osrelease").into(),
-        cpus: text("/sys/devices/system/cpu/online")
-            .and_then(|list| {
-                memory::count_in_list(&list).ok_or_else(|| {
-                    Unknown::new(Cause::Malformed, "/sys/devices/system/cpu/online is not a CPU list")
-                })
-            })
-            .into(),
+        cpus: memory::online_cpus().map(|online| u32::try_from(online.len()).unwrap_or(u32::MAX)).into(),
         load: LoadAverage::current()
             .map(|load| f64::from(load.one))
             .map_err(|error| procfs_error(&error))
@@ -272,6 +280,8 @@ fn look_local(questions: &HostQuestions) -> HostProbe {
         } else {
             Fact::Known(managers::look(&questions.managers))
         },
+        qemu_offer: questions.qemu.as_ref().map_or_else(Fact::default, |qemu| qemu::offer(qemu).into()),
+        running: if questions.running { qemu::running().into() } else { Fact::default() },
         resolved,
         network: path::look(&to),
         peer: Fact::default(),

@@ -17,7 +17,6 @@ mod content;
 mod hash;
 mod memory;
 mod page_sample;
-mod qemu;
 mod ram;
 
 use std::{
@@ -26,13 +25,14 @@ use std::{
 };
 
 use page_sample::PageSample;
-pub use qemu::{Qemu, QemuError};
 pub use ram::{RamBlock, RamError};
 use thiserror::Error;
 use vmgate_facts::{
     Cause, Unknown,
     trace::{DirtyTrace, TraceEnd},
 };
+
+pub use crate::qemu::{Qemu, QemuError};
 
 /// Duration, sampling and cost limits of a trace.
 #[derive(Debug, Clone, Copy, PartialEq)]

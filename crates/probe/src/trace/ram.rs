@@ -8,7 +8,7 @@ use std::{fs, io};
 
 use thiserror::Error;
 
-use crate::trace::qemu::{BackendKind, MemoryBackend};
+use crate::qemu::process::{BackendKind, MemoryBackend};
 
 /// A mapping that is guest RAM.
 #[derive(Debug, Clone, PartialEq, Eq)]

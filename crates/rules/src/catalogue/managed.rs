@@ -61,6 +61,7 @@ impl ManagerEntry {
             tunnelled: values.is_on(Knob::Tunnelled),
             end: end.map(|at_seconds| ManagedEnd { at_seconds, action }),
             stall_seconds: limit(Knob::StallSeconds),
+            stall: self.stall.clone(),
             parallel_moves: limit(Knob::ParallelMoves).map(small),
             not_replayed: self.not_replayed.clone(),
             settings: values.origins(),

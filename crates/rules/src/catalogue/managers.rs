@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use vmgate_facts::ManagedStall;
 
 use super::{NamePattern, Reference, check::EntryCheck};
 
@@ -81,6 +82,9 @@ pub struct ManagerEntry {
     /// Settings that decide how it migrates.
     #[serde(default)]
     pub settings: Vec<SettingEntry>,
+    /// Steps that it takes as more and more memory is left; left out where it takes none.
+    #[serde(default)]
+    pub stall: Option<ManagedStall>,
     /// Part of its migrations that the forecast does not replay, in one sentence; left out where there is none.
     #[serde(default)]
     pub not_replayed: Option<String>,

@@ -1,16 +1,21 @@
-//! The QEMU process of a VM on this host: search, and the memory options on its command line.
+//! The QEMU process of a VM on this host: search, and the options on its command line.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use serde_json::Value;
 use thiserror::Error;
 use vmgate_facts::Uuid;
 
+/// Beginning of what names a VM by its monitor.
+pub const MONITOR: &str = "qmp:";
 /// Longest command line that is read, in bytes.
 const LONGEST_COMMAND_LINE: u64 = 1 << 20;
 
 /// A QEMU process.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Qemu {
     /// Process id in this host's pid namespace.
     pub pid: u32,
@@ -19,15 +24,15 @@ pub struct Qemu {
 
 /// A memory backend: guest memory as set on QEMU's command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct MemoryBackend {
-    pub(super) id: String,
-    pub(super) bytes: u64,
-    pub(super) kind: BackendKind,
+pub(crate) struct MemoryBackend {
+    pub(crate) id: String,
+    pub(crate) bytes: u64,
+    pub(crate) kind: BackendKind,
 }
 
 /// Source of a backend's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum BackendKind {
+pub(crate) enum BackendKind {
     /// Private anonymous memory.
     Anonymous,
     /// Anonymous memory shared with other processes, or a memfd.
@@ -53,9 +58,12 @@ pub enum QemuError {
 }
 
 impl Qemu {
-    /// The process of the VM with this name or UUID.
+    /// The process of the VM with this name or UUID, or with this monitor (`qmp:SOCKET`).
     pub fn of(vm: &str) -> Result<Self, QemuError> {
         let not_found = || QemuError::NotFound(vm.to_owned());
+        if let Some(socket) = vm.strip_prefix(MONITOR) {
+            return Self::running()?.find(|qemu| qemu.serves(socket)).ok_or_else(not_found);
+        }
         if !vm.contains('/')
             && let Ok(text) = fs::read_to_string(Path::new("/run/libvirt/qemu").join(format!("{vm}.pid")))
             && let Ok(pid) = text.trim().parse()
@@ -63,9 +71,14 @@ impl Qemu {
         {
             return Ok(found);
         }
+        Self::running()?.find(|qemu| qemu.is_vm(vm)).ok_or_else(not_found)
+    }
+
+    /// The QEMU processes of this host that run a VM.
+    pub(crate) fn running() -> Result<impl Iterator<Item = Self>, QemuError> {
         let processes = fs::read_dir("/proc").map_err(QemuError::Proc)?;
         let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        pids.filter_map(Self::with_pid).find(|qemu| qemu.is_vm(vm)).ok_or_else(not_found)
+        Ok(pids.filter_map(Self::with_pid))
     }
 
     /// The process with this id; none if it is not QEMU.
@@ -75,33 +88,76 @@ impl Qemu {
             text.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
         let program = Path::new(arguments.first()?).file_name()?.to_str()?.to_owned();
         let is_qemu = program.starts_with("qemu-system-") || program == "qemu-kvm" || program == "kvm";
-        is_qemu.then_some(Self { pid, arguments })
+        is_qemu.then(|| Self::called(pid, arguments))
+    }
+
+    /// The process with these words on its command line.
+    pub(crate) fn called(pid: u32, arguments: Vec<String>) -> Self {
+        Self { pid, arguments }
     }
 
     fn is_vm(&self, vm: &str) -> bool {
         let named = self
             .values("-name")
             .any(|value| value.split(',').any(|part| part == vm || part.strip_prefix("guest=") == Some(vm)));
-        named
-            || vm
-                .parse::<Uuid>()
-                .is_ok_and(|vm| self.values("-uuid").any(|uuid| uuid.parse() == Ok(vm.clone())))
+        named || vm.parse::<Uuid>().is_ok_and(|vm| self.uuid() == Some(vm))
     }
 
-    fn values<'a>(&'a self, option: &'a str) -> impl Iterator<Item = &'a str> {
+    /// True if the command line names this socket, under whatever path leads to it.
+    fn serves(&self, socket: &str) -> bool {
+        let wanted = real(socket);
+        let parts = self.arguments.iter().flat_map(|word| word.split([',', '=', ':', '"']));
+        parts.filter(|part| part.starts_with('/')).any(|part| real(part) == wanted)
+    }
+
+    /// The program's words on the command line.
+    pub(crate) fn program(&self) -> &str {
+        self.arguments.first().map_or("", String::as_str)
+    }
+
+    /// True if the command line has this option.
+    pub(crate) fn has(&self, option: &str) -> bool {
+        self.arguments.iter().any(|word| word == option)
+    }
+
+    /// Values of an option, in their order.
+    pub(crate) fn values<'a>(&'a self, option: &'a str) -> impl Iterator<Item = &'a str> {
         let after = self.arguments.iter().zip(self.arguments.iter().skip(1));
         after.filter(move |(name, _)| *name == option).map(|(_, value)| value.as_str())
     }
 
+    /// Values of an option in their parts.
+    pub(crate) fn objects<'a>(&'a self, option: &'a str) -> impl Iterator<Item = Object> {
+        self.values(option).map(Object::parse)
+    }
+
+    /// Name of the VM; none where the command line gives none.
+    pub(crate) fn name(&self) -> Option<String> {
+        let of = |name: Object| name.get("guest").map_or(name.kind.clone(), str::to_owned);
+        self.objects("-name").last().map(of).filter(|name| !name.is_empty())
+    }
+
+    /// UUID of the VM, which QEMU takes from either option.
+    pub(crate) fn uuid(&self) -> Option<Uuid> {
+        let tables = self.objects("-smbios").filter(|table| table.get("type") == Some("1"));
+        let told = tables.filter_map(|table| table.get("uuid").map(str::to_owned));
+        self.values("-uuid").map(str::to_owned).chain(told).find_map(|uuid| uuid.parse().ok())
+    }
+
+    /// True if QEMU was started to receive a migration, or the memory of a saved VM.
+    pub(crate) fn is_incoming(&self) -> bool {
+        self.has("-incoming")
+    }
+
     /// Fails for a VM whose memory is encrypted.
-    pub(super) fn check_readable(&self) -> Result<(), QemuError> {
+    pub(crate) fn check_readable(&self) -> Result<(), QemuError> {
         let kinds = [
             ("sev-snp-guest", "SEV-SNP"),
             ("sev-guest", "SEV"),
             ("tdx-guest", "TDX"),
             ("s390-pv-guest", "Secure Execution"),
         ];
-        let objects: Vec<Object> = self.values("-object").map(Object::parse).collect();
+        let objects: Vec<Object> = self.objects("-object").collect();
         let found = kinds.iter().find(|(kind, _)| objects.iter().any(|object| object.kind == *kind));
         if let Some((_, name)) = found {
             return Err(QemuError::Encrypted(name));
@@ -114,8 +170,8 @@ impl Qemu {
     }
 
     /// The memory that QEMU was started with, in the order in which QEMU migrates it: by decreasing size.
-    pub(super) fn backends(&self) -> Vec<MemoryBackend> {
-        let objects = self.values("-object").map(Object::parse);
+    pub(crate) fn backends(&self) -> Vec<MemoryBackend> {
+        let objects = self.objects("-object");
         let mut backends: Vec<MemoryBackend> = objects.filter_map(|object| object.backend()).collect();
         if backends.is_empty() {
             let kind = if self.values("-mem-path").next().is_some() {
@@ -131,7 +187,7 @@ impl Qemu {
     }
 
     /// CPU time of the vCPU threads in seconds, and their number.
-    pub(super) fn vcpu_seconds(&self) -> Option<(f64, u32)> {
+    pub(crate) fn vcpu_seconds(&self) -> Option<(f64, u32)> {
         let mut seconds = 0.0;
         let mut vcpus = 0;
         for (task, name) in self.threads() {
@@ -154,12 +210,12 @@ impl Qemu {
     }
 
     /// True if QEMU is migrating the VM, saving it, taking a background snapshot, or measuring its dirty rate.
-    pub(super) fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         self.threads().iter().any(|(_, name)| is_job_thread(name))
     }
 
     /// True if the process still exists.
-    pub(super) fn is_alive(&self) -> bool {
+    pub(crate) fn is_alive(&self) -> bool {
         Path::new(&format!("/proc/{}", self.pid)).exists()
     }
 
@@ -181,14 +237,21 @@ fn read_bounded(path: &str) -> Option<Vec<u8>> {
     Some(text)
 }
 
-/// An `-object` argument, as JSON or as `kind,key=value`.
-struct Object {
-    kind: String,
+/// The path of a socket without symbolic links, where it has one.
+fn real(path: &str) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.into())
+}
+
+/// Value of an option, as JSON or as `kind,key=value`.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Object {
+    /// First word, or `qom-type` of JSON; empty where the first word is a pair.
+    pub(crate) kind: String,
     properties: Vec<(String, String)>,
 }
 
 impl Object {
-    fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         if let Ok(Value::Object(fields)) = serde_json::from_str(text) {
             let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             let kind = fields.get("qom-type").map(plain).unwrap_or_default();
@@ -197,13 +260,13 @@ impl Object {
                 properties: fields.iter().map(|(key, value)| (key.clone(), plain(value))).collect(),
             };
         }
-        let mut parts = text.split(',');
-        let kind = parts.next().unwrap_or_default().to_owned();
-        let pairs = parts.filter_map(|part| part.split_once('='));
+        let first = text.split(',').next().unwrap_or_default();
+        let kind = if first.contains('=') { String::new() } else { first.to_owned() };
+        let pairs = text.split(',').filter_map(|part| part.split_once('='));
         Self { kind, properties: pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect() }
     }
 
-    fn get(&self, key: &str) -> Option<&str> {
+    pub(crate) fn get(&self, key: &str) -> Option<&str> {
         self.properties.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 
@@ -249,7 +312,7 @@ fn size(text: &str, unit: u64) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use crate::trace::qemu::*;
+    use crate::qemu::process::*;
 
     fn qemu(arguments: &[&str]) -> Qemu {
         let program = ["/usr/bin/qemu-system-x86_64"].iter().chain(arguments);

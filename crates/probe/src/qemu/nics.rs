@@ -1,0 +1,90 @@
+//! Network interfaces of a VM: what its guest sees from QEMU's monitor, the host's end from the command line and the process.
+
+use std::{collections::BTreeMap, fs};
+
+use vmgate_facts::{Cause, Fact, VmNic, text::plain};
+
+use crate::qemu::{devices::Device, monitor::Monitor, process::Qemu};
+
+/// Most descriptors of a process that are looked at.
+const MOST_DESCRIPTORS: usize = 4096;
+
+/// Interfaces of the VM. Unknown where they were given in the old way, which QEMU's monitor does not show.
+pub(crate) fn of(qemu: &Qemu, devices: &[Device], monitor: &mut Monitor) -> Fact<Vec<VmNic>> {
+    if let Some(option) =
+        ["-net", "-nic"].iter().find(|option| qemu.values(option).any(|value| value != "none"))
+    {
+        let why = format!("the command line has {option}, whose interfaces QEMU's monitor does not tell");
+        return Fact::unknown(Cause::NotSupported, why);
+    }
+    let mut taps = taps(qemu.pid);
+    let cards = devices.iter().filter(|device| device.component().0 == "interface");
+    let mut nics: Vec<VmNic> = cards.map(|card| nic(qemu, card, monitor, &mut taps)).collect();
+    // Of an interface that was plugged in later, the tap is the one that is left.
+    let mut without: Vec<&mut VmNic> =
+        nics.iter_mut().filter(|nic| nic.tap.is_none() && nic.kind == "ethernet").collect();
+    if let ([nic], [tap]) = (without.as_mut_slice(), taps.values().collect::<Vec<_>>().as_slice()) {
+        attach(nic, tap);
+    }
+    Fact::Known(nics)
+}
+
+fn nic(qemu: &Qemu, card: &Device, monitor: &mut Monitor, taps: &mut BTreeMap<u32, String>) -> VmNic {
+    let back_end = card.text(monitor, "netdev").unwrap_or_default();
+    let given = qemu.objects("-netdev").find(|given| given.get("id") == Some(&back_end)).unwrap_or_default();
+    let kind = given.get("type").unwrap_or(&given.kind);
+    let named = given.get("ifname").map(plain);
+    let descriptor = given.get("fd").or_else(|| given.get("fds")?.split(':').next());
+    let tap = named.clone().or_else(|| taps.get(&descriptor?.parse().ok()?).cloned());
+    if let Some(tap) = &tap {
+        taps.retain(|_, other| other != tap);
+    }
+    let mut nic = VmNic {
+        mac: card.text(monitor, "mac").unwrap_or_default(),
+        kind: match kind {
+            "user" => "user",
+            "vhost-user" => "vhostuser",
+            "vhost-vdpa" => "vdpa",
+            _ => "ethernet",
+        }
+        .to_owned(),
+        source: None,
+        tap: None,
+        tap_must_exist: false,
+        tap_named: named.is_some(),
+        model: Some(card.component().1.to_owned()),
+        link_up: true,
+        mtu_bytes: None,
+        vlan_tags: Vec::new(),
+        port_group: None,
+        virtual_port: None,
+        direct_mode: None,
+        filter: None,
+    };
+    if let Some(tap) = tap {
+        attach(&mut nic, &tap);
+    }
+    nic
+}
+
+/// Gives an interface its tap, and the bridge of which the tap is a port.
+fn attach(nic: &mut VmNic, tap: &str) {
+    let master = fs::read_link(format!("/sys/class/net/{tap}/master")).ok();
+    let bridge = master.and_then(|path| Some(plain(path.file_name()?.to_str()?)));
+    if bridge.is_some() {
+        nic.kind = "bridge".to_owned();
+    }
+    nic.source = bridge;
+    nic.tap = Some(tap.to_owned());
+}
+
+/// Taps that a process has open, by descriptor: a queue each, the first of which names the tap.
+fn taps(pid: u32) -> BTreeMap<u32, String> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return BTreeMap::new() };
+    let of = |entry: fs::DirEntry| {
+        let descriptor = entry.file_name().to_str()?.parse().ok()?;
+        let about = fs::read_to_string(entry.path()).ok()?;
+        Some((descriptor, plain(about.lines().find_map(|line| line.strip_prefix("iff:"))?.trim())))
+    };
+    entries.flatten().take(MOST_DESCRIPTORS).filter_map(of).collect()
+}

@@ -1,0 +1,193 @@
+//! VMs without libvirt: QEMU started by hand as Proxmox VE and Ganeti start it, checked by its monitor.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    os::unix::net::UnixStream,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::harness::{Said, SlowLink, on_host, setting, statuses, vmgate, words};
+
+/// Seconds of blackout that are accepted of an idle guest.
+const ACCEPTED: &str = "4";
+const UUID: &str = "0d1f3c5e-7a9b-4c1d-8e2f-0123456789ab";
+
+/// A QEMU on host `a` that ends with the test.
+struct Qemu {
+    /// Path of its QMP socket on the host.
+    socket: String,
+    pid: String,
+    tap: String,
+}
+
+impl Qemu {
+    /// A VM as `qm showcmd` prints it, without what needs Proxmox VE's own QEMU (-id) or KVM.
+    fn of_proxmox(id: &str, workload: &str, more: &str) -> Self {
+        let folder = "/var/run/qemu-server";
+        let socket = format!("{folder}/{id}.qmp");
+        let options = format!(
+            "-name web{id},debug-threads=on -no-shutdown -chardev socket,id=qmp,path={socket},server=on,wait=off \
+             -mon chardev=qmp,mode=control -smbios type=1,uuid={UUID} -smp 1,sockets=1,cores=1,maxcpus=1 -nodefaults \
+             -vnc unix:{folder}/{id}.vnc,password=on -cpu qemu64,+lahf-lm -m 256 \
+             -device pci-bridge,id=pci.1,chassis_nr=1,bus=pci.0,addr=0x1e -device vmgenid,guid={UUID} \
+             -device VGA,id=vga,bus=pci.0,addr=0x2 \
+             -device virtio-balloon-pci,id=balloon0,bus=pci.0,addr=0x3 -iscsi initiator-name=iqn.1993-08.org.debian:01:aa \
+             -device virtio-net-pci,mac=BC:24:11:00:00:{id},netdev=net0,bus=pci.0,addr=0x12,id=net0 \
+             -machine accel=tcg,type=pc {more}"
+        );
+        Self::start(&socket, &format!("tap{id}i0"), "net0", &options, workload)
+    }
+
+    /// A VM as Ganeti starts it.
+    fn of_ganeti(name: &str, workload: &str) -> Self {
+        let folder = "/var/run/ganeti/kvm-hypervisor/ctrl";
+        let socket = format!("{folder}/{name}.qmp");
+        let options = format!(
+            "-name {name} -m 256 -smp 1 -no-user-config -nodefaults -device virtio-balloon,id=balloon -uuid {UUID} \
+             -machine pc-i440fx-7.2,accel=tcg -monitor unix:{folder}/{name}.monitor,server,nowait \
+             -qmp unix:{socket},server,nowait \
+             -device virtio-net-pci,bus=pci.0,id=nic-1,addr=0xd,netdev=nic-1,mac=aa:00:00:11:22:33"
+        );
+        Self::start(&socket, "gnt.com.0", "nic-1", &options, workload)
+    }
+
+    fn start(socket: &str, tap: &str, netdev: &str, options: &str, workload: &str) -> Self {
+        let folder = socket.rsplit_once('/').unwrap().0;
+        let script = format!(
+            "set -e; mkdir -p {folder}; ip tuntap add {tap} mode tap; ip link set {tap} master br0 up
+             boot=$(ls -dt /lab/cache/guest-???????????? | head -n 1)
+             /usr/bin/qemu-system-x86_64 {options} -netdev type=tap,id={netdev},ifname={tap},script=no,downscript=no \
+               -kernel $boot/vmlinuz -initrd $boot/initramfs -serial file:{socket}.log \
+               -append 'console=ttyS0 quiet panic=1 no_timer_check vmgate.name=web vmgate.address=10.77.2.240/24 \
+                        vmgate.gateway=10.77.2.254 vmgate.agent=none vmgate.workload={workload}' \
+               -pidfile {socket}.pid -daemonize
+             cat {socket}.pid
+             for i in $(seq 600); do grep -q 'guest ready' {socket}.log && exit 0; sleep 0.2; done; exit 1"
+        );
+        let said = on_host("a", &script, b"");
+        let pid = said.stdout.trim().to_owned();
+        let started = Self { socket: socket.to_owned(), pid, tap: tap.to_owned() };
+        said.exits(0);
+        started
+    }
+
+    fn vm(&self) -> String {
+        format!("qmp:{}", self.socket)
+    }
+
+    /// Path at which this test reaches the socket.
+    fn from_here(&self) -> String {
+        let run = format!("{}/hosts/a/run", setting("VMGATE_LAB_STATE"));
+        self.socket.replace("/var/run", &run)
+    }
+
+    fn kill(&self) {
+        let Self { pid, .. } = self;
+        on_host("a", &format!("kill -9 {pid}; while kill -0 {pid} 2>&-; do sleep 0.1; done"), b"").exits(0);
+    }
+}
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        let Self { socket, pid, tap } = self;
+        on_host("a", &format!("kill {pid}; sleep 0.5; ip link del {tap}; rm -f {socket}*"), b"");
+    }
+}
+
+/// Checks a VM between hosts that are only logged in to.
+fn check(vm: &str, more: &[&str]) -> Said {
+    let hosts = ["--from", "ssh://root@lab-a", "--to", "ssh://root@lab-b", "--migrate-address"];
+    let address = setting("VMGATE_LAB_MIGRATE_B");
+    let first =
+        [&["check", vm], &hosts[..], &[&address, "--guest", "wire", "--longest-blackout", ACCEPTED], more];
+    vmgate(&words(&first.concat(), &[]))
+}
+
+fn judged(vm: &str, more: &[&str]) -> Value {
+    check(vm, &[&["--output", "json"], more].concat()).json()
+}
+
+#[test]
+#[ignore = "needs the lab: make lab-test"]
+fn a_vm_of_proxmox_is_checked_by_its_monitor_and_moved_by_proxmox_alone() {
+    let qemu = Qemu::of_proxmox("10", "idle", "");
+    let verdict = judged(&qemu.vm(), &["--as", "proxmox"]);
+    assert_eq!(verdict["decision"]["answer"], "GO", "{verdict:#}");
+    for rule in ["vm-is-persistent", "vm-has-no-snapshots", "destination-accepts-configuration"] {
+        assert_eq!(statuses(&verdict, rule), ["not-applicable"], "{rule}");
+    }
+    for rule in
+        ["no-migration-blocker", "vm-runs-once", "destination-memory-fits", "machine-type-takes-vcpus"]
+    {
+        assert_eq!(statuses(&verdict, rule), ["pass"], "{rule}");
+    }
+    assert!(statuses(&verdict, "components-migratable").iter().all(|status| status == "pass"));
+    check(&qemu.vm(), &[]).exits(20).says("belongs to Proxmox VE").says("qm migrate 10 NODE --online");
+    let order = ["migrate", &qemu.vm(), "--from", "ssh://root@lab-a", "--to", "ssh://root@lab-b"];
+    vmgate(&order).exits(2).says("qm migrate 10 NODE --online");
+    let status = on_host("a", &format!("kill -0 {}", qemu.pid), b"");
+    status.exits(0);
+}
+
+#[test]
+#[ignore = "needs the lab: make lab-test"]
+fn a_vm_that_dirties_its_memory_too_fast_does_not_move() {
+    let qemu = Qemu::of_proxmox("11", "dirty,size=128,rate=100", "");
+    let _slow = SlowLink::at("100mbit");
+    let verdict = judged(&qemu.vm(), &["--as", "proxmox", "--trace-seconds", "5"]);
+    assert_eq!(verdict["decision"]["answer"], "NO-GO", "{verdict:#}");
+    assert_eq!(verdict["forecast"]["converges"], false, "{:#}", verdict["forecast"]);
+}
+
+#[test]
+#[ignore = "needs the lab: make lab-test"]
+fn a_device_that_qemu_does_not_migrate_is_named_in_qemus_words() {
+    let blocked =
+        "-device usb-ehci,id=ehci -netdev user,id=u0 -device usb-net,netdev=u0,bus=ehci.0,id=usbnet";
+    let qemu = Qemu::of_proxmox("12", "idle", blocked);
+    let said = check(&qemu.vm(), &["--as", "proxmox"]).exits(20);
+    said.says("no-migration-blocker").says("non-migratable");
+}
+
+#[test]
+#[ignore = "needs the lab: make lab-test"]
+fn a_vm_of_ganeti_is_checked_and_its_monitor_for_people_is_told_apart() {
+    let qemu = Qemu::of_ganeti("inst1.example.org", "idle");
+    let verdict = judged(&qemu.vm(), &["--as", "ganeti"]);
+    assert_eq!(verdict["decision"]["answer"], "GO", "{verdict:#}");
+    check(&qemu.vm(), &[]).exits(20).says("gnt-instance migrate inst1.example.org");
+    let for_people = qemu.vm().replace(".qmp", ".monitor");
+    check(&for_people, &[]).exits(2).says("monitor for people (HMP)").says(".qmp");
+}
+
+#[test]
+#[ignore = "needs the lab: make lab-test"]
+fn what_is_no_free_qmp_monitor_is_said_clearly_and_nothing_hangs() {
+    let qemu = Qemu::of_proxmox("13", "idle", "");
+    check("qmp:/var/run/qemu-server/999.qmp", &[])
+        .exits(1)
+        .says("has no socket /var/run/qemu-server/999.qmp");
+    check(&qemu.vm().replace(".qmp", ".vnc"), &[]).exits(2).says("no QMP monitor: it says \"RFB");
+    check("web13", &[]).exits(2).says("names no libvirt").says("qmp:");
+
+    let held = UnixStream::connect(qemu.from_here()).unwrap();
+    let mut greeting = String::new();
+    BufReader::new(&held).read_line(&mut greeting).unwrap();
+    assert!(greeting.contains("QMP"), "{greeting}");
+    let start = Instant::now();
+    check(&qemu.vm(), &["--timeout", "4"]).exits(1).says("another program holds the monitor");
+    assert!(start.elapsed() < Duration::from_mins(1), "{:?}", start.elapsed());
+    drop(held);
+    // vmgate has left, too: the next client is greeted.
+    let next = UnixStream::connect(qemu.from_here()).unwrap();
+    next.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    greeting.clear();
+    BufReader::new(&next).read_line(&mut greeting).unwrap();
+    assert!(greeting.contains("QMP"), "{greeting}");
+    drop(next);
+
+    qemu.kill();
+    check(&qemu.vm(), &[]).exits(1).says("its QEMU has ended, and left the socket behind");
+}
