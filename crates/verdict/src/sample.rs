@@ -101,7 +101,7 @@ fn context() -> DecisionContext {
                 "with the present settings: 34 s; with a path of twice the goodput: 17 s; with auto-converge: 31 s".into(),
             ),
             timeline: Fact::Known(timeline()),
-            round_ends_seconds: Fact::Known(vec![30.0, 32.5, 33.1]),
+            round_ends_seconds: Fact::Known(vec![20.0, 28.0, 31.0, 32.5, 33.1]),
             ..Forecast::default()
         }),
         ..DecisionContext::at(now())
