@@ -107,9 +107,9 @@ for (const [file, moves] of [["single", 1], ["refused", 1], ["sample", 2]]) {
 {
   const { page, close } = await open("campaign", { width: 1280, scheme: "light" });
   check("the campaign's title", await page.title(), "1 of 4, 1 failed: CHG <b>7</b> – vmgate");
-  const asOf = () => page.locator("main .brand").textContent();
+  const asOf = () => page.locator("main > .brand").textContent();
   const before = await asOf();
-  await page.waitForFunction((text) => document.querySelector("main .brand").textContent !== text, before);
+  await page.waitForFunction((text) => document.querySelector("main > .brand").textContent !== text, before);
   check("it goes on by itself, to a later time", await asOf() > before, true);
   check("a progress bar says what it is of", await page.getByRole("progressbar", { name: "empty r1" }).count(), 1);
   const titles = await page.locator("main h2").allTextContents();
