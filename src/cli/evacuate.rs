@@ -51,10 +51,10 @@ pub(super) struct Evacuate {
     #[arg(long, value_name = "OLD")]
     replan: Option<PathBuf>,
     /// Start of the change window
-    #[arg(long, value_name = "TIME", requires = "window_end")]
+    #[arg(long, value_name = "TIME", value_parser = super::options::time, requires = "window_end")]
     window_start: Option<Timestamp>,
     /// End of the change window
-    #[arg(long, value_name = "TIME", requires = "window_start")]
+    #[arg(long, value_name = "TIME", value_parser = super::options::time, requires = "window_start")]
     window_end: Option<Timestamp>,
     /// Begin each migration and take it back just before it is judged, when the change is executed: what both hosts say to it
     /// decides what only they know. The change gets `settings: {trial: true}`; the plan itself changes nothing

@@ -74,8 +74,13 @@ pub(super) struct GlobalOptions {
 pub(super) struct EvaluationTime {
     /// Time to evaluate at, such as 2026-11-23T22:00:00Z, to see what would be: the verdict is simulated and permits nothing
     /// [default: the present]
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     at: Option<Timestamp>,
+}
+
+/// Parses a time of the command line.
+pub(super) fn time(text: &str) -> Result<Timestamp, String> {
+    text.parse().map_err(|_| "write it as 2026-11-23T22:00:00Z".to_owned())
 }
 
 impl EvaluationTime {

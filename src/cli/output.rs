@@ -361,17 +361,23 @@ fn message(level: &str, text: &str) {
     }
 }
 
-/// Text of a message, in lines as wide as the terminal. An excerpt of a document keeps its lines: a caret points at one.
+/// Text of a message, in lines as wide as the terminal. An excerpt of a document keeps its lines: a caret points into it.
 fn for_terminal(text: &str) -> String {
-    const LEAD: &str = "vmgate: ";
-    let width = terminal_size::terminal_size().filter(|_| io::stderr().is_terminal());
-    let is_excerpt = text.lines().any(|line| line.trim_start().starts_with('|'));
-    match width {
-        Some((width, _)) if !is_excerpt => {
-            wrap::fill(text, LEAD, &" ".repeat(LEAD.len()), usize::from(width.0))
+    const LEADS: [&str; 2] = ["vmgate: ", "= help: "];
+    let text = format!("vmgate: {text}");
+    let Some((width, _)) = terminal_size::terminal_size().filter(|_| io::stderr().is_terminal()) else {
+        return text;
+    };
+    let wrapped = |line: &str| {
+        if line.contains(" |") || line.contains("-->") {
+            return line.to_owned();
         }
-        _ => format!("{LEAD}{text}"),
-    }
+        let indent = line.len() - line.trim_start().len();
+        let lead = LEADS.iter().find_map(|lead| Some(line.find(lead)? + lead.len())).unwrap_or(indent);
+        let (lead, rest) = line.split_at(lead);
+        wrap::fill(rest, lead, &" ".repeat(lead.len()), usize::from(width.0))
+    };
+    text.lines().map(wrapped).collect::<Vec<_>>().join("\n")
 }
 
 /// Prints on stderr, in lines that neither a terminal nor a CI runner obeys.

@@ -53,7 +53,8 @@ impl SelfTest {
         }
         if failed > 0 {
             return Err(Failure::failed(format!(
-                "{failed} parts of this installation do not work: install vmgate again"
+                "this installation does not work, {} failed: install vmgate again",
+                report::words::number(failed, "part")
             )));
         }
         output::say(shared, "this installation works; next, `vmgate init HOST…` writes down your hosts");

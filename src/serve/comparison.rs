@@ -6,11 +6,9 @@ use vmgate_ledger::entry::Migration;
 
 use crate::{report::words, serve::checks::Checks};
 
-/// Size of the picture in view box units, with the free space for text.
+/// Size of the picture in view box units. It is stretched to the page, so its labels stand beside it.
 const WIDTH: f64 = 600.0;
-const HEIGHT: f64 = 170.0;
-const FOOT: f64 = 20.0;
-const HEAD: f64 = 16.0;
+const HEIGHT: f64 = 140.0;
 
 /// The picture. Positions are in view box units.
 #[derive(Debug, Serialize, PartialEq)]
@@ -55,7 +53,7 @@ pub(super) fn comparison(checks: &Checks) -> Option<Comparison> {
     }
     #[expect(clippy::cast_precision_loss, reason = "at most sixty migrations")]
     let step = WIDTH / (shown.len() + 1) as f64;
-    let y = |seconds: f64| tenth(HEAD + (1.0 - seconds / most) * (HEIGHT - FOOT - HEAD));
+    let y = |seconds: f64| tenth((1.0 - seconds / most) * HEIGHT);
     let mut x = 0.0;
     let mut marks = Vec::new();
     for (_, [p5, p95, came]) in &shown {

@@ -316,8 +316,8 @@ moves:
         let page = page(&board(&place, &change), jiff::Timestamp::now()).unwrap();
         for wanted in [
             "1 of 4 moves done, 1 running, 1 to come, 1 failed",
-            "12.3 s</td><td>11 s (9 s to 14 s)",
-            "71 ms</td><td>80 ms (50 ms to 0.2 s)",
+            "12.3 s</td><td data-label=\"forecast\">11 s (9 s to 14 s)",
+            "71 ms</td><td data-label=\"forecast\">80 ms (50 ms to 0.2 s)",
             "CHG &lt;b&gt;7&lt;&#x2f;b&gt;",
             "not certain",
         ] {
@@ -357,6 +357,8 @@ moves:
         let named = std::env::var_os("VMGATE_BROWSER_LEDGER");
         let place = named.map_or_else(|| folder.path().join("ledger.db"), Into::into);
         eventful(&place);
+        let held = Entry::Verdict(VerdictSummary::from(&sample::no_go()));
+        Ledger::open(&place).unwrap().append(&held).unwrap();
         assert!(Ledger::open_existing(&place).unwrap().verify().unwrap().sequence > 5);
     }
 }

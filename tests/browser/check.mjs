@@ -38,7 +38,7 @@ async function harmless(page, name) {
   check(`${name}: no element that a guest brought`, foreign, []);
 }
 
-for (const file of ["sample", "single", "fleet", "campaign"]) {
+for (const file of ["sample", "single", "refused", "fleet", "campaign"]) {
   for (const scheme of ["light", "dark"]) {
     for (const width of [360, 1280]) {
       const name = `${file}-${scheme}-${width}`;
@@ -92,23 +92,34 @@ for (const file of ["sample", "single", "fleet", "campaign"]) {
   await page.evaluate(() => dispatchEvent(new Event("beforeprint")));
   check("the filter is not printed", await page.locator(".filter").isVisible(), false);
   check("what is folded is printed", await page.locator("details:not([open])").count(), 0);
-  await page.pdf({ path: "sample.pdf", format: "A4" });
   await page.screenshot({ path: "sample-print.png", fullPage: true });
+  await close();
+}
+
+for (const [file, moves] of [["single", 1], ["refused", 1], ["sample", 2]]) {
+  const { page, close } = await open(file, { width: 1280, scheme: "light" });
+  const pdf = await page.pdf({ path: `${file}.pdf`, format: "A4" });
+  const pages = pdf.toString("latin1").match(/\/Type\s*\/Page\b/g).length;
+  check(`${file}: at most two pages for a VM on paper (${pages} for ${moves})`, pages <= 2 * moves, true);
   await close();
 }
 
 {
   const { page, close } = await open("campaign", { width: 1280, scheme: "light" });
   check("the campaign's title", await page.title(), "1 of 4, 1 failed: CHG <b>7</b> – vmgate");
-  const asOf = () => page.locator("main .brand").textContent();
+  const asOf = () => page.locator("main > .brand").textContent();
   const before = await asOf();
-  await page.waitForFunction((text) => document.querySelector("main .brand").textContent !== text, before);
+  await page.waitForFunction((text) => document.querySelector("main > .brand").textContent !== text, before);
   check("it goes on by itself, to a later time", await asOf() > before, true);
   check("a progress bar says what it is of", await page.getByRole("progressbar", { name: "empty r1" }).count(), 1);
+  const titles = await page.locator("main h2").allTextContents();
+  for (const title of ["Can it be emptied now?", "Newest verdict on each VM", "Forecasts and what came"]) {
+    check(`the page has "${title}"`, titles.includes(title), true);
+  }
   process.kill(Number(process.env.VMGATE_SERVE_PID));
   await page.waitForFunction(() => document.getElementById("lost").textContent !== "");
   check("when vmgate is gone the page says that it is old", (await page.locator("#lost").textContent()).startsWith("This is old"), true);
-  check("and keeps what it had", await page.locator("main table").count(), 4);
+  check("and keeps what it had", await page.locator("main h2").allTextContents(), titles);
   await close();
 }
 

@@ -52,7 +52,7 @@ impl Problem {
 
     /// A file or folder that is not believed, or cannot be read.
     pub fn of_untrusted(path: &Path, why: &UntrustedFile) -> Self {
-        let at_fault = (why.path() != path).then(|| format!("{}: ", why.path().display()));
+        let at_fault = (!why.path().ends_with(path)).then(|| format!("{}: ", why.path().display()));
         let message = format!("{}{}", at_fault.unwrap_or_default(), why.problem());
         let help = why.way_out().unwrap_or_else(|| "check the path and its permissions".to_owned());
         Self::of_file(&path.display().to_string(), message, &help)

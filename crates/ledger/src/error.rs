@@ -16,7 +16,9 @@ pub enum LedgerError {
         place: LedgerUrl,
     },
     /// The ledger cannot be opened.
-    #[error("{place}: the ledger cannot be opened: {why}")]
+    #[error(
+        "{place}: the ledger cannot be opened: {why}. Check the place and its permissions, or name another one with --ledger"
+    )]
     Unopened {
         /// Location of the ledger.
         place: LedgerUrl,

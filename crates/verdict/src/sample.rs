@@ -114,7 +114,7 @@ fn context() -> DecisionContext {
             ]),
             recommended: Fact::Known(None),
             timeline: Fact::Known(timeline()),
-            round_ends_seconds: Fact::Known(vec![30.0, 32.5, 33.1]),
+            round_ends_seconds: Fact::Known(vec![20.0, 28.0, 31.0, 32.5, 33.1]),
             ..Forecast::default()
         }),
         ..DecisionContext::at(now())

@@ -60,7 +60,8 @@ fn libvirt(answer: &Result<Hypervisor, LibvirtError>, login: Option<&Login>) -> 
                 ],
                 _ => Vec::new(),
             };
-            Access::missing(NAME, error.to_string(), cure)
+            let seen = if cure.is_empty() { error.to_string() } else { Unknown::from(error.clone()).reason };
+            Access::missing(NAME, seen, cure)
         }
     }
 }

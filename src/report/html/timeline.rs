@@ -8,12 +8,9 @@ use vmgate_verdict::Verdict;
 
 use super::super::words;
 
-/// Size of the picture in view box units, and the free space for text at the bottom.
+/// Size of the picture in view box units. It is stretched to the page, so its labels stand beside it.
 const WIDTH: f64 = 600.0;
-const HEIGHT: f64 = 170.0;
-const FOOT: f64 = 20.0;
-/// Free space at the top, for the largest figure.
-const HEAD: f64 = 16.0;
+const HEIGHT: f64 = 140.0;
 
 /// The picture. Positions are in view box units.
 #[derive(Debug, Serialize, PartialEq)]
@@ -48,7 +45,7 @@ fn draw(forecast: &Forecast) -> Option<Timeline> {
         return None;
     }
     let x = |seconds: f64| tenth((seconds / end).clamp(0.0, 1.0) * WIDTH);
-    let y = |bytes: f64| tenth(HEAD + (1.0 - (bytes / most).clamp(0.0, 1.0)) * (HEIGHT - FOOT - HEAD));
+    let y = |bytes: f64| tenth((1.0 - (bytes / most).clamp(0.0, 1.0)) * HEIGHT);
     let line = |moments: &mut dyn Iterator<Item = &RemainingMemory>, of: fn(&RemainingMemory) -> f64| {
         let mut path = String::new();
         for moment in moments {
@@ -101,9 +98,9 @@ mod tests {
     #[test]
     fn the_picture_goes_from_all_of_the_memory_to_nothing() {
         let drawn = timeline(&sample::go()).unwrap();
-        assert!(drawn.middle.starts_with("M0 16 "), "{}", drawn.middle);
-        assert!(drawn.middle.trim_end().ends_with("600 150"), "{}", drawn.middle);
-        assert_eq!(drawn.rounds.len(), 3);
+        assert!(drawn.middle.starts_with("M0 0 "), "{}", drawn.middle);
+        assert!(drawn.middle.trim_end().ends_with("600 140"), "{}", drawn.middle);
+        assert_eq!(drawn.rounds.len(), 5, "as many as the forecast's rounds");
         let (begin, width) = drawn.blackout.unwrap();
         assert!(begin > 300.0 && width > 0.0 && begin + width <= 600.0);
     }

@@ -47,7 +47,9 @@ pub(in crate::report) fn write(audit: &Audit, sink: &mut dyn Write, style: &Styl
 
 fn summary(audit: &Audit, sink: &mut dyn Write, style: &Style) -> io::Result<()> {
     let stuck = audit.vms.iter().filter(|vm| !vm.can_move()).count();
+    let lost = audit.hosts.iter().filter(|host| host.lost.is_some()).count();
     let text = match (audit.vms.len(), stuck) {
+        (0, _) if lost > 0 => "No VM was seen.".to_owned(),
         (0, _) => "No VM runs on these hosts.".to_owned(),
         (all, 0) => format!("Each of the {all} VMs has a possible destination."),
         (all, stuck) => format!("{stuck} of {all} VMs have no certain destination."),
@@ -55,8 +57,13 @@ fn summary(audit: &Audit, sink: &mut dyn Write, style: &Style) -> io::Result<()>
     if audit.simulated {
         writeln!(sink, "Simulated for {}: no move is permitted by it.", words::time(audit.evaluated_at))?;
     }
-    let paint = if stuck == 0 { Paint::Good } else { Paint::Bad };
-    writeln!(sink, "{}", style.paint(paint, &text))
+    let paint = if stuck == 0 && lost == 0 { Paint::Good } else { Paint::Bad };
+    writeln!(sink, "{}", style.paint(paint, &text))?;
+    if lost > 0 {
+        let lost = format!("{lost} of {} hosts did not answer: their VMs are not known.", audit.hosts.len());
+        writeln!(sink, "{}", style.paint(Paint::Bad, &lost))?;
+    }
+    Ok(())
 }
 
 fn first(audit: &Audit, sink: &mut dyn Write, style: &Style) -> io::Result<()> {

@@ -84,9 +84,11 @@ impl<'a> Grid<'a> {
             }
         }
         writeln!(sink, "\n{}", self.style.paint(Paint::Strong, title))?;
-        writeln!(sink, "{}", "─".repeat(columns))?;
+        let rule = "─".repeat(columns);
+        writeln!(sink, "{rule}")?;
         for line in table.to_string().lines() {
-            writeln!(sink, "{}", line.trim_end())?;
+            // A command that is too wide to wrap makes no line between rows wider.
+            writeln!(sink, "{}", if line.starts_with('─') { &rule } else { line.trim_end() })?;
         }
         Ok(())
     }

@@ -44,6 +44,10 @@ operator_known_hosts() {
 
 operator_ssh_config() {
   cat <<TEXT
+Host $(hostname_of behind)
+    HostName $(management_address b)
+    HostKeyAlias $(hostname_of b)
+    ProxyJump $(hostname_of a)
 Host $(hostname_of '*') $MANAGEMENT_NET.*
     User root
     IdentityFile "$LAB_STATE/ssh/client"
