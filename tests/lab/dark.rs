@@ -114,6 +114,43 @@ fn a_rehearsal_finds_what_a_new_port_waits_and_leaves_nothing() {
     assert_eq!((interfaces("a"), interfaces("b")), (String::new(), String::new()));
 }
 
+/// Open vSwitch on both hosts, in user space, for as long as this lives.
+struct OpenVswitch;
+
+impl OpenVswitch {
+    fn on_both() -> Self {
+        let both = Self;
+        for host in ["a", "b"] {
+            lab(&["ovs", host, "up"]).exits(0);
+        }
+        both
+    }
+}
+
+impl Drop for OpenVswitch {
+    fn drop(&mut self) {
+        for host in ["a", "b"] {
+            lab(&["ovs", host, "off"]);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs the lab: make lab-test"]
+fn a_rehearsal_over_open_vswitch_is_heard_and_leaves_no_port() {
+    let _switch = OpenVswitch::on_both();
+    let guest = Guest::start("on-ovs", &["--on", "a", "--attach", "ovs:ovs0"]);
+    let verdict = check(&guest, &["--probe-network"]).json();
+    assert_eq!(statuses(&verdict, "guest-network-follows-soon"), ["pass"], "{verdict:#}");
+    let dark = last_rehearsal();
+    assert!(dark < 1.0, "{dark} s");
+    for host in ["a", "b"] {
+        let ports = lab(&["host", host, "ovs-vsctl", "--timeout=10", "list-ports", "ovs0"]).exits(0).stdout;
+        assert!(!ports.contains("vmgate"), "{host}: {ports}");
+    }
+    assert_eq!((interfaces("a"), interfaces("b")), (String::new(), String::new()));
+}
+
 /// Pids of the on-host program that carry out an order on a host.
 fn programs(host: &str) -> Vec<String> {
     let said = lab(&["host", host, "sh", "-c", "pgrep -f 'vmgate network$' || true"]).exits(0);

@@ -84,7 +84,7 @@ done >/dev/null 2>&1 </dev/null &
 const NO_STP: &str = "ip link set br0 type bridge stp_state 0; ip link set br0 type bridge forward_delay 0; \
                       ip link set biz0 nomaster; ip link set biz0 master br0";
 
-const NETWORKS: [Network; 8] = [
+const NETWORKS: [Network; 9] = [
     PLAIN,
     Network {
         name: "bridge with STP, 2 s",
@@ -121,6 +121,18 @@ const NETWORKS: [Network; 8] = [
     },
     Network {
         name: "vxlan that learns, under a bridge",
+        moves: 6,
+        on_host: "ip link set biz0 nomaster; ip link add vx0 type vxlan id 42 dstport 4789 dev mgmt0; ip link set vx0 master br0 up; \
+                  for to in 1 2 100; do ip -o addr show dev mgmt0 | grep -q \" 10.77.3.$to/\" || bridge fdb append 00:00:00:00:00:00 dev vx0 dst 10.77.3.$to; done",
+        on_operator: "ip link add vx0 type vxlan id 42 dstport 4789 dev mgmt0; ip link set vx0 master business up; \
+                      for to in 1 2; do bridge fdb append 00:00:00:00:00:00 dev vx0 dst 10.77.3.$to; done",
+        undo_on_host: "ip link del vx0; ip link set biz0 master br0",
+        undo_on_operator: "ip link del vx0",
+        ..PLAIN
+    },
+    // What a host floods to itself comes back: its bridge learns the guest's address at the tunnel.
+    Network {
+        name: "vxlan, each host in its own flood list",
         moves: 6,
         on_host: "ip link set biz0 nomaster; ip link add vx0 type vxlan id 42 dstport 4789 dev mgmt0; ip link set vx0 master br0 up; \
                   for to in 1 2 100; do bridge fdb append 00:00:00:00:00:00 dev vx0 dst 10.77.3.$to; done",
@@ -316,7 +328,8 @@ fn document(rows: &[Row]) -> String {
         "# Dark time, measured\n\n<!-- written by: make bench-dark -->\n\nReal moves between two hosts of the lab, each foretold by `vmgate check` and \
          then measured from a third machine: the longest time without an answer to an echo request, sent every 10 ms. Silence is QEMU's blackout and the \
          network's dark time together. The lab runs on two cores that other work shares, without hardware virtualisation. The connection is one of TCP \
-         from outside, with a byte every 50 ms.\n\n\
+         from outside, with a byte every 50 ms. Where a port forwards only after QEMU's announcements (0.8 s), a guest that does not speak is found when its neighbours ask anew: the \
+         p95 has that, the median has not.\n\n\
          | network | moves | foretold, median (p95) | measured, median (longest) | QEMU's downtime, median | network's part, measured | network's part, by its settings | within p95 | called safe | of these broken | others that lasted |\n\
          |---|---|---|---|---|---|---|---|---|---|---|\n",
     );
@@ -324,7 +337,7 @@ fn document(rows: &[Row]) -> String {
     for network in &NETWORKS {
         let of: Vec<&Row> = rows.iter().filter(|row| row.network == network.name).collect();
         if of.is_empty() {
-            let _ = writeln!(text, "| {} | 0 | not measured | | | | | | | |", network.name);
+            let _ = writeln!(text, "| {} | 0 | not measured | | | | | | | | |", network.name);
             continue;
         }
         let foretold = |at: usize| median(of.iter().filter_map(|row| Some(row.foretold?[at])).collect());

@@ -68,6 +68,23 @@ fn a_vrrp_router_without_an_agent_is_found_on_the_wire_with_its_own_time_out() {
 
 #[test]
 #[ignore = "needs the lab: make lab-test"]
+fn a_vrrp_router_in_its_file_and_on_the_wire_is_one_finding() {
+    let software = "software keepalived advert=1 priority=100";
+    let guest = Guest::start("wire-once", &["--on", "a", "--image", "software", "--workload", software]);
+    let dark = ["--dirty-window", "6", "--network-dark", "5", "--longest-blackout", "10", "--output", "json"];
+    let verdict = vmgate(&words(&[&["check", guest.name][..], &dark].concat(), &a_to_b())).json();
+    assert_eq!(statuses(&verdict, "control-sessions-survive-silence"), ["not-applicable"], "{verdict:#}");
+    assert_eq!(statuses(&verdict, "memory-sync-survives-blackout"), ["fail"]);
+    let message = verdict["outcomes"].as_array().unwrap().iter();
+    let message = message.filter(|one| one["rule"] == "memory-sync-survives-blackout");
+    let message = message.map(|one| one["message"].as_str().unwrap().to_owned()).collect::<String>();
+    for source in ["/etc/keepalived/keepalived.conf", "its packets 10.77.2.", "on the wire 3.000 s"] {
+        assert!(message.contains(source), "{source}: {message}");
+    }
+}
+
+#[test]
+#[ignore = "needs the lab: make lab-test"]
 fn an_agent_that_does_not_know_of_a_connection_is_found_out() {
     echo(9101);
     let load = "tcp to=10.77.2.254:9101 every=50";
