@@ -151,19 +151,22 @@ fn a_long_list_is_looked_up_with_the_results_of_reading_each_item() {
         ("vm.nics.exists(n, n.mac == \"KEY\")", "vm.nics.exists(n, !(n.mac != \"KEY\"))"),
         (
             "vm.nics.exists(n, \"br1\" == n.source && n.mac == \"KEY\")",
-            "vm.nics.exists(n, !(n.mac != \"KEY\") && !(n.source != \"br1\"))",
+            "vm.nics.exists(n, !(n.mac != \"KEY\") && n.source != null && n.source in [\"br1\"])",
         ),
         ("vm.nics.all(n, n.mac != \"KEY\" || n.link_up)", "vm.nics.all(n, !(n.mac == \"KEY\") || n.link_up)"),
         (
             "vm.nics.filter(n, n.source == \"brKEY\").size()",
-            "vm.nics.filter(n, !(n.source != \"brKEY\")).size()",
+            "vm.nics.filter(n, n.source != null && n.source in [\"brKEY\"]).size()",
         ),
         (
             "vm.nics.map(n, n.source == null || n.source == \"br4\", n.mac).size()",
             "vm.nics.filter(n, !(n.source != null && n.source != \"br4\")).size()",
         ),
         ("vm.nics.map(n, n.mac == \"KEY\", n.link_up)", "vm.nics.map(n, !(n.mac != \"KEY\"), n.link_up)"),
-        ("vm.nics.exists_one(n, n.source == \"brKEY\")", "vm.nics.exists_one(n, !(n.source != \"brKEY\"))"),
+        (
+            "vm.nics.exists_one(n, n.source == \"brKEY\")",
+            "vm.nics.exists_one(n, n.source != null && n.source in [\"brKEY\"])",
+        ),
     ];
     for length in [2, 300] {
         let root = of_length(length);
@@ -175,7 +178,7 @@ fn a_long_list_is_looked_up_with_the_results_of_reading_each_item() {
         }
     }
     let (_, reads) = eval("vm.nics.exists(n, n.mac == \"299\" && !n.link_up)", &of_length(300));
-    assert_eq!(reads, ["vm.nics", "vm.nics[299].mac", "vm.nics[299].link_up"]);
+    assert_eq!(reads, ["vm.nics", "vm.nics[299].link_up"]);
     let (_, reads) = eval("vm.nics.exists(n, n.mac == \"299\" && n.link_up)", &of_length(300));
     assert_eq!(reads, ["vm.nics[299].mac", "vm.nics[299].link_up"]);
 }
