@@ -145,7 +145,7 @@ fn a_vm_that_dirties_its_memory_too_fast_does_not_move() {
 #[ignore = "needs the lab: make lab-test"]
 fn a_device_that_qemu_does_not_migrate_is_named_in_qemus_words() {
     let blocked =
-        "-device usb-ehci,id=ehci -netdev user,id=u0 -device usb-net,netdev=u0,bus=ehci.0,id=usbnet";
+        "-device piix3-usb-uhci,id=uhci -netdev user,id=u0 -device usb-net,netdev=u0,bus=uhci.0,id=usbnet";
     let qemu = Qemu::of_proxmox("12", "idle", blocked);
     let said = check(&qemu.vm(), &["--as", "proxmox"]).exits(20);
     said.says("no-migration-blocker").says("non-migratable");
