@@ -85,7 +85,7 @@ fn uri(data: &[u8]) {
     let text = text(data);
     if let Ok(uri) = Uri::from_operator(&text) {
         assert_eq!(Uri::from_operator(&uri.to_string()).as_ref(), Ok(&uri), "{text:?}");
-        drop(uri.for_libvirt());
+        drop(uri.for_libvirt(None));
     }
     drop((text.parse::<HostUri>(), text.parse::<GuestAddress>()));
     drop(SshTarget::from_operator(&text).map(|target| target.to_string()));

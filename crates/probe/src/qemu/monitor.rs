@@ -282,7 +282,7 @@ mod tests {
     #[test]
     fn every_command_that_may_be_sent_only_reads() {
         let reads = |command: &&str| {
-            ["query-", "qom-list"].iter().any(|verb| command.starts_with(verb)) || **command == "qom-get"
+            ["query-", "qom-list"].iter().any(|verb| command.starts_with(verb)) || *command == "qom-get"
         };
         assert_eq!(ALLOWED.iter().filter(|command| !reads(command)).count(), 0);
         assert!(ALLOWED.is_sorted());
