@@ -293,7 +293,8 @@ impl Statistics {
         self.virsh.stdout.take().ok_or("no output")?.read_to_string(&mut text)?;
         self.virsh.wait()?;
         let said = text.lines().filter(|line| line.contains("downtime"));
-        let milliseconds = said.map(|line| stat(line, "downtime")).filter(|figure| figure.is_finite()).last();
+        let mut milliseconds = said.map(|line| stat(line, "downtime")).rev();
+        let milliseconds = milliseconds.find(|figure| figure.is_finite());
         Ok(milliseconds.map(|milliseconds| milliseconds / 1e3))
     }
 }

@@ -242,7 +242,7 @@ fn draw_kvm(kind: Kind, (from, to): (&str, &str), limit: Limit, random: &mut Ran
     let bandwidth_mib = match limit {
         Limit::None => None,
         Limit::Set => Some(*random.of(&[16, 32, 60])),
-        Limit::SharedLink => Some(link_mbit * 1_000_000 / 8 / 2 >> 20),
+        Limit::SharedLink => Some((link_mbit * 1_000_000 / 8 / 2) >> 20),
     };
     let carried_mib = bandwidth_mib.map_or(link_mbit as f64 / 8.0 * 0.956 / 1.048_576, |limit| limit as f64);
     let share = *random.of(&[0.05, 0.2, 0.4, 0.6, 0.75, 0.9, 1.1, 1.4]);

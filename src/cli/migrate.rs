@@ -78,20 +78,17 @@ pub(super) fn moved_by_libvirt(vm: &str, catalogues: &Catalogues) -> Result<(), 
     let Some(socket) = vm.strip_prefix(MONITOR) else { return Ok(()) };
     let marks = VmMarks { monitor: Some(socket.to_owned()), ..VmMarks::default() };
     let named = Vm { name: Fact::Known(vm.to_owned()), marks: Fact::Known(marks), ..Vm::default() };
-    let way = match catalogues.manager_of(&named, &Fact::default()) {
-        Fact::Known(Some(manager)) => {
-            let check = ShownCommand::new("vmgate check").value(vm).words("--as").value(&manager.kind);
-            format!(
-                "{} moves it: {}. `{check}` (with --from and --to) judges that",
-                manager.title, manager.way_out
-            )
-        }
-        _ => {
-            let check = ShownCommand::new("vmgate check").value(vm);
-            format!(
-                "order its move from the program that started it; `{check}` (with --from and --to) judges that"
-            )
-        }
+    let way = if let Fact::Known(Some(manager)) = catalogues.manager_of(&named, &Fact::default()) {
+        let check = ShownCommand::new("vmgate check").value(vm).words("--as").value(&manager.kind);
+        format!(
+            "{} moves it: {}. `{check}` (with --from and --to) judges that",
+            manager.title, manager.way_out
+        )
+    } else {
+        let check = ShownCommand::new("vmgate check").value(vm);
+        format!(
+            "order its move from the program that started it; `{check}` (with --from and --to) judges that"
+        )
     };
     Err(Failure::usage(format!("libvirt does not have {vm}, so vmgate can check it and not touch it: {way}")))
 }
@@ -494,14 +491,14 @@ fn progress_lines(progress: &Progress) -> String {
     };
     let blackout = progress.estimate.blackout_seconds.map(|seconds| format!(", blackout {seconds:.2} s"));
     let sent = job.memory_bytes_per_second.unwrap_or(0) >> 20;
-    let dirtied = job.dirty_bytes_per_second.map(|dirty| format!(", dirtied at {} MiB/s", dirty >> 20));
+    let dirtied = job.dirty_bytes_per_second.map(|dirty| format!(", dirtied {}", dirty >> 20));
     let (blackout, dirtied) = (blackout.unwrap_or_default(), dirtied.unwrap_or_default());
     let forecast = progress.forecast.map(|forecast| format!("\n  forecast  {forecast}"));
     let qemu = job
         .downtime
         .map(|expected| format!("\n  QEMU      expects a blackout of {:.2} s", expected.as_secs_f64()));
     format!(
-        "\n  now       {rest}{blackout}; sent at {sent} MiB/s{dirtied}{}{}",
+        "\n  now       {rest}{blackout}; sent {sent}{dirtied} MiB/s{}{}",
         forecast.unwrap_or_default(),
         qemu.unwrap_or_default()
     )

@@ -41,10 +41,12 @@ impl Said {
         self
     }
 
-    /// Asserts that stdout or stderr contains the text.
+    /// Asserts that stdout or stderr contains the text, wherever its lines are broken.
     #[track_caller]
     pub(crate) fn says(self, text: &str) -> Self {
-        let found = self.stdout.contains(text) || self.stderr.contains(text);
+        let on_one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let said = [&self.stdout, &self.stderr].map(|stream| on_one_line(stream));
+        let found = said.iter().any(|stream| stream.contains(&on_one_line(text)));
         assert!(found, "`{text}` is missing\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr);
         self
     }

@@ -78,7 +78,7 @@ impl Qemu {
     }
 
     /// Path at which this test reaches the socket.
-    fn from_here(&self) -> String {
+    fn path_here(&self) -> String {
         let run = format!("{}/hosts/a/run", setting("VMGATE_LAB_STATE"));
         self.socket.replace("/var/run", &run)
     }
@@ -173,7 +173,7 @@ fn what_is_no_free_qmp_monitor_is_said_clearly_and_nothing_hangs() {
     check(&qemu.vm().replace(".qmp", ".vnc"), &[]).exits(2).says("no QMP monitor: it says \"RFB");
     check("web13", &[]).exits(2).says("names no libvirt").says("qmp:");
 
-    let held = UnixStream::connect(qemu.from_here()).unwrap();
+    let held = UnixStream::connect(qemu.path_here()).unwrap();
     let mut greeting = String::new();
     BufReader::new(&held).read_line(&mut greeting).unwrap();
     assert!(greeting.contains("QMP"), "{greeting}");
@@ -182,7 +182,7 @@ fn what_is_no_free_qmp_monitor_is_said_clearly_and_nothing_hangs() {
     assert!(start.elapsed() < Duration::from_mins(1), "{:?}", start.elapsed());
     drop(held);
     // vmgate has left, too: the next client is greeted.
-    let next = UnixStream::connect(qemu.from_here()).unwrap();
+    let next = UnixStream::connect(qemu.path_here()).unwrap();
     next.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     greeting.clear();
     BufReader::new(&next).read_line(&mut greeting).unwrap();

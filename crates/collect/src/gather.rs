@@ -121,6 +121,7 @@ pub enum CollectError {
 }
 
 /// Collects the facts of a move. `now` is the time on the operator's machine; every fact is dated from it.
+#[expect(clippy::too_many_lines, reason = "the order of all questions, in one place")]
 pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, CollectError> {
     if request.from == request.to {
         return Err(same_host(request, "the URIs are equal".to_owned()));
@@ -146,21 +147,17 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
         }
     };
     let vm_at = clock.now();
-    let hostname = match &source {
-        Ok(source) => Fact::from(source.hostname()),
-        Err(_) => Fact::Known(request.from.host_for_people().to_owned()),
-    };
+    let hostname = source.as_ref().map_or_else(
+        |_| Fact::Known(request.from.host_for_people().to_owned()),
+        |source| Fact::from(source.hostname()),
+    );
     // If the probes' worker has died, its own result says so.
     let _ = details_sender.send(details_of(&vm, hostname.known().cloned()));
     let parallel = request
         .seen()
         .is_none()
         .then(|| ParallelWork::start(request, &ways.source, domain.as_ref(), &vm, clock));
-    let limit = match (&domain, &vm.monitored) {
-        (Some(domain), _) => host_probes::libvirt_limit(domain),
-        (None, Some(seen)) => seen.bandwidth_limit.clone(),
-        (None, None) => Fact::default(),
-    };
+    let limit = limit_of(domain.as_ref(), &vm);
     let source_answers = match &source {
         Ok(source) => host::ask(source, &request.from, hostname),
         Err(why) => host::unreachable(&request.from, why),
@@ -182,12 +179,13 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
     let source_host = monitored::with_running(source_host, &request.from, source_probe);
     let probed = &probes.destination.value;
     let destination_host = offer.apply_to(destination.answers.with_probe(arch, probed));
-    let destination_host = monitored::with_running(destination_host, &request.to, probed);
-    let mut destination_host = with_the_plan(destination_host, request);
-    destination_host.configuration_refused = refusal_of(&destination.hypervisor, &vm);
-    if let Some(seen) = &vm.monitored {
-        destination_host = monitored::with_offer(destination_host, seen, probed);
-    }
+    let refused = refusal_of(&destination.hypervisor, &vm);
+    let destination_host = complete_destination(
+        Host { configuration_refused: refused, ..destination_host },
+        request,
+        &vm,
+        probed,
+    );
     let mut facts = Facts { change: request.change.clone(), ..Facts::empty(now) };
     let dirtying = DirtyMeasurement::of(&parallel.dirtying.value);
     facts.provenance = provenance::of(&provenance::Sources {
@@ -243,6 +241,29 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
     facts.source = Fact::Known(source_host);
     facts.destination = Fact::Known(destination_host);
     Ok(facts)
+}
+
+/// Bandwidth limit that is set where the VM runs.
+fn limit_of(domain: Option<&Domain>, vm: &FoundVm) -> Fact<Option<u64>> {
+    match (domain, &vm.monitored) {
+        (Some(domain), _) => host_probes::libvirt_limit(domain),
+        (None, Some(seen)) => seen.bandwidth_limit.clone(),
+        (None, None) => Fact::default(),
+    }
+}
+
+/// The destination with what a plan says of it, and what its probe tells where libvirt does not.
+fn complete_destination(
+    host: Host,
+    request: &CollectRequest,
+    vm: &FoundVm,
+    probed: &Result<Answer, Unknown>,
+) -> Host {
+    let host = with_the_plan(monitored::with_running(host, &request.to, probed), request);
+    match &vm.monitored {
+        Some(seen) => monitored::with_offer(host, seen, probed),
+        None => host,
+    }
 }
 
 /// Asks the VMs on these hosts that are peers of the guest's connections.

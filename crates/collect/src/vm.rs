@@ -28,7 +28,7 @@ pub(super) struct FoundVm {
     pub(super) state: VmState,
     /// UUID of the VM.
     pub(super) uuid: Option<Uuid>,
-    /// What its monitor told, for a VM that libvirt does not have.
+    /// Answers of its monitor, for a VM that libvirt does not have.
     pub(super) monitored: Option<MonitoredVm>,
 }
 

@@ -115,7 +115,7 @@ pub struct VmManager {
     #[schemars(extend("x-names" = Names::FREE))]
     pub evidence: String,
     /// Way to move the VM through the manager.
-    #[schemars(example = &"openstack server migrate --live-migration --host HOST web-7")]
+    #[schemars(example = &"`openstack server migrate --live-migration --host HOST web-7`")]
     #[schemars(extend("x-names" = Names::FREE))]
     pub way_out: String,
 }

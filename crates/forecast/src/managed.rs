@@ -261,7 +261,7 @@ fn parameters(migration: &ManagedMigration, usual: &MigrationParameters) -> Migr
     }
 }
 
-/// What the manager does to a migration that makes no progress.
+/// Steps of the manager against a migration that makes no progress.
 fn stall(migration: &ManagedMigration) -> Option<StallRule> {
     if let Some(stall) = &migration.stall {
         let step = |step: &ManagedStallStep| StallStep {

@@ -98,7 +98,7 @@ mod tests {
             let mut asked = 0;
             let sizes = ends(|queue| {
                 asked += 1;
-                Ok::<_, ()>((queue < count).then(|| if queue == 0 { 256 } else { queue }))
+                Ok::<_, ()>((queue < count).then_some(if queue == 0 { 256 } else { queue }))
             });
             let expected = match count {
                 0 => Vec::new(),

@@ -12,7 +12,7 @@ use vmgate_libvirt::{
 
 use super::{MigrateParams, migrate};
 
-/// What differs between the phases of one migration.
+/// Arguments that differ between the phases of one migration.
 #[derive(Clone, Copy)]
 pub(super) struct Arguments<'a> {
     /// The VM, as the first phase described it.

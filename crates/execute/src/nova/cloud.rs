@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::NovaError;
 
@@ -122,17 +122,16 @@ impl Cloud {
         };
         let mut scope = None;
         let identity = if let Some(secret) = self.get("application_credential_secret") {
-            let mut credential = json!({"secret": secret});
-            if let Some(id) = self.get("application_credential_id") {
-                credential["id"] = json!(id);
+            let credential = if let Some(id) = self.get("application_credential_id") {
+                json!({"secret": secret, "id": id})
             } else {
-                credential["name"] = json!(self.need("application_credential_name")?);
-                credential["user"] = self.user(&domain("user"))?;
-            }
+                let name = self.need("application_credential_name")?;
+                json!({"secret": secret, "name": name, "user": self.user(&domain("user"))?})
+            };
             json!({"methods": ["application_credential"], "application_credential": credential})
         } else {
             let mut user = self.user(&domain("user"))?;
-            user["password"] = json!(self.need("password")?);
+            user.insert("password".to_owned(), json!(self.need("password")?));
             scope =
                 Some(match (self.get("project_id"), self.get("project_name"), self.get("system_scope")) {
                     (Some(id), ..) => json!({"project": {"id": id}}),
@@ -144,18 +143,17 @@ impl Cloud {
                 });
             json!({"methods": ["password"], "password": {"user": user}})
         };
-        let mut auth = json!({"identity": identity});
-        if let Some(scope) = scope {
-            auth["scope"] = scope;
-        }
+        let mut auth = Map::from_iter([("identity".to_owned(), identity)]);
+        auth.extend(scope.map(|scope| ("scope".to_owned(), scope)));
         Ok(json!({"auth": auth}))
     }
 
-    fn user(&self, domain: &Value) -> Result<Value, NovaError> {
-        Ok(match self.get("user_id") {
-            Some(id) => json!({"id": id}),
-            None => json!({"name": self.need("username")?, "domain": domain}),
-        })
+    fn user(&self, domain: &Value) -> Result<Map<String, Value>, NovaError> {
+        let fields = match self.get("user_id") {
+            Some(id) => vec![("id", json!(id))],
+            None => vec![("name", json!(self.need("username")?)), ("domain", domain.clone())],
+        };
+        Ok(fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
     }
 
     /// Reference by id or name: of this setting, else of one of the others, else to this id.
@@ -278,7 +276,9 @@ mod tests {
         fs::write(&file, text).unwrap();
         let secret = "clouds: {prod: {auth: {application_credential_secret: s3}}}";
         fs::write(folder.path().join("secure.yaml"), secret).unwrap();
-        let find = |name: &str, given: &str| Cloud::find_in(Some(name), variables(given), &[file.clone()]);
+        let find = |name: &str, given: &str| {
+            Cloud::find_in(Some(name), variables(given), std::slice::from_ref(&file))
+        };
         let cloud = find("prod", "").unwrap().unwrap();
         assert_eq!((cloud.keystone().unwrap().as_str(), cloud.region()), ("http://k:5000/v3", Some("North")));
         let credential = json!({"auth": {"identity": {"methods": ["application_credential"],

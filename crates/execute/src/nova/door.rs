@@ -143,7 +143,7 @@ impl Nova {
             return Ok(String::new());
         };
         let action = taken(&mut self.get(&format!("{path}/{}", in_query(request)))?, "instanceAction");
-        let events = action["events"].as_array().into_iter().flatten();
+        let events = action.get("events").and_then(Value::as_array).into_iter().flatten();
         let failed = events.filter(|event| event["result"] == "Error").filter_map(|event| {
             // Before microversion 2.84 the words are only in the last line of the trace.
             let trace = || event["traceback"].as_str().and_then(|trace| trace.trim_end().lines().last());

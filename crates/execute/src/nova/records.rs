@@ -58,7 +58,7 @@ pub struct ServerGroup {
 
 fn one_or_first<'d, D: serde::Deserializer<'d>>(deserializer: D) -> Result<String, D::Error> {
     let value = Value::deserialize(deserializer)?;
-    Ok(value.as_str().or_else(|| value[0].as_str()).unwrap_or_default().to_owned())
+    Ok(value.as_str().or_else(|| value.get(0)?.as_str()).unwrap_or_default().to_owned())
 }
 
 impl Nova {
@@ -101,7 +101,7 @@ impl Nova {
         Ok(hypervisors
             .iter()
             .map(|one| Compute {
-                host: text(&one["service"]["host"]),
+                host: text(one.pointer("/service/host").unwrap_or_default()),
                 hypervisor: text(&one["hypervisor_hostname"]),
                 is_up: one["state"] == "up",
                 is_enabled: one["status"] == "enabled",
@@ -130,7 +130,7 @@ impl Nova {
         for _ in 0..MOST_PAGES {
             let mut body = self.get(&page)?;
             all.extend(read::<Vec<T>>(path, taken(&mut body, key))?);
-            let links = body[format!("{key}_links")].as_array().into_iter().flatten();
+            let links = body.get(format!("{key}_links")).and_then(Value::as_array).into_iter().flatten();
             let next = links.filter(|link| link["rel"] == "next").find_map(|link| link["href"].as_str());
             let Some((_, query)) = next.and_then(|href| href.split_once('?')) else { return Ok(all) };
             page = format!("{}?{query}", path.split('?').next().unwrap_or_default());
@@ -154,10 +154,11 @@ fn read<T: for<'d> Deserialize<'d>>(path: &str, value: Value) -> Result<T, NovaE
 
 /// Percent-encoding of all but letters, digits, `-`, `_` and `.`.
 pub(super) fn in_query(text: &str) -> String {
+    let digit = |value: u8| char::from_digit(value.into(), 16).unwrap_or('0').to_ascii_uppercase();
     text.bytes().fold(String::new(), |mut out, byte| {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => out.push(byte.into()),
-            other => out += &format!("%{other:02X}"),
+            other => out.extend(['%', digit(other >> 4), digit(other & 15)]),
         }
         out
     })

@@ -43,7 +43,7 @@ pub struct MigrationParameters {
     /// Changes to the running migration; empty for none.
     #[serde(default)]
     pub schedule: Schedule,
-    /// What is done to a migration that makes no progress; none for nothing.
+    /// Steps against a migration that makes no progress; none for nothing.
     #[serde(default)]
     pub stall: Option<StallRule>,
 }

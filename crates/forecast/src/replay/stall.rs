@@ -1,4 +1,4 @@
-//! What a manager does to a migration that makes no progress: it looks at the memory left every so often, and acts on what it saw.
+//! Steps of a manager against a migration that makes no progress: it looks at the memory left every so often, and acts on what it saw.
 //!
 //! oVirt and Proxmox VE count the looks at which more is left than at the one before; KubeVirt measures the time since the least
 //! was left.

@@ -109,7 +109,7 @@ fn image_formats(disk: Node) -> Vec<String> {
         .collect()
 }
 
-/// What libvirt did not look for below the last image that it names: it reads no headers over the network, and QEMU does. The
+/// Images that libvirt did not look for, below the last image that it names: it reads no headers over the network, and QEMU does. The
 /// configuration of a running VM says `<backingStore/>` where a chain ends; one that is not running has not been looked at.
 fn unread_chain(disk: Node) -> Option<String> {
     disk.ancestors().find(|node| node.has_tag_name("domain"))?.attribute("id")?;

@@ -43,7 +43,7 @@ impl<'a> Packet<'a> {
         let sliced = LaxSlicedPacket::from_ethernet(frame).ok()?;
         let Some(LinkSlice::Ethernet2(ethernet)) = &sliced.link else { return None };
         let link_body = sliced.ether_payload()?;
-        let mut tags = sliced.vlan_ids().into_iter().map(|id| id.value()).filter(|id| *id != 0);
+        let mut tags = sliced.vlan_ids().into_iter().map(etherparse::VlanId::value).filter(|id| *id != 0);
         let (ip, body) = match sliced.ip_payload() {
             Some(payload) if payload.fragmented => return None,
             Some(payload) => (sliced.net.as_ref().and_then(Ip::of), payload.payload),

@@ -305,7 +305,7 @@ mod tests {
         let answers = &[
             "{\"return\": {}}\n",
             "{\"event\": \"RESUME\"}\n{\"return\": {\"status\": \"running\"}}\n",
-            "{\"error\": {\"class\": \"CommandNotFound\", \"desc\": \"no \u{1b}[31msuch\"}}\n",
+            "{\"error\": {\"class\": \"CommandNotFound\", \"desc\": \"no \\u001b[31msuch\"}}\n",
         ];
         let (socket, _asked) = server(GREETING, answers);
         let mut monitor = Monitor::open(&socket, Duration::from_secs(5)).unwrap();

@@ -72,7 +72,7 @@ fn attach(nic: &mut VmNic, tap: &str) {
     let master = fs::read_link(format!("/sys/class/net/{tap}/master")).ok();
     let bridge = master.and_then(|path| Some(plain(path.file_name()?.to_str()?)));
     if bridge.is_some() {
-        nic.kind = "bridge".to_owned();
+        "bridge".clone_into(&mut nic.kind);
     }
     nic.source = bridge;
     nic.tap = Some(tap.to_owned());

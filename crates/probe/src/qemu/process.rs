@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -203,7 +204,7 @@ impl Qemu {
                 .take(2)
                 .filter_map(|field| field.parse::<u64>().ok())
                 .sum();
-            seconds += ticks as f64 / 100.0;
+            seconds += Duration::from_millis(ticks.saturating_mul(10)).as_secs_f64();
             vcpus += 1;
         }
         (vcpus > 0).then_some((seconds, vcpus))

@@ -1,6 +1,6 @@
 //! A VM that libvirt does not have, from its monitor, its command line and its process.
 //!
-//! What only libvirt knows (persistent, snapshots) stays unknown with the cause `no-libvirt`. A command that this QEMU does not have
+//! Facts that only libvirt has (persistent, snapshots) stay unknown with the cause `no-libvirt`. A command that this QEMU does not have
 //! makes its facts unknown, and no others.
 
 use std::{fs, path::Path, time::Duration};
@@ -75,6 +75,7 @@ pub fn of_monitor(socket: &str, patience: Duration) -> Result<MonitoredVm, Unkno
     look(socket, &qemu, state, &process, &mut monitor)
 }
 
+#[expect(clippy::too_many_lines, reason = "a line for each fact")]
 fn look(
     socket: &str,
     qemu: &Qemu,
@@ -364,8 +365,8 @@ fn placement(qemu: &Qemu, process: &Result<Status, Unknown>) -> Fact<Placement> 
 }
 
 fn product(qemu: &Qemu) -> Option<String> {
-    let tables = qemu.objects("-smbios").filter(|table| table.get("type") == Some("1"));
-    tables.filter_map(|table| table.get("product").map(plain)).next()
+    let mut tables = qemu.objects("-smbios").filter(|table| table.get("type") == Some("1"));
+    tables.find_map(|table| table.get("product").map(plain))
 }
 
 fn tpm(qemu: &Qemu, devices: &[devices::Device]) -> Option<Tpm> {

@@ -71,7 +71,7 @@ pub struct ManagerEntry {
     #[serde(default)]
     pub cluster: bool,
     /// Command or way to move a VM through the manager; `{vm}` stands for its name there, `{project}` for its project.
-    #[schemars(example = &"openstack server migrate --live-migration --host HOST {vm}")]
+    #[schemars(example = &"`openstack server migrate --live-migration --host HOST {vm}`")]
     pub way_out: String,
     /// Version whose source the defaults below are from.
     #[schemars(example = &"26.2.2")]

@@ -180,7 +180,9 @@ impl Run<'_> {
         self.bytes += bytes;
         self.dirty.sent_ahead(&taken);
         self.work += 1 + taken.len() as u64 / STRETCH_PAGES_WORK;
-        taken.iter().for_each(|at| self.cache(at.page));
+        for at in &taken {
+            self.cache(at.page);
+        }
         true
     }
 

@@ -1,4 +1,4 @@
-//! What carries a control protocol: addresses, VLAN, ports and payload.
+//! Carrier of a control protocol: addresses, VLAN, ports and payload.
 
 use std::net::IpAddr;
 

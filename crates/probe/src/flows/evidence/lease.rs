@@ -29,7 +29,9 @@ impl Leases {
         let (message, server) = (Octets(udp.payload()), ip.source.to_string());
         match (udp.source_port(), udp.destination_port()) {
             V4_PORTS if message.array(28).is_some_and(|client| own.contains(&client)) => {
-                v4(message, server).into_iter().for_each(|lease| self.keep(lease));
+                if let Some(lease) = v4(message, server) {
+                    self.keep(lease);
+                }
             }
             V6_PORTS if own.contains(&packet.stations[1]) && message.u8(0) == Some(REPLY) => {
                 self.v6(message, &server);
