@@ -1,6 +1,8 @@
 //! GO and NO-GO on real guests, and the same verdict from a facts file.
 
-use crate::harness::{Guest, a_to_b, b_to_a, lab, statuses, uri_b, vmgate, words};
+use std::fs;
+
+use crate::harness::{Guest, a_to_b, b_to_a, lab, setting, statuses, uri_a, uri_b, vmgate, words};
 
 #[test]
 #[ignore = "needs the lab: make lab-test"]
@@ -73,6 +75,25 @@ fn a_facts_file_gives_the_same_verdict_without_a_hypervisor() {
     assert_eq!(from_file().code, live.code);
     assert_eq!(from_file().json()["decision"], live.json()["decision"]);
     assert_eq!(blocking(&from_file().json()), blocking(&live.json()));
+}
+
+#[test]
+#[ignore = "needs the lab: make lab-test"]
+fn a_vm_that_may_move_is_planned() {
+    let guest = Guest::start("planned", &["--on", "a"]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (inventory, change) = (path("inventory.yaml"), path("change.yaml"));
+    let host = |name: &str, uri: String, address: &str| {
+        format!("  - {{name: {name}, uri: '{uri}', migrate_address: {}}}\n", setting(address))
+    };
+    let hosts = host("a", uri_a(), "VMGATE_LAB_MIGRATE_A") + &host("b", uri_b(), "VMGATE_LAB_MIGRATE_B");
+    fs::write(&inventory, format!("schema: vmgate/inventory/v1\nhosts:\n{hosts}")).unwrap();
+    let plan = ["evacuate", "a", "--into", "b", "--inventory", &inventory, "--output", &change];
+    vmgate(&plan).exits(0);
+    assert!(fs::read_to_string(&change).unwrap().contains(&format!("vm: {}", guest.name)));
+    // The move itself is judged on all of its facts.
+    vmgate(&["check", "--change", &change]).exits(0);
 }
 
 /// Rules that block, each with its subject.

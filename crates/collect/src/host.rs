@@ -165,6 +165,11 @@ pub(super) fn unreachable(uri: &Uri, why: &Unknown) -> LibvirtAnswers {
 }
 
 impl LibvirtAnswers {
+    /// User that runs QEMU on the host.
+    pub(super) fn qemu_user(&self) -> Fact<QemuUser> {
+        self.facts.qemu_user.clone()
+    }
+
     /// The host's UUID, where it is known.
     pub(super) fn uuid(&self) -> Option<&Uuid> {
         self.facts.uuid.known()

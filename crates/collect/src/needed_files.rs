@@ -1,5 +1,8 @@
 //! Files, programs and devices of a host that a VM needs, for both hosts' probes to inspect.
 
+use std::collections::BTreeMap;
+
+use vmgate_facts::OpenedFile;
 use vmgate_libvirt::domain_xml::DomainConfig;
 use vmgate_probe::host::DeviceAddress;
 
@@ -18,6 +21,21 @@ pub(super) fn programs<'a>(configs: impl IntoIterator<Item = &'a DomainConfig>) 
     programs.sort();
     programs.dedup();
     programs
+}
+
+/// Files that QEMU opens for these VMs, each path once: for the most that any VM needs, and by the least that libvirt does for it.
+pub(super) fn opened<'a>(configs: impl IntoIterator<Item = &'a DomainConfig>) -> Vec<OpenedFile> {
+    let mut files: BTreeMap<String, OpenedFile> = BTreeMap::new();
+    for file in configs.into_iter().flat_map(DomainConfig::opened_files) {
+        files
+            .entry(file.path.clone())
+            .and_modify(|other| {
+                other.writes |= file.writes;
+                other.given &= file.given;
+            })
+            .or_insert(file);
+    }
+    files.into_values().collect()
 }
 
 /// Ports of which a host is asked if they are bound: those that the VM binds, and those that it connects to.

@@ -104,6 +104,8 @@ pub fn survey(
     let configs = || reached.iter().flat_map(ConnectedHost::configs);
     let needed = HostQuestions {
         files: needed_files::of(configs()),
+        opened: needed_files::opened(configs()),
+        ports: configs().flat_map(needed_files::ports).collect(),
         programs: needed_files::programs(configs()),
         devices: needed_files::devices(configs()),
         managers,
@@ -215,9 +217,13 @@ fn probe(
     let mut batches = needed.files.chunks(PATHS_AT_ONCE).map(<[String]>::to_vec);
     let vms = reached.vms.iter().filter_map(|vm| vm.uuid.clone()).collect();
     let files = batches.next().unwrap_or_default();
-    let mut answer = way.probe_host(&HostQuestions { vms, files, ..needed.clone() }, timeout)?;
+    let qemu_user = reached.answers.qemu_user();
+    let first = HostQuestions { vms, files, qemu_user: qemu_user.clone(), ..needed.clone() };
+    let mut answer = way.probe_host(&first, timeout)?;
     for files in batches {
-        let more = way.probe_host(&HostQuestions { files, ..HostQuestions::default() }, timeout)?;
+        let (opened, qemu_user) = (needed.opened.clone(), qemu_user.clone());
+        let more = HostQuestions { files, opened, qemu_user, ..HostQuestions::default() };
+        let more = way.probe_host(&more, timeout)?;
         answer.probe.files = match (answer.probe.files, more.probe.files) {
             (Fact::Known(mut all), Fact::Known(more)) => {
                 all.extend(more);
@@ -290,8 +296,18 @@ impl Survey {
         let files: BTreeSet<String> = needed_files::of(config).into_iter().collect();
         let from = source.host(arch, &files);
         let offer = config.and_then(|config| destination.offers.get(&OfferRequest::of(config)).cloned());
-        let to =
+        let mut to =
             offer.unwrap_or_else(|| Offer::unknown(&not_asked())).apply_to(destination.host(arch, &files));
+        if let (Some(_), Fact::Known(files)) =
+            (config.and_then(|config| config.user_label.user.as_ref()), &mut to.files)
+        {
+            for file in files {
+                file.opening = Fact::unknown(
+                    Cause::NotCollected,
+                    "the VM runs as a user of its own, which an audit does not try: use `vmgate check` for this move",
+                );
+            }
+        }
         let emulator = source.answers.offer(arch).known().and_then(|offer| offer.emulator.clone());
         let address = destination.request.migrate_address.map_or_else(
             || {
