@@ -87,6 +87,9 @@ pub enum BridgeController {
     /// A control plane that tells the bridge's overlay ports what is behind them (EVPN): a port with tunnels does not
     /// learn, or answers for neighbours.
     Evpn,
+    /// The bridge learns by itself, and a tunnel floods to an address of its own host: announcements come back to the bridge,
+    /// which learns the guest at the tunnel.
+    Echo,
     /// OVN, by the flows of its controller.
     Ovn,
     /// Another controller of Open vSwitch (OpenFlow), or none that answers (fail mode secure).

@@ -188,6 +188,12 @@ fn learns(bridge: &Bridge, host: &str) -> Result<(), Unknown> {
         |plane: &str| format!("bridge {} of {host}, which {plane} tells where to forward", bridge.name);
     match bridge.controlled_by.as_ref().into_result()? {
         BridgeController::Itself => Ok(()),
+        // Some moves are followed at once, and others after many seconds: a rehearsal proves nothing.
+        BridgeController::Echo => Err(nobody_measured(&format!(
+            "bridge {} of {host}, one of whose tunnels floods to the host's own address, so that announcements come back (`bridge fdb \
+             show` lists it, `bridge fdb del` takes it out)",
+            bridge.name
+        ))),
         BridgeController::Evpn => Err(unmeasured_bridge(&told("EVPN"))),
         // A port that is no VM's gets no flows: nothing else than a VM can try it.
         BridgeController::Ovn => Err(nobody_measured(&told("OVN"))),

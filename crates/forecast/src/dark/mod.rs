@@ -219,7 +219,12 @@ mod tests {
 
     #[test]
     fn nobody_guesses_what_a_controller_or_an_unseen_attachment_takes() {
-        for controller in [BridgeController::Ovn, BridgeController::Evpn, BridgeController::Openflow] {
+        for controller in [
+            BridgeController::Ovn,
+            BridgeController::Evpn,
+            BridgeController::Openflow,
+            BridgeController::Echo,
+        ] {
             let network = derived(|_, bridge, _| bridge.controlled_by = Fact::Known(controller));
             assert!(unknown(&network).contains("--network-dark"), "{controller:?}");
             let can_be_rehearsed = controller == BridgeController::Evpn;

@@ -1,6 +1,7 @@
 //! Bridges of the host: those of the kernel, and those of Open vSwitch, by a read-only query to its database.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{self, Read, Write},
     os::unix::net::UnixStream,
@@ -11,9 +12,12 @@ use std::{
 use serde_json::Value;
 use vmgate_facts::{Bridge, BridgeController, BridgeKind, Cause, Fact, SpanningTree, Unknown, text::plain};
 
-use crate::host::{
-    not_read,
-    uplink::{VlansByPort, uplinks, vlans_by_port},
+use crate::{
+    host::{
+        not_read,
+        uplink::{VlansByPort, uplinks, vlans_by_port},
+    },
+    netlink::{interfaces, tunnel_remotes},
 };
 
 const INTERFACES: &str = "/sys/class/net";
@@ -56,14 +60,36 @@ pub(super) fn bridges() -> Result<Vec<Bridge>, Unknown> {
 
 fn linux_bridges() -> Result<Vec<Bridge>, Unknown> {
     let entries = fs::read_dir(INTERFACES).map_err(|error| not_read(INTERFACES, &error))?;
+    let entries: Vec<_> = entries.flatten().collect();
     let vlans = vlans_by_port();
-    let bridge = |entry: fs::DirEntry| {
-        kernel_bridge(&entry.path().join("bridge"), entry.file_name().to_str()?, vlans.as_ref())
+    // The table of a large overlay is long: it is read only where there is one.
+    let has_tunnel = entries.iter().any(|entry| is_tunnel(&entry.path()));
+    let echoes = if has_tunnel { echoing_tunnels() } else { Ok(BTreeSet::new()) };
+    let bridge = |entry: &fs::DirEntry| {
+        kernel_bridge(&entry.path().join("bridge"), entry.file_name().to_str()?, vlans.as_ref(), &echoes)
     };
-    Ok(entries.flatten().filter_map(bridge).collect())
+    Ok(entries.iter().filter_map(bridge).collect())
 }
 
-fn kernel_bridge(folder: &Path, name: &str, vlans: Option<&VlansByPort>) -> Option<Bridge> {
+/// Tunnels that send to an address of this host, by the index of their interface.
+fn echoing_tunnels() -> Result<BTreeSet<u32>, Unknown> {
+    let not_read = |error| not_read("the forwarding tables of the bridges", &error);
+    let own: BTreeSet<_> = interfaces()
+        .map_err(not_read)?
+        .into_iter()
+        .flat_map(|interface| interface.addresses)
+        .map(|(address, _)| address)
+        .collect();
+    let remotes = tunnel_remotes().map_err(not_read)?;
+    Ok(remotes.into_iter().filter(|(_, remote)| own.contains(remote)).map(|(tunnel, _)| tunnel).collect())
+}
+
+fn kernel_bridge(
+    folder: &Path,
+    name: &str,
+    vlans: Option<&VlansByPort>,
+    echoes: &Result<BTreeSet<u32>, Unknown>,
+) -> Option<Bridge> {
     let number = |file: &str| -> Option<u32> {
         fs::read_to_string(folder.join(file)).ok().and_then(|text| text.trim().parse().ok())
     };
@@ -87,7 +113,7 @@ fn kernel_bridge(folder: &Path, name: &str, vlans: Option<&VlansByPort>) -> Opti
             Some(ticks) => Fact::Known(f64::from(ticks) / TICKS_PER_SECOND),
             None => Fact::unknown(Cause::NotSupported, "the kernel does not tell the bridge's forward_delay"),
         },
-        controlled_by: Fact::Known(kernel_controller(folder)),
+        controlled_by: kernel_controller(folder, echoes),
         default_vlan: number("default_pvid").filter(|vlan| vlan_aware && *vlan != 0),
         uplinks: uplinks(folder, vlan_aware, vlans).map_or_else(
             || Fact::unknown(Cause::NotSupported, "the kernel does not tell the bridge's ports"),
@@ -97,21 +123,33 @@ fn kernel_bridge(folder: &Path, name: &str, vlans: Option<&VlansByPort>) -> Opti
 }
 
 /// A port into an overlay that does not learn, or that answers for neighbours, waits for a control plane.
-fn kernel_controller(folder: &Path) -> BridgeController {
+fn kernel_controller(folder: &Path, echoes: &Result<BTreeSet<u32>, Unknown>) -> Fact<BridgeController> {
     let ports = fs::read_dir(folder.with_file_name("brif")).into_iter().flatten().flatten();
-    let told = ports.map(|port| port.path()).any(|port| {
-        let is = |file: &str, value: &str| {
-            fs::read_to_string(port.join(file)).is_ok_and(|text| text.trim() == value)
-        };
-        is_tunnel(&port)
-            && (is("learning", "0") || is("neigh_suppress", "1") || is("neigh_vlan_suppress", "1"))
-    });
-    if told { BridgeController::Evpn } else { BridgeController::Itself }
+    let ports: Vec<_> = ports.map(|port| port.path()).filter(|port| is_tunnel(&port.join(".."))).collect();
+    let of = |port: &Path, file: &str| fs::read_to_string(port.join(file)).unwrap_or_default();
+    let is = |port: &Path, file: &str, value: &str| of(port, file).trim() == value;
+    let is_told = |port: &Path| {
+        is(port, "learning", "0") || is(port, "neigh_suppress", "1") || is(port, "neigh_vlan_suppress", "1")
+    };
+    if ports.iter().any(|port| is_told(port)) {
+        return Fact::Known(BridgeController::Evpn);
+    }
+    match echoes {
+        Err(why) if !ports.is_empty() => Fact::Unknown(why.clone()),
+        Ok(echoes)
+            if ports.iter().any(|port| {
+                of(port, "../ifindex").trim().parse().is_ok_and(|index| echoes.contains(&index))
+            }) =>
+        {
+            Fact::Known(BridgeController::Echo)
+        }
+        _ => Fact::Known(BridgeController::Itself),
+    }
 }
 
-/// True if a port of a bridge is a tunnel into an overlay.
-fn is_tunnel(port: &Path) -> bool {
-    let event = fs::read_to_string(port.join("../uevent"));
+/// True if an interface is a tunnel into an overlay.
+fn is_tunnel(interface: &Path) -> bool {
+    let event = fs::read_to_string(interface.join("uevent"));
     event.is_ok_and(|event| {
         event.lines().filter_map(|line| line.strip_prefix("DEVTYPE=")).any(|kind| TUNNELS.contains(&kind))
     })
@@ -218,21 +256,21 @@ mod tests {
         ] {
             fs::write(folder.path().join(name), value).unwrap();
         }
-        let found = kernel_bridge(folder.path(), "br0", None).unwrap();
+        let found = kernel_bridge(folder.path(), "br0", None, &Ok(BTreeSet::new())).unwrap();
         assert_eq!((found.multicast_snooping, found.multicast_querier), (true, true));
         assert!((found.multicast_query_interval_seconds - 10.0).abs() < 1e-9);
         assert_eq!(found.spanning_tree, Fact::Known(SpanningTree::Stp));
         assert_eq!(found.forward_delay_seconds, Fact::Known(15.0));
-        assert_eq!(kernel_bridge(&folder.path().join("none"), "eth0", None), None);
+        assert_eq!(kernel_bridge(&folder.path().join("none"), "eth0", None, &Ok(BTreeSet::new())), None);
         let silent = tempfile::tempdir().unwrap();
-        let silent = kernel_bridge(silent.path(), "br1", None).unwrap();
+        let silent = kernel_bridge(silent.path(), "br1", None, &Ok(BTreeSet::new())).unwrap();
         assert!(!silent.multicast_snooping);
         assert_eq!((silent.spanning_tree.known(), silent.forward_delay_seconds.known()), (None, None));
     }
 
     #[test]
     fn a_tunnel_that_does_not_learn_has_a_control_plane() {
-        let told = |devtype: &str, file: &str, value: &str| {
+        let told = |devtype: &str, file: &str, value: &str, echoes: &Result<BTreeSet<u32>, Unknown>| {
             let interfaces = tempfile::tempdir().unwrap();
             let port = interfaces.path().join("br0/brif/vx1");
             fs::create_dir_all(interfaces.path().join("br0/bridge")).unwrap();
@@ -242,14 +280,20 @@ mod tests {
                 format!("DEVTYPE={devtype}\nINTERFACE=vx1\n"),
             )
             .unwrap();
+            fs::write(interfaces.path().join("br0/brif/ifindex"), "7\n").unwrap();
             fs::write(port.join(file), value).unwrap();
-            kernel_bridge(&interfaces.path().join("br0/bridge"), "br0", None).unwrap().controlled_by
+            kernel_bridge(&interfaces.path().join("br0/bridge"), "br0", None, echoes).unwrap().controlled_by
         };
+        let (none, of_this) = (Ok(BTreeSet::new()), Ok(BTreeSet::from([7])));
         let evpn = Fact::Known(BridgeController::Evpn);
-        assert_eq!(told("vxlan", "learning", "0\n"), evpn);
-        assert_eq!(told("geneve", "neigh_suppress", "1\n"), evpn);
-        assert_eq!(told("vxlan", "learning", "1\n"), Fact::Known(BridgeController::Itself));
-        assert_eq!(told("wlan", "learning", "0\n"), Fact::Known(BridgeController::Itself));
+        assert_eq!(told("vxlan", "learning", "0\n", &of_this), evpn);
+        assert_eq!(told("geneve", "neigh_suppress", "1\n", &none), evpn);
+        assert_eq!(told("vxlan", "learning", "1\n", &none), Fact::Known(BridgeController::Itself));
+        assert_eq!(told("vxlan", "learning", "1\n", &of_this), Fact::Known(BridgeController::Echo));
+        assert_eq!(told("wlan", "learning", "0\n", &of_this), Fact::Known(BridgeController::Itself));
+        let unread = Err(Unknown::new(Cause::PermissionDenied, "no netlink"));
+        assert!(told("vxlan", "learning", "1\n", &unread).known().is_none());
+        assert!(told("wlan", "learning", "1\n", &unread).known().is_some());
     }
 
     /// Answers of a mock server, in the form of RFC 7047 and not.

@@ -1,10 +1,12 @@
 //! Requests to the kernel of this machine over netlink(7).
 
+mod forwarding;
 mod interface;
 mod message;
 mod request;
 mod socket;
 
+pub(super) use forwarding::tunnel_remotes;
 pub(super) use interface::{Interface, address, interfaces};
 pub(super) use message::{NetlinkParseError, attribute, attributes, messages, number32, number64, text};
 pub(super) use request::{Request, dump, query};
