@@ -62,7 +62,7 @@ fn fleet(hosts: usize, vms_per_host: usize) -> Fleet {
         FleetHost {
             name: format!("n{at}"),
             rack: format!("n{at:05}"),
-            accepts: true,
+            closed: None,
             free: vec![255 * GIB - used],
             bandwidth_bytes_per_second: 1_250_000_000,
             networks: Vec::new(),

@@ -137,12 +137,13 @@ fn host<'a>(
     if link.is_none() && seen.is_some() {
         notes.assumed_links.push(declared.name.clone());
     }
-    let in_maintenance = declared.maintenance.is_some()
-        || seen.is_some_and(|host| matches!(&host.maintenance, Fact::Known(Some(_))));
+    let marked = seen.and_then(|host| host.maintenance.known()?.clone());
+    let maintenance = declared.maintenance.clone().or(marked);
+    let not_reached = seen.is_none().then(|| "not reached".to_owned());
     FleetHost {
         name: declared.name.clone(),
         rack: declared.rack.clone(),
-        accepts: seen.is_some() && !in_maintenance,
+        closed: maintenance.map(|why| format!("in maintenance: {why}")).or(not_reached),
         free: resources.iter().map(has).collect(),
         bandwidth_bytes_per_second: link.unwrap_or(ASSUMED_LINK_BYTES_PER_SECOND),
         networks: declared.networks.clone(),

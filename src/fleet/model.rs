@@ -74,8 +74,8 @@ pub struct FleetHost {
     pub name: String,
     /// Rack or other fault domain of the host.
     pub rack: String,
-    /// True if the host takes VMs: reachable and not in maintenance.
-    pub accepts: bool,
+    /// Reason why the host takes no VMs: not reached, or in maintenance; none where it does.
+    pub closed: Option<String>,
     /// Free amount of each resource of the fleet.
     pub free: Vec<u64>,
     /// Bandwidth of its migration link.

@@ -95,6 +95,8 @@ pub(super) struct Placer<'a> {
     fleet: &'a Fleet,
     oracle: &'a dyn Oracle,
     destinations: Vec<HostId>,
+    /// Destinations that take no VMs.
+    closed: Vec<HostId>,
     leaving: HashSet<HostId>,
     room: FreeResources,
     groups: Groups<'a>,
@@ -116,9 +118,12 @@ impl<'a> Placer<'a> {
         leaving: &[HostId],
     ) -> Self {
         let leaving: HashSet<HostId> = leaving.iter().copied().collect();
-        let usable = |id: &HostId| !leaving.contains(id) && fleet.host(*id).is_some_and(|host| host.accepts);
+        let others = destinations.iter().filter(|id| !leaving.contains(id));
+        let (closed, open): (Vec<HostId>, Vec<HostId>) =
+            others.partition(|id| fleet.host(**id).is_none_or(|host| host.closed.is_some()));
         Self {
-            destinations: destinations.iter().copied().filter(usable).collect(),
+            destinations: open,
+            closed,
             room: FreeResources::of(fleet),
             groups: Groups::of(fleet),
             busy: vec![0.0; fleet.hosts.len()],
@@ -437,7 +442,13 @@ impl<'a> Placer<'a> {
             }
         }
         if self.destinations.is_empty() {
-            reasons.push("no destination accepts VMs".to_owned());
+            let why = |id: &HostId| self.fleet.host(*id)?.closed.as_deref();
+            let closed =
+                self.closed.iter().filter_map(|id| Some(format!("{} takes no VMs, {}", name(*id), why(id)?)));
+            reasons.extend(closed.take(3));
+            if reasons.is_empty() {
+                reasons.push("there is no destination".to_owned());
+            }
         }
         let way_out =
             ways.into_iter().next().unwrap_or_else(|| "give more destinations with --into".to_owned());

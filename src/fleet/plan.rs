@@ -172,7 +172,7 @@ fn most_by_room(fleet: &Fleet, request: &PlanRequest<'_>, racks: &[(&str, Vec<Ho
         let hosts: Vec<HostId> = racks.iter().take(*count).flat_map(|(_, hosts)| hosts).copied().collect();
         let needed = sum(&mut hosts.iter().filter_map(|host| needs.get(host)));
         let into = destinations_without(request, &hosts);
-        let takes = into.iter().filter_map(|host| fleet.host(*host)).filter(|host| host.accepts);
+        let takes = into.iter().filter_map(|host| fleet.host(*host)).filter(|host| host.closed.is_none());
         let free = sum(&mut takes.map(|host| &host.free));
         needed.iter().zip(&free).all(|(needed, free)| needed <= free)
     };
@@ -204,10 +204,14 @@ fn wave(fleet: &Fleet, oracle: &dyn Oracle, hosts: &[HostId], placement: &Placem
     Wave { title, empties: hosts.to_vec(), schedule: schedule(fleet, &timed) }
 }
 
-/// Resources of which the VMs need more in total than all destinations have.
+/// Resources of which the VMs need more in total than all destinations have; none where no destination takes VMs.
 fn shortfalls(fleet: &Fleet, request: &PlanRequest<'_>, wave: &str) -> Vec<Shortfall> {
-    let takes =
-        |id: &&HostId| !request.empty.contains(id) && fleet.host(**id).is_some_and(|host| host.accepts);
+    let takes = |id: &&HostId| {
+        !request.empty.contains(id) && fleet.host(**id).is_some_and(|host| host.closed.is_none())
+    };
+    if !request.into.iter().any(|host| takes(&host)) {
+        return Vec::new();
+    }
     let sum = |amounts: &mut dyn Iterator<Item = Option<u64>>| amounts.flatten().fold(0, u64::saturating_add);
     let of = |(at, resource): (usize, &Resource)| {
         let into = request.into.iter().filter(takes).filter_map(|id| fleet.host(*id));

@@ -48,7 +48,7 @@ fn fleet(free: &[u64], vms: &[(usize, u64)]) -> Fleet {
     let hosts = free.iter().enumerate().map(|(number, free)| FleetHost {
         name: format!("hv{number}"),
         rack: format!("r{}", number / 2),
-        accepts: true,
+        closed: None,
         free: vec![free * GIB],
         bandwidth_bytes_per_second: GIB,
         networks: Vec::new(),
@@ -252,9 +252,13 @@ fn a_vm_that_can_go_nowhere_does_not_make_the_others_wait() {
 #[test]
 fn a_host_in_maintenance_takes_nothing() {
     let mut fleet = fleet(&[0, 8, 8], &[(0, 1)]);
-    fleet.hosts[1].accepts = false;
+    fleet.hosts[1].closed = Some("in maintenance: new disks".to_owned());
     let plan = evacuate(&fleet, &Judge::of(&fleet), &request(&[0], &[1, 2]));
     assert_eq!(destinations(&plan)[&VmId(0)], HostId(2));
+    let plan = evacuate(&fleet, &Judge::of(&fleet), &request(&[0], &[1]));
+    let told = format!("{} takes no VMs, in maintenance: new disks", fleet.hosts[1].name);
+    assert_eq!(plan.unplaced[0].reasons, [told]);
+    assert_eq!(plan.shortfalls, []);
 }
 
 prop_compose! {
