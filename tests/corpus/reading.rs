@@ -20,6 +20,8 @@ const WITHOUT_SAMPLE: &[&str] = &[
     // Read with what it stands in: a node of the guest with huge pages of its own, a timer that is a TSC.
     "clock/timer@name",
     "memoryBacking/hugepages/page@nodeset",
+    // Read of an accelerated VM whose driver is to be vhost.
+    "devices/interface/backend@vhost",
     // Read of CD-ROM and floppy drives.
     "devices/disk/source@startupPolicy",
 ];
