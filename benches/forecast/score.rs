@@ -133,7 +133,7 @@ pub(crate) fn groups<'a>(pairs: &[&'a Pair]) -> Vec<(String, Vec<&'a Pair>)> {
     groups
 }
 
-/// How far QEMU's own expected downtime was off the silence: median, ninth decile and worst, in ms.
+/// Error of QEMU's own expected downtime against the silence: median, ninth decile and worst, in ms.
 pub(crate) fn expected_downtime_errors(pairs: &[&Pair]) -> String {
     let error = |(_, came): &&Pair| {
         let real = came.blackout_seconds.filter(|_| came.completed)?;

@@ -19,7 +19,7 @@ const XML: &str = "<domain type='qemu'><name>secure-twin</name>
 
 const RESTART_LIBVIRTD: &str =
     "p=$(cat /run/libvirtd.pid); kill $p; while [ -e /proc/$p ]; do sleep 0.1; done";
-/// What a rehearsal could leave on a host.
+/// Traces that a rehearsal could leave on a host.
 const LEFT: &str = "virsh -q list --all --name; find /var/lib/libvirt/swtpm /var/lib/libvirt/qemu/nvram -mindepth 1 2>/dev/null; ls -l /dev/zero | cut -c1-30";
 
 /// Both hosts with a change of their settings, which is taken back in the end.

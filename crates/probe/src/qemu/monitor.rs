@@ -256,10 +256,11 @@ mod tests {
 
     /// A server that says something to its first client, answers each line, and returns the lines.
     fn server(greeting: &'static str, answers: &'static [&'static str]) -> (String, JoinHandle<Vec<String>>) {
-        let folder = tempfile::tempdir().unwrap().keep();
-        let path = folder.join("m.qmp");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.qmp");
         let listener = UnixListener::bind(&path).unwrap();
         let asked = thread::spawn(move || {
+            let _kept_until_the_client_came = folder;
             let (mut client, _) = listener.accept().unwrap();
             client.write_all(greeting.as_bytes()).unwrap();
             let mut lines = BufReader::new(client.try_clone().unwrap()).lines();
