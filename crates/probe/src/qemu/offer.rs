@@ -2,7 +2,7 @@
 //!
 //! libvirt learns them in the same way: it starts QEMU without a machine, asks its monitor, and ends it.
 
-use std::{io::Cursor, path::Path, process::Command, time::Duration};
+use std::{io::Cursor, os::unix::fs::MetadataExt as _, path::Path, process::Command, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -53,6 +53,13 @@ pub(crate) fn offer(questions: &OfferQuestions) -> Result<QemuOffer, Unknown> {
     if !Path::new(&questions.program).exists() {
         return Err(failed(Cause::NotSupported, "this host has no such program".to_owned()));
     }
+    // The path comes from the source host, and the probe mostly runs as root.
+    if !is_of_root_alone(Path::new(&questions.program)) {
+        return Err(failed(
+            Cause::NotSupported,
+            "not run, since others than root could have written it or a folder above it".to_owned(),
+        ));
+    }
     let mut command = Command::new(&questions.program);
     let accelerator = if questions.kvm { "kvm" } else { "tcg" };
     command.args(["-S", "-no-user-config", "-nodefaults", "-display", "none", "-machine"]);
@@ -72,6 +79,15 @@ pub(crate) fn offer(questions: &OfferQuestions) -> Result<QemuOffer, Unknown> {
         }
         _ => Err(failed(Cause::Malformed, "its monitor did not answer".to_owned())),
     }
+}
+
+/// True if nobody but root can write a program, the links to it, or a folder above it.
+fn is_of_root_alone(program: &Path) -> bool {
+    let Ok(real) = program.canonicalize() else { return false };
+    let safe = |path: &Path| {
+        path.symlink_metadata().is_ok_and(|at| at.uid() == 0 && (at.is_symlink() || at.mode() & 0o022 == 0))
+    };
+    program.is_absolute() && program.ancestors().chain(real.ancestors()).all(safe)
 }
 
 fn script() -> String {
@@ -144,6 +160,16 @@ fn missing(questions: &OfferQuestions, cpus: &[Value], features: &Value) -> Fact
 #[cfg(test)]
 mod tests {
     use crate::qemu::{monitor::ALLOWED, offer::*};
+
+    #[test]
+    fn a_program_that_others_could_have_written_is_not_run() {
+        assert!(is_of_root_alone(Path::new("/usr/bin/env")));
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("qemu-system-x86_64");
+        std::fs::write(&program, "#!/bin/sh\n").unwrap();
+        assert!(!is_of_root_alone(&program), "anybody can write the folder for temporary files");
+        assert!(!is_of_root_alone(Path::new("qemu-system-x86_64")));
+    }
 
     #[test]
     fn only_questions_are_asked_before_it_is_ended() {
