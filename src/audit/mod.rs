@@ -135,7 +135,7 @@ fn undecided(moves: &[JudgedMove]) -> Vec<MissingEvidence> {
             way_out: if counts {
                 cause.way_out().to_owned()
             } else {
-                "`vmgate check VM --from URI --to URI` asks the guest and measures before the move".to_owned()
+                "`vmgate check VM --to HOST` asks the guest and measures before the move".to_owned()
             },
         })
         .collect()

@@ -142,7 +142,10 @@ impl Evacuate {
                     self.time.now()
                 )?;
             }
-            write!(out, "{proposal}")
+            proposal.to_string().lines().try_for_each(|line| {
+                let (indent, text) = line.split_at(line.len() - line.trim_start().len());
+                writeln!(out, "{}", output::in_columns(indent, text))
+            })
         })?;
         Ok(exit(&plan, &empty, &*site))
     }

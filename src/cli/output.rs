@@ -328,11 +328,27 @@ fn colour_is_wanted() -> bool {
 
 /// Style of reports on stdout.
 pub(super) fn style(shared: &GlobalOptions) -> Style {
-    let terminal = io::stdout().is_terminal();
     let colour = colours_stdout(shared);
-    let width = terminal_size::terminal_size().filter(|_| terminal).map(|(width, _)| usize::from(width.0));
+    let width = terminal_width(io::stdout().is_terminal());
     let defaults = Style::default();
     Style { colour, verbose: shared.verbose > 0, width: width.unwrap_or(defaults.width), ..defaults }
+}
+
+/// Columns of the terminal, for a stream that is one.
+fn terminal_width(is_terminal: bool) -> Option<usize> {
+    terminal_size::terminal_size().filter(|_| is_terminal).map(|(width, _)| usize::from(width.0))
+}
+
+/// A lead and a sentence of a result beside it, in lines as wide as the terminal that shows them. The sentence is below a lead
+/// that takes more than half of it.
+pub(super) fn in_columns(lead: &str, text: &str) -> String {
+    match terminal_width(io::stdout().is_terminal()) {
+        None => format!("{lead}{text}"),
+        Some(width) if lead.len() * 2 > width => {
+            format!("{}\n{}", lead.trim_end(), wrap::fill(text, "    ", "    ", width))
+        }
+        Some(width) => wrap::fill(text, lead, &" ".repeat(lead.len().max(2)), width),
+    }
 }
 
 /// Prints a message on stderr, unless `-q` was given.
@@ -365,7 +381,7 @@ fn message(level: &str, text: &str) {
 fn for_terminal(text: &str) -> String {
     const LEADS: [&str; 2] = ["vmgate: ", "= help: "];
     let text = format!("vmgate: {text}");
-    let Some((width, _)) = terminal_size::terminal_size().filter(|_| io::stderr().is_terminal()) else {
+    let Some(width) = terminal_width(io::stderr().is_terminal()) else {
         return text;
     };
     let wrapped = |line: &str| {
@@ -375,7 +391,7 @@ fn for_terminal(text: &str) -> String {
         let indent = line.len() - line.trim_start().len();
         let lead = LEADS.iter().find_map(|lead| Some(line.find(lead)? + lead.len())).unwrap_or(indent);
         let (lead, rest) = line.split_at(lead);
-        wrap::fill(rest, lead, &" ".repeat(lead.len()), usize::from(width.0))
+        wrap::fill(rest, lead, &" ".repeat(lead.len()), width)
     };
     text.lines().map(wrapped).collect::<Vec<_>>().join("\n")
 }

@@ -69,7 +69,7 @@ impl Recover {
             if recovered.is_empty() {
                 writeln!(out, "nothing to recover: every move in the ledger has ended")?;
             }
-            recovered.iter().try_for_each(|one| writeln!(out, "{}", words(one)))
+            recovered.iter().try_for_each(|one| writeln!(out, "{}", output::in_columns("", &words(one))))
         })?;
         Ok(ExitCode::worst(recovered.iter().map(|one| one.result.exit()).chain([cleared])))
     }
@@ -115,7 +115,8 @@ impl TwinHosts {
     /// Prints what was removed, and then the rest.
     fn report(&self, rest: impl Fn(&mut dyn Write) -> io::Result<()>) -> Result<ExitCode, Failure> {
         output::to_stdout(|out| {
-            self.removed.iter().chain(&self.silent).try_for_each(|line| writeln!(out, "{line}"))?;
+            let lines = self.removed.iter().chain(&self.silent);
+            lines.map(|line| output::in_columns("", line)).try_for_each(|line| writeln!(out, "{line}"))?;
             rest(out)
         })?;
         Ok(if self.silent.is_empty() { ExitCode::Go } else { ExitCode::OperatorNeeded })

@@ -62,7 +62,8 @@ impl Rehearse {
         let rehearsed = rehearsed.map_err(|error| failure(&error))?;
         ledger.append(&entry(&self.vm, &rehearsed)).map_err(Failure::failed)?;
         output::to_stdout(|out| {
-            lines(&self.vm, &hosts, &rehearsed).iter().try_for_each(|line| writeln!(out, "{line}"))
+            let lines = lines(&self.vm, &hosts, &rehearsed);
+            lines.iter().try_for_each(|line| writeln!(out, "{}", output::in_columns("", line)))
         })?;
         Ok(if rehearsed.failure.is_none() { ExitCode::Go } else { ExitCode::RuleViolated })
     }

@@ -8,7 +8,7 @@ use vmgate_attest::RulesOrigin;
 use vmgate_documents::{Problem, Problems, closest};
 use vmgate_facts::text::{plain, with_causes};
 use vmgate_judge::{InvalidPolicy, Policy, SIGNATURE_FILE, change};
-use vmgate_rules::{Pack, RuleSource, test};
+use vmgate_rules::{Pack, Rule, RuleSource, test};
 use vmgate_verdict::ExitCode;
 
 use super::{Failure, key_files, options::GlobalOptions, output, session::Session};
@@ -99,10 +99,11 @@ fn some_rules(session: &Session) -> Result<Policy, Failure> {
 }
 
 fn list(pack: &Pack) -> Result<ExitCode, Failure> {
-    let rows = pack.rules().iter().map(|rule| [rule.step.word(), rule.effect.word(), &rule.id, &rule.title]);
-    let mut table = rows.collect::<tabled::builder::Builder>().build();
-    table.with(tabled::settings::Style::blank());
-    print(&format!("{table}\n"))
+    let line = |rule: &Rule| {
+        let lead = format!("{:<8} {:<6} {:<46}", rule.step.word(), rule.effect.word(), rule.id);
+        output::in_columns(&lead, &rule.title) + "\n"
+    };
+    print(&pack.rules().iter().map(line).collect::<String>())
 }
 
 fn digests(policy: &Policy) -> Result<ExitCode, Failure> {

@@ -49,7 +49,8 @@ impl SelfTest {
                 }
             };
             let took = report::words::seconds(began.elapsed().as_secs_f64());
-            output::to_stdout(|out| writeln!(out, "{word:<7} {name:<15} {text} ({took})"))?;
+            let line = output::in_columns(&format!("{word:<7} {name:<15} "), &format!("{text} ({took})"));
+            output::to_stdout(|out| writeln!(out, "{line}"))?;
         }
         if failed > 0 {
             return Err(Failure::failed(format!(

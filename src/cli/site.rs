@@ -149,7 +149,9 @@ fn located(vm: &str, asked: Vec<(Uri, Result<bool, LibvirtError>)>) -> Result<Ur
         let name = host.host_for_people().to_owned();
         match answer {
             Ok(true) => running.push(host),
-            Ok(false) => off.push(format!("It is defined on {name} and shut off.")),
+            Ok(false) => off.push(format!(
+                "It is defined on {name} and shut off: only a running VM can be migrated live."
+            )),
             Err(LibvirtError { kind: LibvirtErrorKind::NoSuchVm(like), .. }) => {
                 near.extend(like.into_iter().map(|like| format!("{like} (on {name})")));
             }
@@ -167,7 +169,11 @@ fn located(vm: &str, asked: Vec<(Uri, Result<bool, LibvirtError>)>) -> Result<Ur
         [] => {
             let near = (!near.is_empty()).then(|| format!("Did you mean {}?", near.join(", ")));
             let lost_hosts = lost.iter().map(|why| format!("Not asked: {why}"));
-            let more: Vec<String> = off.into_iter().chain(near).chain(lost_hosts).collect();
+            let is_host = names.iter().any(|name| name == vm);
+            let is_host = is_host.then(|| {
+                "It is a host: the VM is named first, as in `vmgate check VM --to HOST`.".to_owned()
+            });
+            let more: Vec<String> = off.into_iter().chain(is_host).chain(near).chain(lost_hosts).collect();
             let text =
                 format!("no host of the site runs a VM `{vm}` ({}). {}", names.join(", "), more.join(" "));
             Err(if lost.is_empty() { Failure::usage(text.trim_end()) } else { Failure::failed(text) })

@@ -127,7 +127,7 @@ pub(super) fn difference_of_record(pass: &Pass, door: &Door) -> Option<String> {
         destination: &moved.destination,
         migration: None,
     };
-    let (vm, runs_on) = (moved.vm.label(), moved.destination.label());
+    let (vm, runs_on) = (moved.vm.label(), moved.destination.host_label());
     match door.recorded_host(&question) {
         Ok(host) if is_same_host(&host, runs_on) => None,
         Ok(host) => Some(format!(

@@ -5,7 +5,10 @@ use std::io::{self, Write};
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use serde_json::json;
-use vmgate_facts::{Uri, text::plain};
+use vmgate_facts::{
+    Uri,
+    text::{ShownCommand, plain},
+};
 use vmgate_hook::{
     DecisionReason, EnforcementMode, HookConfig, HookStatus, JournalEntry, JournalEvent, KeyFileStatus,
     OnError, PROGRAM, WaitingVerdict, policy::WaiversDemand, requests::HookRequest,
@@ -125,13 +128,12 @@ fn print(out: &mut dyn Write, seen: &HostStatus) -> io::Result<()> {
     let status = match &seen.status {
         Ok(status) => status,
         Err(HookHostError::NoHook) => {
-            return writeln!(
-                out,
-                "{host}: enforces nothing: vmgate's hook is not installed (vmgate hook install)"
-            );
+            let install = ShownCommand::new("vmgate hook install").operand(host);
+            let nothing = format!("{host}: enforces nothing: vmgate's hook is not installed (`{install}`)");
+            return writeln!(out, "{}", output::in_columns("", &nothing));
         }
         Err(HookHostError::Unreachable(why) | HookHostError::Refused(why)) => {
-            return writeln!(out, "{host}: not known: {why}");
+            return writeln!(out, "{}", output::in_columns("", &format!("{host}: not known: {why}")));
         }
     };
     let trouble = problems(status);
@@ -211,7 +213,7 @@ fn demand_lines(config: &HookConfig) -> Vec<String> {
 fn waiting_line(waiting: &WaitingVerdict) -> String {
     let address =
         waiting.migrate_address.as_deref().map_or_else(String::new, |address| format!(" by {address}"));
-    let (vm, source) = (waiting.vm.label(), waiting.source.label());
+    let (vm, source) = (waiting.vm.label(), waiting.source.host_label());
     plain(&format!("{vm} from {source}{address} until {}: {}", waiting.expires_at, waiting.verdict))
 }
 
