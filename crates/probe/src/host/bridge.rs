@@ -15,7 +15,7 @@ use vmgate_facts::{Bridge, BridgeController, BridgeKind, Cause, Fact, SpanningTr
 use crate::{
     host::{
         not_read,
-        uplink::{VlansByPort, uplinks, vlans_by_port},
+        uplink::{Surroundings, uplinks},
     },
     netlink::{interfaces, tunnel_remotes},
 };
@@ -61,12 +61,12 @@ pub(super) fn bridges() -> Result<Vec<Bridge>, Unknown> {
 fn linux_bridges() -> Result<Vec<Bridge>, Unknown> {
     let entries = fs::read_dir(INTERFACES).map_err(|error| not_read(INTERFACES, &error))?;
     let entries: Vec<_> = entries.flatten().collect();
-    let vlans = vlans_by_port();
+    let around = Surroundings::look();
     // The table of a large overlay is long: it is read only where there is one.
     let has_tunnel = entries.iter().any(|entry| is_tunnel(&entry.path()));
     let echoes = if has_tunnel { echoing_tunnels() } else { Ok(BTreeSet::new()) };
     let bridge = |entry: &fs::DirEntry| {
-        kernel_bridge(&entry.path().join("bridge"), entry.file_name().to_str()?, vlans.as_ref(), &echoes)
+        kernel_bridge(&entry.path().join("bridge"), entry.file_name().to_str()?, &around, &echoes)
     };
     Ok(entries.iter().filter_map(bridge).collect())
 }
@@ -87,7 +87,7 @@ fn echoing_tunnels() -> Result<BTreeSet<u32>, Unknown> {
 fn kernel_bridge(
     folder: &Path,
     name: &str,
-    vlans: Option<&VlansByPort>,
+    around: &Surroundings,
     echoes: &Result<BTreeSet<u32>, Unknown>,
 ) -> Option<Bridge> {
     let number = |file: &str| -> Option<u32> {
@@ -115,7 +115,7 @@ fn kernel_bridge(
         },
         controlled_by: kernel_controller(folder, echoes),
         default_vlan: number("default_pvid").filter(|vlan| vlan_aware && *vlan != 0),
-        uplinks: uplinks(folder, vlan_aware, vlans).map_or_else(
+        uplinks: uplinks(folder, vlan_aware, around).map_or_else(
             || Fact::unknown(Cause::NotSupported, "the kernel does not tell the bridge's ports"),
             Fact::Known,
         ),
@@ -256,14 +256,24 @@ mod tests {
         ] {
             fs::write(folder.path().join(name), value).unwrap();
         }
-        let found = kernel_bridge(folder.path(), "br0", None, &Ok(BTreeSet::new())).unwrap();
+        let found =
+            kernel_bridge(folder.path(), "br0", &Surroundings::default(), &Ok(BTreeSet::new())).unwrap();
         assert_eq!((found.multicast_snooping, found.multicast_querier), (true, true));
         assert!((found.multicast_query_interval_seconds - 10.0).abs() < 1e-9);
         assert_eq!(found.spanning_tree, Fact::Known(SpanningTree::Stp));
         assert_eq!(found.forward_delay_seconds, Fact::Known(15.0));
-        assert_eq!(kernel_bridge(&folder.path().join("none"), "eth0", None, &Ok(BTreeSet::new())), None);
+        assert_eq!(
+            kernel_bridge(
+                &folder.path().join("none"),
+                "eth0",
+                &Surroundings::default(),
+                &Ok(BTreeSet::new())
+            ),
+            None
+        );
         let silent = tempfile::tempdir().unwrap();
-        let silent = kernel_bridge(silent.path(), "br1", None, &Ok(BTreeSet::new())).unwrap();
+        let silent =
+            kernel_bridge(silent.path(), "br1", &Surroundings::default(), &Ok(BTreeSet::new())).unwrap();
         assert!(!silent.multicast_snooping);
         assert_eq!((silent.spanning_tree.known(), silent.forward_delay_seconds.known()), (None, None));
     }
@@ -282,7 +292,9 @@ mod tests {
             .unwrap();
             fs::write(interfaces.path().join("br0/brif/ifindex"), "7\n").unwrap();
             fs::write(port.join(file), value).unwrap();
-            kernel_bridge(&interfaces.path().join("br0/bridge"), "br0", None, echoes).unwrap().controlled_by
+            kernel_bridge(&interfaces.path().join("br0/bridge"), "br0", &Surroundings::default(), echoes)
+                .unwrap()
+                .controlled_by
         };
         let (none, of_this) = (Ok(BTreeSet::new()), Ok(BTreeSet::from([7])));
         let evpn = Fact::Known(BridgeController::Evpn);

@@ -11,6 +11,7 @@ mod build;
 mod file;
 mod file_owner;
 mod hooks;
+mod lldp;
 mod managers;
 mod memory;
 mod nic;
