@@ -27,8 +27,11 @@ build: deps ## Build vmgate (debug) and its static probe
 probe: deps ## Build the static probe alone (debug)
 	$(CARGO) rustc $(ON_HOST) -- $(STATIC)
 
+# Paths of the building machine are kept out of what is passed on: the same source gives the same bytes anywhere.
+release static bench: export RUSTFLAGS := --remap-path-prefix=$(CURDIR)=/vmgate --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo
+
 release: deps ## Build the optimised binary, with the on-host program inside it
-	$(CARGO) build --release
+	$(CARGO) build --release --locked
 	target/release/vmgate generate on-host-program >target/release/vmgate-probe
 	chmod 755 target/release/vmgate-probe
 
@@ -128,7 +131,8 @@ wire-truth: ## Captures control protocols of the real daemons (root), and reads 
 
 bench: release ## Speed and memory: rules, start-up, a whole check
 	@$(LAB) up
-	@eval "$$($(LAB) env)" && $(CARGO) bench --bench process --bench reports --bench rules --bench flows --bench domain
+	@eval "$$($(LAB) env)" && benches/process
+	@$(CARGO) bench --bench reports --bench rules --bench flows --bench domain
 	@$(CARGO) bench -p vmgate-hook --bench hook
 
 bench-dark: build probe ## Foretell the silence of 54 real moves over eight kinds of network, then make them; writes docs/dark-measured.md
@@ -176,11 +180,13 @@ ansible-test: build ## The Ansible collection with a real ansible-core, ansible-
 monitoring-test: build ## A real Prometheus scrapes `vmgate serve`, and the shipped alerts fire
 	@tests/monitoring/check
 
-static: deps ## The part without libvirt as one static file
-	@packaging/static release
+static: deps ## The part without libvirt as one static file, target/release/vmgate-static
+	$(CARGO) rustc --release --locked --no-default-features --bin vmgate -- $(STATIC)
+	mv target/release/vmgate target/release/vmgate-static
+	@! readelf --dynamic target/release/vmgate-static | grep NEEDED
 
 reproducible: deps ## Is the same source the same binary? Builds twice and compares
-	@packaging/reproducible release
+	@packaging/reproducible
 
 sbom: ## CycloneDX list of what is in the binary
 	@mkdir -p target

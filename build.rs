@@ -37,12 +37,13 @@ fn main() {
     println!("cargo::rustc-cfg=embedded");
 }
 
-/// Builds the on-host program with a target folder of its own: cargo holds the lock of the other. It is for the same
-/// machines as vmgate, and cargo hands on the flags of this build (CARGO_ENCODED_RUSTFLAGS), such as mapped paths.
+/// Builds the on-host program with a target folder of its own: cargo holds the lock of the other. Builds with and without
+/// libvirt share it (OUT_DIR is PROFILE/build/NAME/out). It is for the same machines as vmgate, and cargo hands on the flags
+/// of this build (CARGO_ENCODED_RUSTFLAGS), such as mapped paths.
 fn build(folder: &Path) -> PathBuf {
     let cargo = env::var_os("CARGO").expect("cargo sets CARGO");
     let machine = env::var("TARGET").expect("cargo sets TARGET");
-    let target = folder.join("on-host");
+    let target = folder.ancestors().nth(3).expect("OUT_DIR is deep").join("on-host");
     let mut command = Command::new(cargo);
     command
         .args(["rustc", "--quiet", "--locked", "-p", "vmgate-onhost", "--bin", "vmgate-probe"])

@@ -16,13 +16,14 @@ use super::{
 use crate::report;
 
 #[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("judged").required(true).args(["verdict", "facts"])))]
 pub(super) struct Explain {
     /// Id of the rule
     rule: String,
     /// Only outcomes on this subject; `*` matches any text
     subject: Option<String>,
     /// Verdict, or list of them, as --output json or yaml wrote it
-    #[arg(long, value_name = "FILE", required_unless_present = "facts", conflicts_with = "facts")]
+    #[arg(long, value_name = "FILE")]
     verdict: Option<PathBuf>,
     /// Facts file to judge now
     #[arg(long, value_name = "FILE")]

@@ -58,6 +58,7 @@ mod verdict;
 use std::process;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use vmgate_facts::text::ShownCommand;
 use vmgate_verdict::ExitCode;
 
 /// Go or no-go for the live migration of a KVM/QEMU virtual machine.
@@ -193,10 +194,8 @@ pub fn main() -> process::ExitCode {
         Ok(cli) => cli,
         Err(problem) => {
             output::say_of_arguments(&problem);
-            if is_misplaced_time(&problem) {
-                output::say_failure(&Failure::usage(
-                    "--at is for commands that look: check, audit, evacuate and explain. Whatever acts uses the machine's clock",
-                ));
+            if let Some(way_out) = way_out(&problem) {
+                output::say_failure(&Failure::usage(way_out));
             }
             return if problem.use_stderr() { ExitCode::Invalid.into() } else { process::ExitCode::SUCCESS };
         }
@@ -245,12 +244,45 @@ pub fn main() -> process::ExitCode {
     ended(done)
 }
 
-/// True if a time was given to a command that has none.
-fn is_misplaced_time(problem: &clap::Error) -> bool {
+/// Next step after a mistake in the arguments that clap cannot know.
+fn way_out(problem: &clap::Error) -> Option<String> {
     use clap::error::{ContextKind, ContextValue, ErrorKind};
-    let argument = problem.get(ContextKind::InvalidArg);
-    problem.kind() == ErrorKind::UnknownArgument
-        && matches!(argument, Some(ContextValue::String(name)) if name == "--at")
+    let given = |kind| match problem.get(kind) {
+        Some(ContextValue::String(text)) => text.as_str(),
+        _ => "",
+    };
+    let usage = problem.get(ContextKind::Usage).map(ToString::to_string).unwrap_or_default();
+    let names_a_vm = || usage.contains("[VM]") || usage.contains("<VM>");
+    let is_missing = |wanted: &str| match problem.get(ContextKind::InvalidArg) {
+        Some(ContextValue::Strings(names)) => names.iter().any(|name| name == wanted),
+        _ => false,
+    };
+    match problem.kind() {
+        ErrorKind::UnknownArgument if given(ContextKind::InvalidArg) == "--at" => Some(
+            "--at is for commands that look: check, audit, evacuate and explain. Whatever acts uses the machine's clock"
+                .to_owned(),
+        ),
+        ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand | ErrorKind::MissingRequiredArgument
+            if !cfg!(feature = "libvirt") =>
+        {
+            Some(
+                "this build has no libvirt and judges files of facts only: for commands and options that reach hosts, \
+                 install a package or build without --no-default-features"
+                    .to_owned(),
+            )
+        }
+        ErrorKind::UnknownArgument if !given(ContextKind::InvalidArg).starts_with('-') && names_a_vm() => {
+            Some("hosts are named by options, as in `vmgate check web1 --to hv2`".to_owned())
+        }
+        ErrorKind::MissingRequiredArgument if is_missing("--to <HOST>") => Some(
+            "`--to hv2` names the destination; with `vmgate check`, `--to any` ranks all hosts of the site".to_owned(),
+        ),
+        ErrorKind::InvalidSubcommand if problem.get(ContextKind::SuggestedSubcommand).is_none() => {
+            let check = ShownCommand::new("vmgate check").value(given(ContextKind::InvalidSubcommand));
+            Some(format!("to check a VM of that name: `{}`", check.words("--to HOST")))
+        }
+        _ => None,
+    }
 }
 
 fn ended(done: Result<ExitCode, Failure>) -> process::ExitCode {

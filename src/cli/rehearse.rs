@@ -55,7 +55,9 @@ impl Rehearse {
         };
         let hosts = session.hosts(&from, &to);
         let ledger = session.open_ledger(session.ledger_for_moves()?)?;
-        ledger.append(&rehearsal_started(&self.vm, &hosts, &hook::operator())).map_err(Failure::failed)?;
+        let started =
+            rehearsal_started(&self.vm, &hosts, &hook::operator()).map_err(|error| failure(&error))?;
+        ledger.append(&started).map_err(Failure::failed)?;
         let rehearsed = order(&hosts, &self.vm, address, &session)?;
         let rehearsed = rehearsed.map_err(|error| failure(&error))?;
         ledger.append(&entry(&self.vm, &rehearsed)).map_err(Failure::failed)?;
@@ -73,7 +75,13 @@ pub(super) fn add(request: &CollectRequest, session: &Session, facts: &mut Facts
     let address = request.migrate_address.as_ref().and_then(|address| address.parse().ok());
     let ledger = session.ledger()?;
     if let Some(ledger) = &ledger {
-        ledger.append(&rehearsal_started(&request.vm, &hosts, &hook::operator())).map_err(Failure::failed)?;
+        match rehearsal_started(&request.vm, &hosts, &hook::operator()) {
+            Ok(started) => ledger.append(&started).map_err(Failure::failed)?,
+            Err(why) => {
+                facts.rehearsal = Fact::Unknown(why.into());
+                return Ok(());
+            }
+        };
     }
     match order(&hosts, &request.vm, address, session)? {
         Ok(rehearsed) => {

@@ -57,7 +57,12 @@ impl SelfTest {
                 report::words::number(failed, "part")
             )));
         }
-        output::say(shared, "this installation works; next, `vmgate init HOST…` writes down your hosts");
+        let next = if cfg!(feature = "libvirt") {
+            "`vmgate init HOST…` writes down your hosts"
+        } else {
+            "`vmgate check --facts FILE` judges a file of facts"
+        };
+        output::say(shared, &format!("this installation works; next, {next}"));
         Ok(ExitCode::Go)
     }
 }

@@ -48,14 +48,13 @@ for (const file of ["sample", "single", "refused", "fleet", "campaign"]) {
       check(`${name}: the page is no wider than the screen (${needed} of ${there})`, needed <= there, true);
       // With everything unfolded, so that it is looked at too.
       if (file !== "fleet") await page.evaluate(() => document.querySelectorAll("details").forEach((d) => { d.open = true; }));
-      // axe takes minutes for the fleet, whose moves are built as the single one.
-      if (file !== "fleet" || (scheme === "light" && width === 1280)) {
-        await page.evaluate(axe);
-        const { violations } = await page.evaluate(() => window.axe.run({ resultTypes: ["violations"] }));
-        const told = violations.map(({ id, impact, nodes }) => `${impact} ${id}: ${nodes[0].html.slice(0, 160)}`);
-        check(`${name}: axe`, told, []);
-      }
       await page.screenshot({ path: `${name}.png`, fullPage: file !== "fleet" });
+      // Three moves of a fleet are built as sixty are, on which axe takes minutes.
+      await page.evaluate(() => document.querySelectorAll(".move:nth-of-type(n+4)").forEach((move) => move.remove()));
+      await page.evaluate(axe);
+      const { violations } = await page.evaluate(() => window.axe.run({ resultTypes: ["violations"] }));
+      const told = violations.map(({ id, impact, nodes }) => `${impact} ${id}: ${nodes[0].html.slice(0, 160)}`);
+      check(`${name}: axe`, told, []);
       check(`${name}: console, dialogs and requests`, said, []);
       await close();
     }

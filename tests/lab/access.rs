@@ -85,22 +85,28 @@ fn one_rule_of_sudo_shows_a_member_of_the_group_libvirt_what_root_sees() {
 
 #[test]
 #[ignore = "needs the lab: make lab-test"]
-fn a_check_logs_in_once_at_a_host_behind_a_jump_host_too() {
+fn a_check_and_an_audit_log_in_once_at_a_host_behind_a_jump_host_too() {
     let guest = Guest::start("once", &["--on", "a"]);
     let logins = || -> u32 {
         let connections = on_host("b", "ss -Htn state established 'sport = :22' | wc -l", b"").stdout;
         connections.trim().parse().unwrap()
     };
-    for to in ["root@lab-b", "root@lab-behind"] {
-        let check = ["check", guest.name, "--from", "root@lab-a", "--to", to, "--trace-seconds", "5"];
-        let mut running = Running::start(&[&check[..], &["--output", "json"]].concat());
+    let logs_in_once = |arguments: &[&str]| {
+        let mut running = Running::start(&[arguments, &["--output", "json"]].concat());
         let mut most = 0;
         while running.child.try_wait().unwrap().is_none() {
             most = most.max(logins());
         }
-        let verdict = running.said().exits(0).json();
-        assert_eq!(most, 1, "libvirt and the probe share a login at {to}");
+        assert_eq!(most, 1, "libvirt and the probe share a login: {arguments:?}");
+        running.said()
+    };
+    for to in ["root@lab-b", "root@lab-behind"] {
+        let check = ["check", guest.name, "--from", "root@lab-a", "--to", to, "--trace-seconds", "5"];
+        let verdict = logs_in_once(&check).exits(0).json();
         assert_eq!(statuses(&verdict, "destination-memory-fits"), ["pass"], "{verdict:#}");
+        let audit = logs_in_once(&["audit", "root@lab-a", to]).json();
+        let hosts = audit["hosts"].as_array().unwrap();
+        assert!(hosts.len() == 2 && hosts.iter().all(|host| host["lost"].is_null()), "{audit:#}");
     }
     vmgate(&["doctor", "root@lab-behind"]).exits(0).says("to read and to migrate").says("runs");
 }

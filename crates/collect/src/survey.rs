@@ -1,4 +1,4 @@
-//! Survey of many hosts with all their VMs in one pass, for audits: one connection and one probe run per host, however
+//! Survey of many hosts with all their VMs in one pass, for audits: one login and one probe run per host, however
 //! many VMs and destinations there are. Nothing is measured and no guest is asked.
 
 use std::{
@@ -14,6 +14,7 @@ use vmgate_probe::{
     host::{HostQuestions, ManagerQuestions},
     path::{self, PathEnd},
 };
+use vmgate_reach::SharedSsh;
 
 use super::{
     dirty_measurement::DirtyMeasurement,
@@ -96,8 +97,9 @@ pub fn survey(
     now: Timestamp,
     done: impl Fn() + Sync,
 ) -> Survey {
+    let ssh = SharedSsh::make();
     let reached = ask_each(&requests, |request| {
-        let reached = ConnectedHost::ask(request, timeout);
+        let reached = ConnectedHost::ask(request, ssh.as_ref(), timeout);
         done();
         reached
     });
@@ -121,7 +123,7 @@ pub fn survey(
         .collect();
     let answers = ask_each(&tasks, |(at, request, reached)| {
         let others = wanted.iter().filter(|(owner, _)| *owner != at).flat_map(|(_, wanted)| wanted);
-        let answer = (probe(request, reached, &needed, timeout), reached.offers(others));
+        let answer = (probe(request, reached, &needed, ssh.as_ref(), timeout), reached.offers(others));
         done();
         answer
     });
@@ -161,8 +163,11 @@ struct ConnectedHost {
 }
 
 impl ConnectedHost {
-    fn ask(request: &HostRequest, timeout: Duration) -> Self {
-        let hypervisor = match Hypervisor::open(&request.uri, timeout) {
+    fn ask(request: &HostRequest, ssh: Option<&SharedSsh>, timeout: Duration) -> Self {
+        let uri = &request.uri;
+        let by_ssh = uri.transport.as_deref() == Some("ssh") && uri.parameter("command").is_none();
+        let ssh = ssh.filter(|_| by_ssh).map(|ssh| ssh.program().to_owned());
+        let hypervisor = match Hypervisor::open_over(uri, || Ok(ssh), timeout) {
             Ok(hypervisor) => hypervisor,
             Err(error) => {
                 let why = Unknown::from(error);
@@ -207,6 +212,7 @@ fn probe(
     request: &HostRequest,
     reached: &ConnectedHost,
     needed: &HostQuestions,
+    ssh: Option<&SharedSsh>,
     timeout: Duration,
 ) -> Result<Answer, Unknown> {
     // The probe mostly takes the same way as libvirt: an unreachable host is not waited for twice.
@@ -214,6 +220,10 @@ fn probe(
         return Err(why.clone());
     }
     let way = request.probe.clone().unwrap_or_else(|| Transport::for_uri(&request.uri));
+    let way = match ssh {
+        Some(ssh) => way.over(ssh),
+        None => way,
+    };
     let mut batches = needed.files.chunks(PATHS_AT_ONCE).map(<[String]>::to_vec);
     let vms = reached.vms.iter().filter_map(|vm| vm.uuid.clone()).collect();
     let files = batches.next().unwrap_or_default();

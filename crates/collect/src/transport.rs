@@ -20,7 +20,7 @@ use vmgate_probe::{
     wire::{NoAnswer, Question, read_answer},
 };
 use vmgate_process::{Output, run};
-use vmgate_reach::{Login, SshTarget, Subject, of_command};
+use vmgate_reach::{Login, SharedSsh, SshTarget, Subject, of_command};
 
 /// Most bytes of a probe's answer: room for some 10,000 interfaces.
 const ANSWER_LIMIT: usize = 8 << 20;
@@ -77,6 +77,15 @@ impl Transport {
                 Login::begin(target, limit).map_or(self, |login| Self::SharedLogin(Arc::new(login)))
             }
             _ => self,
+        }
+    }
+
+    /// The same transport, over the login that others of this program have at the host.
+    #[must_use]
+    pub fn over(self, ssh: &SharedSsh) -> Self {
+        match self {
+            Self::Ssh(target) => Self::Ssh(ssh.at(target)),
+            other => other,
         }
     }
 

@@ -18,11 +18,13 @@ pub mod agent;
 pub mod canned;
 mod login;
 mod on_host;
+mod shared_ssh;
 mod shell;
 mod socket_folder;
 mod ssh;
 
 pub use login::Login;
 pub use on_host::{Embedded, embed, write_on_host_program};
+pub use shared_ssh::SharedSsh;
 pub use shell::{HostShell, LastingRun, Program, ShellError};
 pub use ssh::{SshTarget, Subject, of_command, quoted};

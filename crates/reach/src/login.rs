@@ -6,9 +6,7 @@
 
 use std::{
     ffi::OsStr,
-    fs::{self, Permissions},
     io::{self, BufRead, BufReader, Cursor, Read},
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::ChildStdout,
     sync::{
@@ -19,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vmgate_facts::{Unknown, text::shell_word};
+use vmgate_facts::Unknown;
 use vmgate_process::{ChildFailure, ChildGuard, Output, receive, run};
 
 use super::{
@@ -29,8 +27,6 @@ use super::{
     ssh::{INSTALLED, code},
 };
 
-/// Longest name of a control socket: ssh adds 17 characters to it, and a socket's address holds 107 (unix(7)).
-const SOCKET_NAME_LIMIT: usize = 90;
 /// Longest name of the probe at the host (PATH_MAX).
 const PROGRAM_NAME_LIMIT: u64 = 4096;
 /// Time after which the host removes the probe by itself, if a network failure hid the end of the login.
@@ -66,10 +62,7 @@ impl Login {
     /// program than ssh, or without a place for the socket.
     pub fn begin(target: &SshTarget, limit: Duration) -> Option<Self> {
         let folder = SocketFolder::make().ok()?;
-        let socket = folder.path().join("ssh");
-        if target.program != "ssh" || socket.as_os_str().len() > SOCKET_NAME_LIMIT {
-            return None;
-        }
+        let socket = folder.socket("ssh", 3).filter(|_| target.program == "ssh")?;
         let sent = on_host_program().ok()?;
         let keep = format!("timeout {} cat >/dev/null", KEPT_FOR.as_secs());
         let (script, content): (_, Box<dyn Read + Send>) = match sent {
@@ -83,10 +76,7 @@ impl Login {
         let mut command = target.command(limit, &["-M".as_ref(), "-S".as_ref(), socket.as_os_str()]);
         command.arg(script);
         let mut process = ChildGuard::start(command).ok()?;
-        let ssh = folder.path().join("over-login");
-        let over_login = format!("#!/bin/sh\nexec ssh -S {} \"$@\"\n", shell_word(&socket.to_string_lossy()));
-        fs::write(&ssh, over_login).ok()?;
-        fs::set_permissions(&ssh, Permissions::from_mode(0o700)).ok()?;
+        let ssh = folder.ssh_over(&socket, "").ok()?;
         Some(Self {
             target: target.clone(),
             input: feed(&mut process, content),

@@ -1,16 +1,22 @@
-//! Private folder for the socket of a shared login. It is removed however this process ends, by Ctrl-C or by SIGKILL too: a
+//! Private folder for the sockets of shared logins. It is removed however this process ends, by Ctrl-C or by SIGKILL too: a
 //! shell waits for the end of a pipe that only this process holds, and removes it then.
 
 use std::{
+    fs::{self, Permissions},
     io,
-    path::Path,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
 use tempfile::TempDir;
+use vmgate_facts::text::shell_word;
 
 /// Script of the shell that waits: it is not ended by what ends the whole process group, such as Ctrl-C.
 const WAIT_AND_REMOVE: &str = "trap '' INT HUP TERM; cat >/dev/null; rm -rf -- \"$1\"";
+
+/// Longest name of a control socket: ssh adds 17 characters to it, and a socket's address holds 107 (unix(7)).
+const SOCKET_NAME_LIMIT: usize = 90;
 
 /// A private folder that lasts no longer than this process.
 #[derive(Debug)]
@@ -33,9 +39,26 @@ impl SocketFolder {
         Ok(Self { folder, waiting })
     }
 
-    /// Path of the folder.
-    pub(super) fn path(&self) -> &Path {
+    #[cfg(test)]
+    fn path(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Path of a socket of that name, which ssh may make so long. None where its address would be too long, or where ssh would
+    /// read more out of it than a path.
+    pub(super) fn socket(&self, name: &str, length: usize) -> Option<PathBuf> {
+        let folder = self.folder.path().to_str()?;
+        (folder.len() + 1 + length <= SOCKET_NAME_LIMIT && !folder.contains('%'))
+            .then(|| self.folder.path().join(name))
+    }
+
+    /// Writes a program that others run in place of ssh: ssh with a socket and further options.
+    pub(super) fn ssh_over(&self, socket: &Path, options: &str) -> io::Result<PathBuf> {
+        let program = self.folder.path().join("ssh-shared");
+        let socket = shell_word(&socket.to_string_lossy());
+        fs::write(&program, format!("#!/bin/sh\nexec ssh {options} -S {socket} \"$@\"\n"))?;
+        fs::set_permissions(&program, Permissions::from_mode(0o700))?;
+        Ok(program)
     }
 }
 

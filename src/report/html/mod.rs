@@ -162,7 +162,8 @@ pub(super) fn write(
     sink.write_all(before.as_bytes())?;
     let one_move = environment.get_template("move.html")?;
     for (position, verdict) in verdicts.iter().enumerate() {
-        let html = one_move.render(Value::from(Serde(MoveView::new(verdict, position + 1))))?;
+        let html =
+            one_move.render(Value::from(Serde(MoveView::new(verdict, position + 1, verdicts.len() == 1))))?;
         sink.write_all(html.as_bytes())?;
     }
     sink.write_all(after.as_bytes())?;

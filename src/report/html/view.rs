@@ -23,6 +23,8 @@ use vmgate_facts::Uuid;
 pub(super) struct MoveView<'a> {
     /// Number of the move in the report, from 1.
     number: usize,
+    /// True if the report has no other move: its reader also gets the evidence of what passed.
+    alone: bool,
     go: bool,
     warnings: usize,
     word: &'static str,
@@ -144,7 +146,7 @@ pub(super) struct Problem<'a> {
 }
 
 impl<'a> MoveView<'a> {
-    pub(super) fn new(verdict: &'a Verdict, number: usize) -> Self {
+    pub(super) fn new(verdict: &'a Verdict, number: usize, alone: bool) -> Self {
         let moved = &verdict.moved;
         let with_status = |status| {
             let outcomes = verdict.outcomes.iter();
@@ -157,6 +159,7 @@ impl<'a> MoveView<'a> {
         let digests = [("facts", d.facts), ("rules", d.rules), ("waivers", d.waivers), ("change", d.change)];
         Self {
             number,
+            alone,
             go: matches!(verdict.decision, Decision::Go(_)),
             warnings: verdict.counts.warnings,
             word: verdict.decision.word(),

@@ -7,7 +7,7 @@ use vmgate_facts::text::plain;
 use vmgate_ledger::{Entry, entry::RehearsalStarted};
 use vmgate_libvirt::{Hypervisor, LibvirtError};
 
-use super::{HostConnection, Hosts, Twin};
+use super::{HostConnection, Hosts, NotRehearsed, Twin};
 use crate::driver::{self, DriverState};
 
 /// Age from which a twin counts as left behind though its process cannot be looked for from here: no rehearsal takes as long.
@@ -28,17 +28,21 @@ pub fn clear_twins(host: &HostConnection, elsewhere: bool) -> Result<ClearedTwin
     Ok(ClearedTwins { host: host.name().to_owned(), twins: clear_host(host, elsewhere)? })
 }
 
-/// Entry of the ledger before a rehearsal starts: a recovery then knows which hosts to ask.
-pub fn rehearsal_started(vm: &str, hosts: &Hosts, by: &str) -> Entry {
+/// Entry of the ledger before a rehearsal starts: a recovery then knows which hosts to ask. There is none for hosts that cannot
+/// be reached, where nothing can be left behind.
+pub fn rehearsal_started(vm: &str, hosts: &Hosts, by: &str) -> Result<Entry, NotRehearsed> {
+    hosts.connect();
+    hosts.source.hypervisor()?;
+    hosts.destination.hypervisor()?;
     let driver = driver::this_process();
-    Entry::RehearsalStarted(RehearsalStarted {
+    Ok(Entry::RehearsalStarted(RehearsalStarted {
         run: format!("rehearsal-{}-{}", Timestamp::now(), driver.pid),
         name: vm.to_owned(),
         from: hosts.source.uri().to_string(),
         to: hosts.destination.uri().to_string(),
         by: by.to_owned(),
         driver,
-    })
+    }))
 }
 
 pub(super) fn clear_host(host: &HostConnection, elsewhere: bool) -> Result<Vec<String>, LibvirtError> {
