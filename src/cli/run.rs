@@ -220,11 +220,10 @@ impl Mover for LiveMover<'_> {
                 exit: ExitCode::Internal,
             };
         };
-        let request = &order.judge.request;
         let order = RunOrder {
             vm: order.vm.clone(),
-            from: request.from.clone(),
-            to: request.to.clone(),
+            from: order.judge.request.from.clone(),
+            to: order.to.clone(),
             change: Some(self.change.id.clone()),
             plan: order.plan.clone(),
         };

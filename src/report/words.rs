@@ -30,6 +30,7 @@ pub(super) fn cause(cause: Option<Cause>) -> &'static str {
         Some(Cause::NotRehearsed) => "not rehearsed",
         Some(Cause::NotOnTheWire) => "not on the wire",
         Some(Cause::NoLibvirt) => "no libvirt",
+        Some(Cause::NoDestination) => "no destination",
         Some(Cause::Malformed) => "malformed answer",
     }
 }

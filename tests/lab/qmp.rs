@@ -127,8 +127,33 @@ fn a_vm_of_proxmox_is_checked_by_its_monitor_and_moved_by_proxmox_alone() {
     let vm = qemu.vm();
     let order = ["migrate", &vm, "--from", "ssh://root@lab-a", "--to", "ssh://root@lab-b"];
     vmgate(&order).exits(2).says("qm migrate 10 NODE --online");
+    let rehearsal = ["rehearse", &vm, "--from", "ssh://root@lab-a", "--to", "ssh://root@lab-b"];
+    vmgate(&rehearsal).exits(2).says("qm migrate 10 NODE --online");
     let status = on_host("a", &format!("kill -0 {}", qemu.pid), b"");
     status.exits(0);
+}
+
+#[test]
+#[ignore = "needs the lab: make lab-test"]
+fn a_vm_without_a_destination_is_judged_where_it_runs_or_for_every_host_of_the_site() {
+    let qemu = Qemu::of_proxmox("14", "idle", "");
+    let (vm, address) = (qemu.vm(), setting("VMGATE_LAB_MIGRATE_B"));
+    let alone = ["check", &vm, "--from", "ssh://root@lab-a", "--guest", "wire", "--as", "proxmox"];
+    let verdict = vmgate(&[&alone[..], &["--output", "json"]].concat()).exits(21).json();
+    for (rule, status) in
+        [("no-migration-blocker", "pass"), ("vm-is-running", "pass"), ("destination-memory-fits", "unknown")]
+    {
+        assert_eq!(statuses(&verdict, rule), [status], "{rule}");
+    }
+    assert_eq!(verdict["unknown"][0]["cause"], "no-destination", "{:#}", verdict["unknown"]);
+    assert_eq!(verdict["move"]["destination"], serde_json::json!({}));
+
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("vmgate.yaml");
+    let hosts = format!("hosts: {{lab-b: {{uri: 'ssh://root@lab-b', migrate_address: '{address}'}}}}");
+    std::fs::write(&config, hosts).unwrap();
+    let site = ["--config", config.to_str().unwrap(), "--longest-blackout", ACCEPTED];
+    vmgate(&[&alone[..], &site].concat()).exits(0).says("lab-b");
 }
 
 #[test]

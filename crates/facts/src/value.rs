@@ -75,6 +75,8 @@ pub enum Cause {
     NotOnTheWire,
     /// The host has no libvirt, or its libvirt does not have the VM.
     NoLibvirt,
+    /// No destination was named: the VM was judged where it runs.
+    NoDestination,
 }
 
 impl Cause {
@@ -122,6 +124,9 @@ impl Cause {
             }
             Self::NoLibvirt => {
                 "find it out with the tools of the VM's manager, and write it into a facts file or waive the rule; of a VM that libvirt has, give the host's libvirt URI"
+            }
+            Self::NoDestination => {
+                "name the destination with `--to HOST`; or name the site's hosts once with `vmgate init HOST…`, and each of them is judged"
             }
             Self::TooOld => "collect again, closer to the time of the move",
             Self::NotRehearsed => {
