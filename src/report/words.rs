@@ -30,6 +30,8 @@ pub(super) fn cause(cause: Option<Cause>) -> &'static str {
         Some(Cause::NotRehearsed) => "not rehearsed",
         Some(Cause::NotOnTheWire) => "not on the wire",
         Some(Cause::NoLibvirt) => "no libvirt",
+        Some(Cause::NetworkNotMeasured) => "not measured",
+        Some(Cause::NetworkNotConnected) => "not connected",
         Some(Cause::Malformed) => "malformed answer",
     }
 }
