@@ -31,6 +31,8 @@ pub(super) fn cause(cause: Option<Cause>) -> &'static str {
         Some(Cause::NotOnTheWire) => "not on the wire",
         Some(Cause::NoLibvirt) => "no libvirt",
         Some(Cause::NoDestination) => "no destination",
+        Some(Cause::NetworkNotMeasured) => "not measured",
+        Some(Cause::NetworkNotConnected) => "not connected",
         Some(Cause::Malformed) => "malformed answer",
     }
 }

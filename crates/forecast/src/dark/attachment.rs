@@ -8,8 +8,8 @@
 //! nothing can be seen. The second and third are unknown unless somebody measured them.
 
 use vmgate_facts::{
-    Bridge, BridgeController, Cause, Fact, Host, Quantiles, SpanningTree, SwitchPort, Unknown, Uplink, VmNic,
-    text::ShownCommand,
+    Bridge, BridgeController, BridgeKind, Cause, Fact, Host, Quantiles, SpanningTree, SwitchPort, Unknown,
+    Uplink, VmNic, text::ShownCommand,
 };
 
 /// Dark time of a network that learns from QEMU's announcements: the first is sent with the start, and where it is lost the
@@ -102,7 +102,10 @@ pub(super) fn derive(
             let uplinks = bridge.uplinks.known().filter(|_| !own).map(Vec::as_slice);
             let open = uplinks.map_or(Ok(()), |uplinks| leads_out(&bridge, uplinks, vlan, &host));
             let learnt = learnt(here.as_ref(), &bridge);
-            open.and_then(|()| of_bridge(&bridge, &host, learnt, meanwhile)).unwrap_or_else(Derived::from)
+            learns(&bridge, &host)
+                .and(open)
+                .and_then(|()| of_bridge(&bridge, &host, learnt, meanwhile))
+                .unwrap_or_else(Derived::from)
         }
         Attachment::Macvtap => Derived::known(
             MACVTAP,
@@ -141,7 +144,7 @@ fn attachment(nic: &VmNic, host: &Fact<Host>) -> Result<Attachment, Unknown> {
     let bridges = host.bridges.as_ref().into_result()?;
     let bridge = bridges.iter().find(|bridge| bridge.name == name).cloned().ok_or_else(|| {
         let host = host_name(named, "the host");
-        Unknown::new(Cause::NotSupported, format!("{host} has no bridge {name} for interface {mac}"))
+        Unknown::new(Cause::NetworkNotConnected, format!("{host} has no bridge {name} for interface {mac}"))
     })?;
     let vlan = nic.vlan_tags.first().copied().or(bridge.default_vlan);
     Ok(Attachment::Bridge { bridge, vlan, own })
@@ -180,7 +183,7 @@ pub(super) fn announcements(nic: &VmNic) -> &'static str {
 fn network(nic: &VmNic, host: &Host, name: &str) -> Result<Option<(String, bool)>, Unknown> {
     let networks = host.virtual_networks.as_ref().into_result()?;
     let network = networks.iter().find(|network| network.name == name).ok_or_else(|| {
-        Unknown::new(Cause::NotSupported, format!("a host of the move has no active network {name}"))
+        Unknown::new(Cause::NetworkNotConnected, format!("a host of the move has no active network {name}"))
     })?;
     let forward = network.forward.as_ref().into_result()?;
     match (forward.as_str(), &network.bridge) {
@@ -239,7 +242,6 @@ fn of_bridge(
     learnt: String,
     meanwhile: Meanwhile<'_>,
 ) -> Result<Derived, Unknown> {
-    learns(bridge, host)?;
     let name = &bridge.name;
     let delay = match bridge.spanning_tree.as_ref().into_result()? {
         SpanningTree::None => return Ok(Derived::known(ANNOUNCED, learnt)),
@@ -268,7 +270,7 @@ fn leads_out(bridge: &Bridge, uplinks: &[Uplink], vlan: Option<u32>, host: &str)
         _ => true,
     };
     let (name, mut carriers) = (&bridge.name, uplinks.iter().filter(carries));
-    let no_way = |why: String| Err(Unknown::new(Cause::NotSupported, why));
+    let no_way = |why: String| Err(Unknown::new(Cause::NetworkNotConnected, why));
     match (uplinks, vlan) {
         ([], _) => Err(nobody_measured(&format!(
             "bridge {name} of {host}, which has no port but guests': routes must lead to the destination"
@@ -276,8 +278,12 @@ fn leads_out(bridge: &Bridge, uplinks: &[Uplink], vlan: Option<u32>, host: &str)
         ([first, ..], Some(vlan)) if carriers.clone().next().is_none() => {
             let command =
                 ShownCommand::new("bridge vlan add dev").operand(&first.name).words("vid").value(vlan);
+            let how = match bridge.kind {
+                BridgeKind::Linux => format!("such as with `{command}`"),
+                BridgeKind::OpenVswitch => format!("by the tag or the trunks of {} (ovs-vsctl)", first.name),
+            };
             no_way(format!(
-                "no port of bridge {name} of {host} carries VLAN {vlan} to the network: let one, such as with `{command}`"
+                "no port of bridge {name} of {host} carries VLAN {vlan} to the network: let one, {how}"
             ))
         }
         ([first, ..], _) if !carriers.any(|uplink| uplink.forwards) => no_way(format!(
@@ -301,7 +307,7 @@ fn switch_carries(uplink: &Uplink, vlan: Option<u32>, host: &str) -> Result<(), 
     let (Some(port), Some(vlan)) = (uplink.switch_ports.iter().find(missing), vlan) else { return Ok(()) };
     let SwitchPort { nic, switch, port, .. } = port;
     Err(Unknown::new(
-        Cause::NotSupported,
+        Cause::NetworkNotConnected,
         format!(
             "switch {switch} names the VLANs of its port {port}, which leads to {nic} of {host}, and the guest's VLAN {vlan} is not \
              among them: let it carry VLAN {vlan}, or show with --probe-network that it does"
@@ -331,24 +337,14 @@ impl Meanwhile<'_> {
 }
 
 fn nobody_measured(what: &str) -> Unknown {
-    Unknown::new(
-        Cause::NotAllowed,
-        format!(
-            "nobody measured how soon the network follows a VM on {what}. Measure it with a VM that nobody needs, and give the \
-             seconds as --network-dark or as network_dark_seconds in the goals of the change"
-        ),
-    )
+    let why = format!("nobody measured how soon the network follows a VM on {what}");
+    Unknown::new(Cause::NetworkNotMeasured, why)
 }
 
 /// The same for a bridge on which an interface can stand in for the VM's.
 fn unmeasured_bridge(what: &str) -> Unknown {
-    Unknown::new(
-        Cause::NotAllowed,
-        format!(
-            "nobody measured how soon the network follows a VM on {what}. Measure it with --probe-network, or give the seconds that \
-             you know as --network-dark"
-        ),
-    )
+    let why = nobody_measured(what);
+    Unknown { reason: format!("{}: --probe-network can", why.reason), ..why }
 }
 
 pub(super) fn host_name(host: &Fact<Host>, otherwise: &str) -> String {

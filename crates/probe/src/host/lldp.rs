@@ -115,6 +115,11 @@ fn neighbour_of_frame(nic: &str, frame: &[u8]) -> Option<SwitchPort> {
     })
 }
 
+#[cfg(feature = "fuzzing")]
+pub(super) fn fuzz(bytes: &[u8]) {
+    let _ = (of_lldpd(bytes), saved_neighbours("eth0", bytes));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,10 @@
 //! Ports of a kernel's bridge that are no guest's tap: whether they forward, which VLANs they carry, and which switch is behind.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use vmgate_facts::{SwitchPort, Uplink, text::plain};
 
@@ -48,18 +52,26 @@ fn vlans(link: &[u8]) -> Vec<u32> {
 }
 
 /// What is known of ports beyond the folder of their bridge.
-#[derive(Default)]
 pub(super) struct Surroundings {
+    /// Folders of the interfaces, by name.
+    interfaces: PathBuf,
     vlans: Option<VlansByPort>,
     /// Tags of interfaces of one VLAN, by name.
     tags: BTreeMap<String, u32>,
     switch_ports: Vec<SwitchPort>,
 }
 
+impl Default for Surroundings {
+    fn default() -> Self {
+        let interfaces = PathBuf::from("/sys/class/net");
+        Self { interfaces, vlans: None, tags: BTreeMap::new(), switch_ports: Vec::new() }
+    }
+}
+
 impl Surroundings {
     pub(super) fn look() -> Self {
         let config = fs::read_to_string(VLAN_INTERFACES).unwrap_or_default();
-        Self { vlans: vlans_by_port(), tags: tags(&config), switch_ports: switch_ports() }
+        Self { vlans: vlans_by_port(), tags: tags(&config), switch_ports: switch_ports(), ..Self::default() }
     }
 
     fn uplink(&self, port: &Path, vlan_aware: bool) -> Uplink {
@@ -67,18 +79,35 @@ impl Surroundings {
             fs::read_to_string(port.join(file)).ok().and_then(|text| text.trim().parse().ok())
         };
         let name = port.file_name().map(|name| plain(&name.to_string_lossy())).unwrap_or_default();
-        let mut below = vec![name.clone()];
-        add_lower(&port.join(".."), &mut below, MOST_LAYERS);
-        let behind = |switch_port: &&SwitchPort| below.contains(&switch_port.nic);
+        let (tag, switch_ports) = self.behind(&name);
         Uplink {
             forwards: number("state") == Some(FORWARDING),
             vlans: (self.vlans.as_ref().filter(|_| vlan_aware))
                 .and_then(|all| all.get(&number("../ifindex")?).cloned()),
-            tag: below.iter().find_map(|name| self.tags.get(name).copied()),
-            switch_ports: self.switch_ports.iter().filter(behind).cloned().collect(),
             name,
+            tag,
+            switch_ports,
         }
     }
+
+    /// Tag that an interface adds, and the switch ports at the other end of its cables.
+    pub(super) fn behind(&self, name: &str) -> (Option<u32>, Vec<SwitchPort>) {
+        let mut below = vec![name.to_owned()];
+        add_lower(&self.interfaces.join(name), &mut below, MOST_LAYERS);
+        let tag = below.iter().find_map(|name| self.tags.get(name).copied());
+        let ports = self.switch_ports.iter().filter(|port| below.contains(&port.nic));
+        (tag, ports.cloned().collect())
+    }
+
+    /// True for an interface of the host that is no tap of QEMU.
+    pub(super) fn is_cable(&self, name: &str) -> bool {
+        leads_out(&self.interfaces.join(name))
+    }
+}
+
+/// A tap of QEMU has this file, a cable, a bond or a tunnel has none.
+fn leads_out(interface: &Path) -> bool {
+    interface.exists() && !interface.join("tun_flags").exists()
 }
 
 /// Adds the interfaces below one: a bond's ports, the interface that carries a VLAN.
@@ -103,9 +132,8 @@ fn tags(config: &str) -> BTreeMap<String, u32> {
 /// The uplinks of the bridge whose folder `bridge` is in sysfs.
 pub(super) fn uplinks(bridge: &Path, vlan_aware: bool, around: &Surroundings) -> Option<Vec<Uplink>> {
     let ports = fs::read_dir(bridge.with_file_name("brif")).ok()?.flatten().map(|port| port.path());
-    // A tap of QEMU has this file, a cable, a bond or a tunnel has none.
-    let leads_out = |port: &std::path::PathBuf| !port.join("../tun_flags").exists();
-    let mut uplinks: Vec<_> = ports.filter(leads_out).map(|port| around.uplink(&port, vlan_aware)).collect();
+    let ports = ports.filter(|port| leads_out(&port.join("..")));
+    let mut uplinks: Vec<_> = ports.map(|port| around.uplink(&port, vlan_aware)).collect();
     uplinks.sort_by(|a, b| a.name.cmp(&b.name));
     Some(uplinks)
 }
@@ -146,7 +174,12 @@ mod tests {
         }
         let switch_port = SwitchPort { nic: "eth2-card".into(), ..SwitchPort::default() };
         let config = "VLAN Dev name\t | VLAN ID\nName-Type: VLAN_NAME_TYPE_PLUS_VID_NO_PAD\neth1           | 42  | eth1-card\n";
-        let around = Surroundings { vlans: None, tags: tags(config), switch_ports: vec![switch_port] };
+        let around = Surroundings {
+            interfaces: folder.path().to_owned(),
+            tags: tags(config),
+            switch_ports: vec![switch_port],
+            ..Surroundings::default()
+        };
         let found = uplinks(&bridge, false, &around).unwrap();
         let found: Vec<_> = found
             .iter()
