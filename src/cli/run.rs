@@ -227,7 +227,13 @@ impl Mover for LiveMover<'_> {
             change: Some(self.change.id.clone()),
             plan: order.plan.clone(),
         };
-        match vmgate_execute::take_over(self.context.ledger(), self.change.digest, &order, self.timeout) {
+        match vmgate_execute::take_over(
+            self.context.ledger(),
+            self.change.digest,
+            &order,
+            self.timeout,
+            &|order| self.context.session().door_of(order),
+        ) {
             Ok(RecoveryResult::Ended { moved: true, .. }) => ClaimResult::Done,
             Ok(RecoveryResult::Ended { host, .. }) => Self::again(Failure {
                 exit: ExitCode::NotFinished,
