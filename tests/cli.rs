@@ -55,6 +55,19 @@ fn write(folder: &TempDir, name: &str, text: &str) -> String {
 }
 
 #[test]
+fn a_vm_without_a_destination_is_judged_where_it_runs_and_is_no_go() {
+    let said = vmgate(&["check", "test", "--from", "test:///default"]).exits(21);
+    said.reports("-> (none named)").reports("no destination was named");
+    vmgate(&["check", "test", "--from", "test:///default", "--rehearse"])
+        .exits(2)
+        .complains("need one destination");
+    vmgate(&["migrate", "test", "--from", "test:///default"]).exits(2).complains("--to");
+    vmgate(&["check", "qmp:/run/x.qmp"]).exits(2).complains("--from ssh://root@HOST");
+    let rehearsal = ["rehearse", "qmp:/run/x.qmp", "--from", "ssh://root@a", "--to", "ssh://root@b"];
+    vmgate(&rehearsal).exits(2).complains("libvirt does not have qmp:/run/x.qmp");
+}
+
+#[test]
 fn healthy_facts_are_go() {
     check(HEALTHY, &[]).exits(0).reports("GO");
 }

@@ -254,3 +254,51 @@ fn the_japanese_pages_have_the_headings_and_commands_of_the_english_ones() {
         assert_eq!(outline(japanese), (levels, commands), "{japanese} is not what {english} is");
     }
 }
+
+/// Table of docs/clusters.md, from the catalogue of cluster software.
+fn table_of_clusters() -> String {
+    let catalogue = fs::read_to_string(root().join("rules/catalogues/memory-sync.yaml")).unwrap();
+    let catalogue: serde_yaml::Value = serde_yaml::from_str(&catalogue).unwrap();
+    let mut table =
+        "| software | vendor's word on a live move of an active member | taken out by | may be done when | brought back by | tried |\n\
+         |---|---|---|---|---|---|\n"
+            .to_owned();
+    for entry in catalogue["entries"].as_sequence().unwrap() {
+        let text = |key: &str| entry[key].as_str().unwrap_or_default();
+        if text("stop").is_empty() {
+            continue;
+        }
+        let word = &entry["live_move"];
+        let word = match word["support"].as_str() {
+            None => "none found".to_owned(),
+            Some(support) => format!(
+                "{}: {} ([reference]({}))",
+                if support == "unsupported" { "no" } else { "with conditions" },
+                word["why"].as_str().unwrap(),
+                word["reference"]["url"].as_str().unwrap()
+            ),
+        };
+        let with = text("taken_out_with");
+        let (taken_out, tried) = match (entry["take_out"].is_null(), with.is_empty()) {
+            (false, _) => (format!("`take_out: {}`; by hand {}", text("id"), text("stop")), "lab".to_owned()),
+            (_, false) => (format!("`take_out: {with}`; by hand {}", text("stop")), format!("with {with}")),
+            _ => (text("stop").to_owned(), "documents".to_owned()),
+        };
+        let row = [text("title"), &word, &taken_out, text("ready"), text("start"), &tried];
+        table += &format!("| {} |\n", row.map(|cell| cell.replace('|', "\\|")).join(" | "));
+    }
+    table
+}
+
+#[test]
+fn the_table_of_clusters_is_fresh() {
+    let path = root().join("docs/clusters.md");
+    let page = fs::read_to_string(&path).unwrap();
+    let start = page.find("| software | vendor").unwrap();
+    let end = start + page[start..].find("\n\n").unwrap() + 1;
+    let fresh = format!("{}{}{}", &page[..start], table_of_clusters(), &page[end..]);
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&path, &fresh).unwrap();
+    }
+    assert_eq!(fs::read_to_string(&path).unwrap(), fresh, "docs/clusters.md is stale: run `make generate`");
+}

@@ -44,6 +44,7 @@ pub const PARSERS: &[Parser] = &[
     ("probe", |data| vmgate_collect::fuzz::probe_answer(data)),
     ("question", |data| drop(serde_json::from_slice::<Question>(data))),
     ("rule", rule::load),
+    ("switches", |data| vmgate_probe::host::fuzz_switches(data)),
     ("trace", trace),
     ("uri", uri),
     ("verdict", documents::verdict),

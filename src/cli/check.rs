@@ -37,8 +37,8 @@ use super::{
 #[derive(Debug, Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub(super) struct Check {
-    /// Name or UUID of the VM, or qmp:SOCKET for one that libvirt does not have, with --to; without a VM give --all, --facts or --change
-    #[cfg_attr(feature = "libvirt", arg(requires = "to"))]
+    /// Name or UUID of the VM, or qmp:SOCKET for one that libvirt does not have. Without --to every other host of the site is judged
+    /// as its destination, and where none is known the VM alone, which is no GO. Without a VM give --all, --facts or --change
     #[cfg_attr(not(feature = "libvirt"), arg(hide = true))]
     vm: Option<String>,
     #[cfg(feature = "libvirt")]
@@ -184,7 +184,7 @@ impl Check {
     fn ask_hosts(&self, session: &Session) -> Result<Facts, Failure> {
         let Some(vm) = self.vm.as_deref() else {
             return Err(Failure::usage(
-                "nothing to check: give a VM with --to HOST, a host to empty with --all --from HOST, a facts file with --facts FILE, or a change with --change FILE",
+                "nothing to check: give a VM, a host to empty with --all --from HOST, a facts file with --facts FILE, or a change with --change FILE",
             ));
         };
         let request = self.the_move.request(vm, self.goals.over(Change::default()), session)?;
@@ -211,7 +211,11 @@ impl Check {
             )));
         }
         let source = hosts.source(self.vm.as_deref().unwrap_or_default(), session)?;
-        let destinations = super::site::others(named, &source)?;
+        let destinations = match super::site::others(named, &source) {
+            // The VM is judged where it runs.
+            Err(_) if hosts.to.is_none() && !self.all => return Ok(None),
+            found => found?,
+        };
         let moves = ManyMoves {
             the_move: &self.the_move,
             change: self.goals.over(Change::default()),
@@ -239,7 +243,7 @@ impl Check {
             super::rehearse::add(request, session, &mut facts)?;
         }
         if self.probe_network {
-            let hosts = session.hosts(&request.from, &request.to);
+            let hosts = session.hosts(&request.from, super::collect::destination(request)?);
             let (ledger, stop) = (session.ledger()?, super::trial::aborted_by_signals()?);
             // Of a change each network between two hosts is rehearsed once, where a ledger keeps the result.
             let rehearse =

@@ -6,7 +6,7 @@ use clap::Args;
 use jiff::Timestamp;
 use vmgate_attest::PrivateKey;
 use vmgate_collect::{CollectError, CollectRequest};
-use vmgate_facts::{Cause, Change, Facts, text::with_causes};
+use vmgate_facts::{Cause, Change, Facts, Uri, text::with_causes};
 use vmgate_judge::change::{ChangeFile, PlannedMove};
 use vmgate_libvirt::LibvirtErrorKind;
 use vmgate_verdict::ExitCode;
@@ -88,15 +88,22 @@ pub(super) fn request_of(
     looking: &Measurements,
     session: &Session,
 ) -> Result<CollectRequest, Failure> {
-    let hosts = (session.connection(&planned.from)?, session.connection(&planned.to)?);
+    let hosts = (session.connection(&planned.from)?, Some(session.connection(&planned.to)?));
     let guest = session.planned_guest_access(&planned.vm, planned.guest.as_ref())?;
     let asked = change.to_fact(planned);
     looking.request(hosts, &planned.vm, guest, planned.migrate_address, asked, session)
 }
 
+/// Destination of a request, for what needs one.
+pub(super) fn destination(request: &CollectRequest) -> Result<&Uri, Failure> {
+    let missing = "--to is missing: give the destination host, such as hv2";
+    request.destination().map_err(|_| Failure::usage(missing))
+}
+
 /// Says on a terminal what a collection waits for.
 pub(super) fn waiting(request: &CollectRequest, session: &Session) -> output::Waiting {
-    let what = format!("{}: asking both hosts, and watching its memory", request.vm);
+    let hosts = if request.to.is_some() { "both hosts" } else { "its host" };
+    let what = format!("{}: asking {hosts}, and watching its memory", request.vm);
     let window = request.trace_seconds.max(request.dirty_window_seconds);
     output::Waiting::begin(session.shared, &what, Duration::from_secs(u64::from(window) + 1))
 }

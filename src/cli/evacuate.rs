@@ -4,8 +4,11 @@ use std::{collections::HashMap, fs, path::PathBuf};
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
-use vmgate_facts::Change;
-use vmgate_judge::change::{ChangeFile, FactsFiles};
+use vmgate_facts::{Change, Fact, Host};
+use vmgate_judge::{
+    Policy,
+    change::{ChangeFile, FactsFiles},
+};
 use vmgate_rules::Pack;
 use vmgate_verdict::{Effect, ExitCode};
 
@@ -93,19 +96,24 @@ impl Evacuate {
                 )
             })?,
         };
+        let empty = inventory.select(&self.hosts).map_err(Failure::usage)?;
         #[cfg(feature = "libvirt")]
         if self.goals.run_by.as_deref() == Some(nova::NOVA) && self.facts.is_none() {
-            nova::add_records(&session, &mut inventory)?;
+            nova::add_records(&session, &mut inventory, &empty)?;
         }
-        let empty = inventory.select(&self.hosts).map_err(Failure::usage)?;
         let into = inventory.select(&self.into).map_err(Failure::usage)?;
         let earlier = self.replan.as_deref().map(read_change).transpose()?;
         let draft_file = self.output.as_deref().map(output::OpenFile::open).transpose()?;
         let site = self.site(&inventory, &session)?;
+        if let Some(limit) = self.limit_of_manager(&policy, site.hosts(), &empty) {
+            let named = inventory.limits_outgoing.then_some(inventory.limits.outgoing_per_host);
+            inventory.limits.outgoing_per_host = named.map_or(limit, |named| named.min(limit));
+        }
         let overhead = overhead_bytes(&policy.pack);
         let (fleet, notes) = fleet::build(&inventory, &*site, overhead).map_err(Failure::usage)?;
         let asked = self.goals.checked(&policy.catalogues)?.over(Change::default());
-        let mut judge = PolicyOracle::new(&policy, &*site, &fleet, &asked, self.time.now());
+        let mut judge = PolicyOracle::new(&policy, &*site, &fleet, &asked, self.time.now())
+            .with_bounds(&inventory.bounds);
         if self.rolling.is_some() {
             judge = judge.with_way_back(inventory.after_maintenance);
         }
@@ -148,6 +156,18 @@ impl Evacuate {
             })
         })?;
         Ok(exit(&plan, &empty, &*site))
+    }
+
+    /// Most simultaneous moves out of one of these hosts, by the manager that runs them; none without a manager or a limit.
+    fn limit_of_manager(&self, policy: &Policy, hosts: &[Fact<Host>], empty: &[usize]) -> Option<usize> {
+        let mut managers = policy.catalogues.managers().iter();
+        let manager = managers.find(|entry| Some(entry.id.as_str()) == self.goals.run_by.as_deref())?;
+        let limit = |host: &Fact<Host>| {
+            let settings = host.known()?.managers.known()?.settings.known().map(Vec::as_slice);
+            manager.migration(settings.unwrap_or_default(), 1 << 30, &[]).ok()?.parallel_moves
+        };
+        let limits = empty.iter().filter_map(|at| limit(hosts.get(*at)?));
+        limits.min().and_then(|limit| usize::try_from(limit).ok())
     }
 
     /// Text of the change file, which is parsed once as a check. A failure if no VM can be moved.

@@ -128,7 +128,7 @@ impl ManyMoves<'_> {
         let opened = ask_each(&wanted, |(uri, probe)| OpenHost::open(uri, probe.clone(), timeout));
         let mut opened = opened.into_iter();
         let source = opened.next().ok_or_else(|| Failure::usage("no source was named"))?;
-        if let Err(error) = &source.libvirt {
+        if let (true, Err(error)) = (source.uri.names_libvirt(), &source.libvirt) {
             return Err(Failure::failed(with_causes(error)));
         }
         Ok(Opened { source, destinations: opened.collect(), turns })
@@ -144,7 +144,7 @@ impl ManyMoves<'_> {
         let Some(to) = opened.destinations.get(destination) else {
             return Err(Failure::usage("no destination was named"));
         };
-        let hosts = (opened.source.uri.clone(), to.uri.clone());
+        let hosts = (opened.source.uri.clone(), Some(to.uri.clone()));
         let request = self.the_move.request_between(hosts, vm, self.change.clone(), self.session)?;
         let request = request.over((&opened.source, to), &opened.turns, seen);
         vmgate_collect::collect(&request, self.time.now())

@@ -96,6 +96,7 @@ pub(super) fn moved_by_libvirt(vm: &str, catalogues: &Catalogues) -> Result<(), 
 /// One requested move.
 pub(super) struct MoveOrder<'a> {
     pub(super) vm: String,
+    pub(super) to: vmgate_facts::Uri,
     pub(super) judge: Judge<'a>,
     pub(super) plan: MovePlan,
     pub(super) limits: Limits,
@@ -181,6 +182,7 @@ impl Migrate {
             vm,
             plan: without_unreachable_notify(&request.guest_access, plan),
             address: address_of(&request),
+            to: collect::destination(&request)?.clone(),
             judge: Judge { policy, request, asked },
             limits: Limits::default(),
         })
@@ -201,6 +203,7 @@ pub(super) fn move_orders<'a>(
         Ok(MoveOrder {
             vm: planned.vm.clone(),
             plan: without_unreachable_notify(&request.guest_access, planned.plan.clone()),
+            to: collect::destination(&request)?.clone(),
             judge: Judge { policy, request, asked: change.verdict_request(planned, strict) },
             limits: change.limits,
             address: planned.migrate_address,
@@ -342,13 +345,12 @@ impl<'a> MoveContext<'a> {
 
     /// Connections to the hosts of a move.
     pub(super) fn hosts(&self, order: &MoveOrder) -> Hosts {
-        let request = &order.judge.request;
-        self.session.hosts(&request.from, &request.to)
+        self.session.hosts(&order.judge.request.from, &order.to)
     }
 
     /// Way to the hook of the destination.
     fn permits(&self, order: &MoveOrder) -> Result<DestinationPermits<'_>, Failure> {
-        DestinationPermits::of(&order.judge.request.to, self.session)
+        DestinationPermits::of(&order.to, self.session)
     }
 
     /// Executes a move that has a pass.
@@ -360,7 +362,6 @@ impl<'a> MoveContext<'a> {
         verdict_facts: Option<Facts>,
         watch: &mut dyn FnMut(Event),
     ) -> Result<Result<CompletedMove, MoveFailure>, Failure> {
-        let destination = &order.judge.request.to;
         let permits = self.permits(order)?;
         let door = self.session.door(order.plan.settings.run_by.as_deref())?;
         let assignment = Assignment {
@@ -374,7 +375,7 @@ impl<'a> MoveContext<'a> {
             door: door.as_ref(),
             evidence_options: EvidenceOptions {
                 by: hook::operator(),
-                shell: self.session.shell(destination)?,
+                shell: self.session.shell(&order.to)?,
                 folder: self.evidence.clone(),
             },
         };

@@ -1,11 +1,12 @@
 //! Nova's records for commands with `--as nova`: the VM of a server, and what a plan has to keep to.
 
-use vmgate_execute::nova::{Compute, Nova, NovaError};
+use vmgate_execute::nova::{Compute, Nova, NovaError, ZONE};
+use vmgate_facts::{Uuid, text::plain};
 
 use super::{Failure, options::MoveHosts, session::Session};
 use crate::fleet::{
     AffinityRule, GroupScope,
-    inventory::{Group, Inventory, InventoryHost},
+    inventory::{Group, Inventory, InventoryHost, VmBound},
 };
 
 /// Id of Nova in the catalogue of managers.
@@ -38,10 +39,16 @@ pub(super) fn find_server(
     Ok(())
 }
 
-/// Adds to an inventory what Nova itself would keep to: its server groups, and computes that take no servers.
-pub(super) fn add_records(session: &Session, inventory: &mut Inventory) -> Result<(), Failure> {
+/// Adds to an inventory what Nova itself would keep to: server groups, computes that take no servers, and the zones and aggregates
+/// that the servers of hosts to empty ask for.
+pub(super) fn add_records(
+    session: &Session,
+    inventory: &mut Inventory,
+    empty: &[usize],
+) -> Result<(), Failure> {
     let Some(nova) = session.nova()? else { return Ok(()) };
     let computes = nova.computes().map_err(failure)?;
+    inventory.bounds = bounds(&nova, &inventory.hosts, empty, &computes).map_err(failure)?;
     for host in &mut inventory.hosts {
         if host.maintenance.is_none() {
             host.maintenance = reason_against(host, &computes);
@@ -51,13 +58,52 @@ pub(super) fn add_records(session: &Session, inventory: &mut Inventory) -> Resul
     Ok(())
 }
 
-/// Reason of Nova's records against placing servers on a host.
-fn reason_against(host: &InventoryHost, computes: &[Compute]) -> Option<String> {
+/// The compute on a host of the inventory.
+fn compute_of<'a>(host: &InventoryHost, computes: &'a [Compute]) -> Option<&'a Compute> {
     let names = [Some(host.name.as_str()), host.uri.host()];
     let is_it = |compute: &&Compute| {
         names.into_iter().flatten().any(|name| compute.hypervisor.eq_ignore_ascii_case(name))
     };
-    match computes.iter().find(is_it) {
+    computes.iter().find(is_it)
+}
+
+/// Hosts that Nova's scheduler takes for each server of the hosts to empty, where it does not take all.
+fn bounds(
+    nova: &Nova,
+    hosts: &[InventoryHost],
+    empty: &[usize],
+    computes: &[Compute],
+) -> Result<Vec<VmBound>, NovaError> {
+    let of_aggregates = nova.aggregate_metadata()?;
+    let metadata = hosts.iter().map(|host| of_aggregates.get(&compute_of(host, computes)?.host));
+    let metadata: Vec<_> = metadata.collect();
+    let mut bounds = Vec::new();
+    for host in empty.iter().filter_map(|at| hosts.get(*at)) {
+        let Some(compute) = compute_of(host, computes) else { continue };
+        for server in nova.servers_on(&compute.host)? {
+            let Some(vm) = Uuid::parse(&server.id) else { continue };
+            for (key, value) in server.asks_for() {
+                let has = |of_host: &&Vec<(String, String)>| {
+                    of_host.iter().any(|it| (&*it.0, &*it.1) == (key, value))
+                };
+                let fitting =
+                    metadata.iter().enumerate().filter(|(_, of_host)| of_host.as_ref().is_some_and(has));
+                let hosts = fitting.map(|(at, _)| at).collect();
+                let because = if key == ZONE {
+                    format!("Nova keeps it in the availability zone {value}")
+                } else {
+                    format!("its flavor asks Nova for an aggregate with {key} = {value}")
+                };
+                bounds.push(VmBound { vm: vm.clone(), hosts, because: plain(&because) });
+            }
+        }
+    }
+    Ok(bounds)
+}
+
+/// Reason of Nova's records against placing servers on a host.
+fn reason_against(host: &InventoryHost, computes: &[Compute]) -> Option<String> {
+    match compute_of(host, computes) {
         None => Some("Nova has no compute of this name".to_owned()),
         Some(compute) if !compute.is_up => {
             Some(format!("Nova does not hear of its nova-compute {}", compute.host))

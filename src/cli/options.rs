@@ -14,7 +14,10 @@ use vmgate_facts::Change;
 use vmgate_facts::Uri;
 use vmgate_ledger::LedgerUrl;
 #[cfg(feature = "libvirt")]
-use vmgate_probe::host::trial::{LONGEST_STREAM, Stream};
+use vmgate_probe::{
+    host::trial::{LONGEST_STREAM, Stream},
+    qemu::MONITOR,
+};
 use vmgate_rules::Catalogues;
 
 use super::Failure;
@@ -193,28 +196,31 @@ pub(super) struct Measurements {
 #[cfg(feature = "libvirt")]
 impl MoveHosts {
     /// Source and destination of a move. The source is asked for where it was not given.
-    pub(super) fn uris(&self, vm: &str, session: &Session) -> Result<(Uri, Uri), Failure> {
-        let Some(to) = &self.to else {
-            return Err(Failure::usage("--to is missing: give the destination host, such as hv2"));
-        };
-        if to == ANY {
+    fn uris(&self, vm: &str, session: &Session) -> Result<(Uri, Option<Uri>), Failure> {
+        if self.to.as_deref() == Some(ANY) {
             return Err(Failure::usage(
                 "--to any is for `vmgate check`, which names the best destination: give that one with --to HOST",
             ));
         }
-        let to = session.host_named(to)?;
+        let to = self.to.as_deref().map(|to| session.host_named(to)).transpose()?;
         Ok((self.source(vm, session)?, to))
     }
 
     /// Source of a move: as given, else the host that runs the VM.
     pub(super) fn source(&self, vm: &str, session: &Session) -> Result<Uri, Failure> {
-        self.from.as_deref().map_or_else(|| session.source_of(vm), |from| session.host_named(from))
+        match &self.from {
+            Some(from) => session.host_named(from),
+            None if vm.starts_with(MONITOR) => Err(Failure::usage(format!(
+                "--from is missing: {vm} is the socket of a VM on one host: give --from ssh://root@HOST"
+            ))),
+            None => session.source_of(vm),
+        }
     }
 }
 
 #[cfg(feature = "libvirt")]
 impl MoveOptions {
-    /// Request to collect the facts of this move.
+    /// Request to collect the facts of this move; without a destination those of the VM where it runs.
     pub(super) fn request(
         &self,
         vm: &str,
@@ -227,15 +233,15 @@ impl MoveOptions {
     /// Request to collect the facts of a move between these hosts.
     pub(super) fn request_between(
         &self,
-        hosts: (Uri, Uri),
+        hosts: (Uri, Option<Uri>),
         vm: &str,
         change: Change,
         session: &Session,
     ) -> Result<CollectRequest, Failure> {
         let guest = session.guest_access(vm, self.hosts.guest.as_deref())?;
-        let address = match self.hosts.migrate_address {
-            Some(address) => Some(address),
-            None => session.migrate_address(&hosts.1)?,
+        let address = match (self.hosts.migrate_address, &hosts.1) {
+            (None, Some(to)) => session.migrate_address(to)?,
+            (given, _) => given,
         };
         self.measurements.request(hosts, vm, guest, address, change, session)
     }
@@ -246,7 +252,7 @@ impl Measurements {
     /// Collection request for a move between these hosts.
     pub(super) fn request(
         &self,
-        (from, to): (Uri, Uri),
+        (from, to): (Uri, Option<Uri>),
         vm: &str,
         guest_access: GuestAccess,
         migrate_address: Option<IpAddr>,
@@ -258,14 +264,14 @@ impl Measurements {
         Ok(CollectRequest {
             vm: vm.to_owned(),
             source_probe: session.probe(&from)?,
-            destination_probe: session.probe(&to)?,
+            destination_probe: to.as_ref().map(|to| session.probe(to)).transpose()?.flatten(),
             attribute: self.attribute,
             try_path: self.try_path(),
             ask_peers: self.ask_peers,
             allow_monitor: self.allow_monitor,
             planned: Vec::new(),
             managers: session.manager_questions()?,
-            maintenance: session.maintenance(&to)?,
+            maintenance: to.as_ref().map(|to| session.maintenance(to)).transpose()?.flatten(),
             guest_access,
             from,
             to,

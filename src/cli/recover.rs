@@ -52,7 +52,10 @@ impl Recover {
             return twins.report(|out| writeln!(out, "nothing to recover: there is no ledger {place}"));
         }
         let ledger = session.open_ledger(place)?;
-        let recovered = recover(&ledger, session.timeout(), self.elsewhere, &|run| orders.of(run));
+        let recovered =
+            recover(&ledger, session.timeout(), self.elsewhere, &|run| orders.of(run), &|order| {
+                session.door_of(order)
+            });
         let recovered = recovered.map_err(Failure::failed)?;
         for one in recovered.iter().filter(|one| !one.result.has_moved()) {
             // What the run sent to the destination would let the VM in later, on a verdict that nobody looks at then.

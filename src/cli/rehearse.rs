@@ -19,7 +19,7 @@ use vmgate_libvirt::LibvirtErrorKind;
 use vmgate_probe::host::HostQuestions;
 use vmgate_verdict::{ExitCode, NameAndUuid};
 
-use super::{Failure, hook, options::GlobalOptions, output, session::Session};
+use super::{Failure, collect, hook, options::GlobalOptions, output, session::Session};
 
 /// Longest wait for a file of a host.
 const FILE_LIMIT: Duration = Duration::from_secs(5);
@@ -44,6 +44,7 @@ pub(super) struct Rehearse {
 impl Rehearse {
     pub(super) fn run(&self, shared: &GlobalOptions) -> Result<ExitCode, Failure> {
         let session = Session::open(shared)?;
+        super::migrate::moved_by_libvirt(&self.vm, &session.policy()?.catalogues)?;
         let to = session.host_named(&self.to)?;
         let from = match &self.from {
             Some(from) => session.host_named(from)?,
@@ -72,7 +73,7 @@ impl Rehearse {
 /// Rehearses a move that is checked, and adds the result to its facts and to the ledger, if one is named. Why nothing could be
 /// rehearsed is a fact too.
 pub(super) fn add(request: &CollectRequest, session: &Session, facts: &mut Facts) -> Result<(), Failure> {
-    let hosts = session.hosts(&request.from, &request.to);
+    let hosts = session.hosts(&request.from, collect::destination(request)?);
     let address = request.migrate_address.as_ref().and_then(|address| address.parse().ok());
     let ledger = session.ledger()?;
     if let Some(ledger) = &ledger {

@@ -220,15 +220,20 @@ impl Mover for LiveMover<'_> {
                 exit: ExitCode::Internal,
             };
         };
-        let request = &order.judge.request;
         let order = RunOrder {
             vm: order.vm.clone(),
-            from: request.from.clone(),
-            to: request.to.clone(),
+            from: order.judge.request.from.clone(),
+            to: order.to.clone(),
             change: Some(self.change.id.clone()),
             plan: order.plan.clone(),
         };
-        match vmgate_execute::take_over(self.context.ledger(), self.change.digest, &order, self.timeout) {
+        match vmgate_execute::take_over(
+            self.context.ledger(),
+            self.change.digest,
+            &order,
+            self.timeout,
+            &|order| self.context.session().door_of(order),
+        ) {
             Ok(RecoveryResult::Ended { moved: true, .. }) => ClaimResult::Done,
             Ok(RecoveryResult::Ended { host, .. }) => Self::again(Failure {
                 exit: ExitCode::NotFinished,

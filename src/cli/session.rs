@@ -12,7 +12,7 @@ use vmgate_attest::{PrivateKey, PublicKey};
 use vmgate_collect::{guest_probe::GuestAccess, transport::Transport};
 #[cfg(feature = "libvirt")]
 use vmgate_execute::{
-    Door, HostConnection, Hosts,
+    Door, HostConnection, Hosts, RunOrder,
     nova::{Cloud, Nova},
 };
 #[cfg(feature = "libvirt")]
@@ -276,6 +276,12 @@ impl<'a> Session<'a> {
             )
         })?;
         Ok(Some(Door::to_nova(manager, nova)))
+    }
+
+    /// Door to the manager that runs the migration of an order.
+    #[cfg(feature = "libvirt")]
+    pub(super) fn door_of(&self, order: &RunOrder) -> Result<Option<Door>, String> {
+        self.door(order.plan.settings.run_by.as_deref()).map_err(|failure| failure.text)
     }
 
     /// Nova's API. `None` if nobody names its cloud, or a program of the site stands for it.

@@ -16,7 +16,7 @@ use vmgate_judge::{
 };
 use vmgate_ledger::Ledger;
 
-use super::{Failure, hook::DestinationPermits, output, session::Session};
+use super::{Failure, collect, hook::DestinationPermits, output, session::Session};
 
 /// Ledger and abort flag of all trials of a command.
 pub(super) struct Trials<'a> {
@@ -80,8 +80,9 @@ pub(super) fn make(
             return Ok(());
         }
     };
-    let hosts = session.hosts(&tried.request.from, &tried.request.to);
-    let permits = DestinationPermits::of(&tried.request.to, session)?;
+    let to = collect::destination(tried.request)?;
+    let hosts = session.hosts(&tried.request.from, to);
+    let permits = DestinationPermits::of(to, session)?;
     let order = TrialOrder {
         pass,
         hosts: &hosts,

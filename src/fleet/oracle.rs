@@ -3,11 +3,11 @@
 use std::{cell::RefCell, collections::HashMap};
 
 use jiff::Timestamp;
-use vmgate_facts::{Change, Fact, Facts, MigrationPath, Vm};
+use vmgate_facts::{Change, Fact, Facts, MigrationPath, Uuid, Vm};
 use vmgate_judge::{Policy, VerdictRequest, change::Versions};
 use vmgate_verdict::{Effect, JudgedOutcome, Status};
 
-use super::{Fleet, HostId, Oracle, RefusalReason, Ruling, Site, VmId};
+use super::{Fleet, HostId, Oracle, RefusalReason, Ruling, Site, VmId, inventory::VmBound};
 use crate::audit::{self, MoveAnswer};
 
 /// Time of a move besides sending the memory that the guest has touched, for a guest with unknown dirty rate: the same value as in
@@ -24,6 +24,8 @@ pub struct PolicyOracle<'a> {
     fleet: &'a Fleet,
     asked: Change,
     now: Timestamp,
+    /// Hosts that the manager of the moves takes for a VM, by its UUID.
+    bounds: HashMap<&'a Uuid, Vec<&'a VmBound>>,
     /// Versions of the sources when VMs move back; `None` if VMs do not move back.
     back_to: Option<Versions>,
     times: RefCell<HashMap<(VmId, u64), Option<f64>>>,
@@ -39,7 +41,27 @@ impl<'a> PolicyOracle<'a> {
         now: Timestamp,
     ) -> Self {
         let asked = Change { window_start: None, window_end: None, ..asked.clone() };
-        Self { policy, site, fleet, asked, now, back_to: None, times: RefCell::default() }
+        let (bounds, times) = (HashMap::new(), RefCell::default());
+        Self { policy, site, fleet, asked, now, bounds, back_to: None, times }
+    }
+
+    /// The same oracle, which refuses destinations that the manager of the moves would refuse.
+    #[must_use]
+    pub fn with_bounds(mut self, bounds: &'a [VmBound]) -> Self {
+        for bound in bounds {
+            self.bounds.entry(&bound.vm).or_default().push(bound);
+        }
+        self
+    }
+
+    /// Reasons of the manager against a destination.
+    fn bounds_against(&self, vm: VmId, destination: HostId) -> Vec<RefusalReason> {
+        let bounds = || self.bounds.get(self.site.vms().get(vm.0)?.vm.uuid.known()?);
+        let against = bounds().into_iter().flatten().filter(|bound| !bound.hosts.contains(&destination.0));
+        let way_out = "give hosts with --into that the manager takes for it";
+        against
+            .map(|bound| RefusalReason { reason: bound.because.clone(), way_out: Some(way_out.to_owned()) })
+            .collect()
     }
 
     /// The same oracle for VMs that move back later, to hosts that have these versions then.
@@ -135,6 +157,10 @@ impl<'a> PolicyOracle<'a> {
 
 impl Oracle for PolicyOracle<'_> {
     fn judge(&self, vm: VmId, destination: HostId) -> Ruling {
+        let against = self.bounds_against(vm, destination);
+        if !against.is_empty() {
+            return Ruling::NoGo(against);
+        }
         let facts = self.facts(vm, destination);
         let back = self.way_back_obstacles(&facts);
         let verdict = self.policy.judge(facts, self.now, &VerdictRequest::default());

@@ -5,8 +5,8 @@ use std::fmt;
 use vmgate_judge::change::{ChangeDraft, DraftMove, DraftWave, UnplacedVm};
 
 use super::{
-    BuildNotes, Fleet, FleetPlan, HostId, PolicyOracle, ScheduledMove, VmId, Wave, inventory::Inventory,
-    plan::counted,
+    BuildNotes, Fleet, FleetPlan, HostId, Oracle as _, PolicyOracle, ScheduledMove, VmId, Wave,
+    inventory::Inventory, plan::counted,
 };
 
 /// Head of a change file: id, title, window and limits.
@@ -131,6 +131,17 @@ impl Proposal<'_> {
         waves.flat_map(|wave| &wave.schedule.moves).map(|moved| moved.vm)
     }
 
+    /// Duration of the moves one after the other, each with the whole bandwidth of its hosts.
+    fn one_by_one_seconds(&self) -> f64 {
+        let carries = |host| self.fleet.host(host).map_or(0, |host| host.bandwidth_bytes_per_second);
+        let seconds = |moved: &ScheduledMove| {
+            let source = self.fleet.vm(moved.vm).map_or(moved.destination, |vm| vm.host);
+            let alone = self.judge.seconds(moved.vm, carries(source).min(carries(moved.destination)));
+            alone.unwrap_or(moved.end_seconds - moved.start_seconds)
+        };
+        self.plan.waves.iter().flat_map(|wave| &wave.schedule.moves).map(seconds).sum()
+    }
+
     /// Duration of the plan and of its window, seconds, if the plan takes longer.
     pub fn outlasts_window(&self) -> Option<(f64, f64)> {
         let (start, end) = self.header.window?;
@@ -151,6 +162,13 @@ impl fmt::Display for Proposal<'_> {
             duration(self.plan.makespan_seconds()),
             duration(bound)
         )?;
+        let one_by_one = self.one_by_one_seconds();
+        if let Some(manager) = &self.header.run_by
+            && one_by_one > self.plan.makespan_seconds() + 1.0
+        {
+            let takes = duration(one_by_one);
+            writeln!(f, "ordered from {manager} one after the other, the same moves take {takes}")?;
+        }
         for wave in self.plan.waves.iter().filter(|_| self.plan.waves.len() > 1) {
             let moves = counted(wave.schedule.moves.len(), "move");
             writeln!(f, "  {}: {moves}, {}", wave.title, duration(wave.schedule.makespan_seconds))?;

@@ -63,8 +63,8 @@ fn about(verdict: &Verdict) -> [String; 9] {
     [
         moved.vm.label().to_owned(),
         moved.vm.uuid.as_ref().map(ToString::to_string).unwrap_or_default(),
-        moved.source.host_label().to_owned(),
-        moved.destination.host_label().to_owned(),
+        moved.source.label().to_owned(),
+        moved.destination.label().to_owned(),
         verdict.change.id.clone().unwrap_or_default(),
         decision(verdict),
         verdict.exit_code().code().to_string(),

@@ -30,6 +30,9 @@ pub(super) fn cause(cause: Option<Cause>) -> &'static str {
         Some(Cause::NotRehearsed) => "not rehearsed",
         Some(Cause::NotOnTheWire) => "not on the wire",
         Some(Cause::NoLibvirt) => "no libvirt",
+        Some(Cause::NoDestination) => "no destination",
+        Some(Cause::NetworkNotMeasured) => "not measured",
+        Some(Cause::NetworkNotConnected) => "not connected",
         Some(Cause::Malformed) => "malformed answer",
     }
 }
@@ -53,7 +56,7 @@ pub(super) fn rounds(forecast: &Forecast) -> Option<String> {
 /// Another destination, with its forecast.
 pub(super) fn alternative(other: &Alternative) -> String {
     let blackout = other.blackout_seconds.map(|p95| format!(" (blackout at most {}, p95)", seconds(p95)));
-    format!("{}{}", other.destination.host_label(), blackout.unwrap_or_default())
+    format!("{}{}", other.destination.label(), blackout.unwrap_or_default())
 }
 
 /// `1 rule`, `2 rules`.
@@ -106,12 +109,7 @@ pub(super) fn age(at: Timestamp, now: Timestamp) -> String {
 pub(super) fn movement(verdict: &Verdict) -> String {
     let moved = &verdict.moved;
     let change = verdict.change.id.as_ref().map(|id| format!(" (change {id})")).unwrap_or_default();
-    format!(
-        "{}: {} -> {}{change}",
-        moved.vm.label(),
-        moved.source.host_label(),
-        moved.destination.host_label()
-    )
+    format!("{}: {} -> {}{change}", moved.vm.label(), moved.source.label(), moved.destination.label())
 }
 
 /// The reason of the decision with its figures, in one sentence without a full stop. Of a simulated verdict the time comes

@@ -65,9 +65,7 @@ impl Checks {
     /// The newest verdicts, those that need somebody first.
     pub fn verdicts(&self) -> Vec<&VerdictSummary> {
         let mut all: Vec<&VerdictSummary> = self.newest.values().collect();
-        all.sort_by_key(|verdict| {
-            (is_go(verdict), verdict.moved.source.host_label(), verdict.moved.vm.label())
-        });
+        all.sort_by_key(|verdict| (is_go(verdict), verdict.moved.source.label(), verdict.moved.vm.label()));
         all
     }
 
@@ -75,7 +73,7 @@ impl Checks {
     pub(super) fn hosts(&self, now: Timestamp) -> BTreeMap<&str, CheckedHost> {
         let mut hosts: BTreeMap<&str, CheckedHost> = BTreeMap::new();
         for verdict in self.newest.values() {
-            let host = hosts.entry(verdict.moved.source.host_label()).or_default();
+            let host = hosts.entry(verdict.moved.source.label()).or_default();
             match (is_go(verdict), verdict.expires_at > now) {
                 (true, true) => host.may_leave += 1,
                 (true, false) => host.outdated += 1,

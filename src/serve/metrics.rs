@@ -126,8 +126,8 @@ fn checks(board: &Dashboard) -> [Gauge; 4] {
         let moved = &given.moved;
         vec![
             label("vm", moved.vm.label()),
-            label("from", moved.source.host_label()),
-            label("to", moved.destination.host_label()),
+            label("from", moved.source.label()),
+            label("to", moved.destination.label()),
         ]
     };
     let gauge = |name, help, value: &dyn Fn(&VerdictSummary) -> Option<f64>| Gauge {

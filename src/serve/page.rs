@@ -151,8 +151,8 @@ struct CheckRow {
 fn check(given: &VerdictSummary, now: Timestamp) -> CheckRow {
     CheckRow {
         vm: given.moved.vm.label().to_owned(),
-        from: given.moved.source.host_label().to_owned(),
-        to: given.moved.destination.host_label().to_owned(),
+        from: given.moved.source.label().to_owned(),
+        to: given.moved.destination.label().to_owned(),
         go: is_go(given),
         word: given.decision.word(),
         outdated: given.expires_at <= now,

@@ -2,6 +2,7 @@
 //! real move.
 
 use std::{
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -149,6 +150,34 @@ fn a_rehearsal_over_open_vswitch_is_heard_and_leaves_no_port() {
         assert!(!ports.contains("vmgate"), "{host}: {ports}");
     }
     assert_eq!((interfaces("a"), interfaces("b")), (String::new(), String::new()));
+}
+
+/// A host with a bridge over a cable, whose other end is a switch, each with an lldpd. The switch names the VLANs 42 and 7.
+const LLDP: &str = "
+mount -t tmpfs none /run; mkdir /run/lldpd /run/netns; mount -t sysfs none /sys; ip link set lo up
+ip netns add switch; ip link add eth0 type veth peer name port7 netns switch
+ip link add br0 type bridge; ip link set eth0 master br0 up; ip link set br0 up; ip -n switch link set port7 up
+lldpd -d -I eth0 >/dev/null 2>&1 & host=$!
+ip netns exec switch lldpd -d -u /run/switch.sock -I port7 >/dev/null 2>&1 & switch=$!
+trap 'kill $host $switch; wait' EXIT
+say() { until lldpcli -u /run/switch.sock \"$@\" >/dev/null 2>&1; do sleep 0.1; done; }
+say configure system hostname sw2
+say configure lldp tx-interval 1
+for vlan in 00,2a,01,61 00,07,01,62; do say configure ports port7 lldp custom-tlv add oui 00,80,c2 subtype 3 oui-info $vlan; done
+say update
+for try in $(seq 50); do lldpcli show neighbors | grep -q VLAN && break; sleep 0.1; done
+exec 3>&1; \"$0\" probe host >&3
+";
+
+#[test]
+#[ignore = "needs root and lldpd: make lab-test"]
+fn a_switch_and_its_vlans_are_known_by_lldp() {
+    let mut here = Command::new("unshare");
+    here.args(["-n", "-m", "bash", "-ec", LLDP, env!("CARGO_BIN_EXE_vmgate")]);
+    let said = Said::from(here.output().unwrap()).exits(0);
+    let uplink = &said.json()["bridges"][0]["uplinks"][0].clone();
+    let port = serde_json::json!([{"nic": "eth0", "switch": "sw2", "port": "port7", "vlans": [42, 7]}]);
+    assert_eq!(uplink["switch_ports"], port, "{uplink:#}");
 }
 
 /// Pids of the on-host program that carry out an order on a host.

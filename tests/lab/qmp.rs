@@ -37,7 +37,14 @@ impl Qemu {
              -device virtio-net-pci,mac=BC:24:11:00:00:{id},netdev=net0,bus=pci.0,addr=0x12,id=net0 \
              -machine accel=tcg,type=pc {more}"
         );
-        Self::start(&socket, &format!("tap{id}i0"), "net0", &options, workload)
+        // Its firewall is on.
+        let (bridge, end, at_network) = (format!("fwbr{id}i0"), format!("fwln{id}i0"), format!("fwpr{id}p0"));
+        let firewall = format!(
+            "ip link add {bridge} type bridge; ip link add {end} type veth peer name {at_network}
+             ip link set {end} master {bridge} up; ip link set {at_network} master br0 up; ip link set {bridge} up"
+        );
+        on_host("a", &firewall, b"").exits(0);
+        Self::start(&socket, (&format!("tap{id}i0"), &bridge), "net0", &options, workload)
     }
 
     /// A VM as Ganeti starts it.
@@ -50,13 +57,13 @@ impl Qemu {
              -qmp unix:{socket},server,nowait \
              -device virtio-net-pci,bus=pci.0,id=nic-1,addr=0xd,netdev=nic-1,mac=aa:00:00:11:22:33"
         );
-        Self::start(&socket, "gnt.com.0", "nic-1", &options, workload)
+        Self::start(&socket, ("gnt.com.0", "br0"), "nic-1", &options, workload)
     }
 
-    fn start(socket: &str, tap: &str, netdev: &str, options: &str, workload: &str) -> Self {
+    fn start(socket: &str, (tap, bridge): (&str, &str), netdev: &str, options: &str, workload: &str) -> Self {
         let folder = socket.rsplit_once('/').unwrap().0;
         let script = format!(
-            "set -e; mkdir -p {folder}; ip tuntap add {tap} mode tap; ip link set {tap} master br0 up
+            "set -e; mkdir -p {folder}; ip tuntap add {tap} mode tap; ip link set {tap} master {bridge} up
              boot=$(ls -dt /lab/cache/guest-???????????? | head -n 1)
              /usr/bin/qemu-system-x86_64 {options} -netdev type=tap,id={netdev},ifname={tap},script=no,downscript=no \
                -kernel $boot/vmlinuz -initrd $boot/initramfs -serial file:{socket}.log \
@@ -92,7 +99,13 @@ impl Qemu {
 impl Drop for Qemu {
     fn drop(&mut self) {
         let Self { socket, pid, tap } = self;
-        on_host("a", &format!("kill {pid}; sleep 0.5; ip link del {tap}; rm -f {socket}*"), b"");
+        on_host(
+            "a",
+            &format!(
+                "kill {pid}; sleep 0.5; ip link del {tap}; rm -f {socket}*; for i in $(ls /sys/class/net | grep ^fw); do ip link del $i; done"
+            ),
+            b"",
+        );
     }
 }
 
@@ -117,9 +130,13 @@ fn a_vm_of_proxmox_is_checked_by_its_monitor_and_moved_by_proxmox_alone() {
     for rule in ["vm-is-persistent", "vm-has-no-snapshots", "destination-accepts-configuration"] {
         assert_eq!(statuses(&verdict, rule), ["not-applicable"], "{rule}");
     }
-    for rule in
-        ["no-migration-blocker", "vm-runs-once", "destination-memory-fits", "machine-type-takes-vcpus"]
-    {
+    for rule in [
+        "no-migration-blocker",
+        "vm-runs-once",
+        "destination-memory-fits",
+        "machine-type-takes-vcpus",
+        "destination-networks-exist",
+    ] {
         assert_eq!(statuses(&verdict, rule), ["pass"], "{rule}");
     }
     assert!(statuses(&verdict, "components-migratable").iter().all(|status| status == "pass"));
@@ -127,8 +144,33 @@ fn a_vm_of_proxmox_is_checked_by_its_monitor_and_moved_by_proxmox_alone() {
     let vm = qemu.vm();
     let order = ["migrate", &vm, "--from", "ssh://root@lab-a", "--to", "ssh://root@lab-b"];
     vmgate(&order).exits(2).says("qm migrate 10 NODE --online");
+    let rehearsal = ["rehearse", &vm, "--from", "ssh://root@lab-a", "--to", "ssh://root@lab-b"];
+    vmgate(&rehearsal).exits(2).says("qm migrate 10 NODE --online");
     let status = on_host("a", &format!("kill -0 {}", qemu.pid), b"");
     status.exits(0);
+}
+
+#[test]
+#[ignore = "needs the lab: make lab-test"]
+fn a_vm_without_a_destination_is_judged_where_it_runs_or_for_every_host_of_the_site() {
+    let qemu = Qemu::of_proxmox("14", "idle", "");
+    let (vm, address) = (qemu.vm(), setting("VMGATE_LAB_MIGRATE_B"));
+    let alone = ["check", &vm, "--from", "ssh://root@lab-a", "--guest", "wire", "--as", "proxmox"];
+    let verdict = vmgate(&[&alone[..], &["--output", "json"]].concat()).exits(21).json();
+    for (rule, status) in
+        [("no-migration-blocker", "pass"), ("vm-is-running", "pass"), ("destination-memory-fits", "unknown")]
+    {
+        assert_eq!(statuses(&verdict, rule), [status], "{rule}");
+    }
+    assert_eq!(verdict["unknown"][0]["cause"], "no-destination", "{:#}", verdict["unknown"]);
+    assert_eq!(verdict["move"]["destination"], serde_json::json!({}));
+
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("vmgate.yaml");
+    let hosts = format!("hosts: {{lab-b: {{uri: 'ssh://root@lab-b', migrate_address: '{address}'}}}}");
+    std::fs::write(&config, hosts).unwrap();
+    let site = ["--config", config.to_str().unwrap(), "--longest-blackout", ACCEPTED];
+    vmgate(&[&alone[..], &site].concat()).exits(0).says("lab-b");
 }
 
 #[test]

@@ -171,18 +171,9 @@ impl Decision {
 }
 
 impl NameAndUuid {
-    /// Of a VM: the name, else the UUID, else what it is not.
+    /// The name, else the UUID, else what it is not.
     pub fn label(&self) -> &str {
-        self.known().unwrap_or("a VM without a name")
-    }
-
-    /// Of a host: the name, else the UUID, else why there is none.
-    pub fn host_label(&self) -> &str {
-        self.known().unwrap_or("a host that did not answer")
-    }
-
-    fn known(&self) -> Option<&str> {
-        self.name.as_deref().or(self.uuid.as_ref().map(Uuid::as_str))
+        self.name.as_deref().or(self.uuid.as_ref().map(Uuid::as_str)).unwrap_or("(name not known)")
     }
 
     /// True if `given`, by a person, is this name or any spelling of this UUID.

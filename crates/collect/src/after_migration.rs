@@ -16,7 +16,10 @@ pub fn guest(request: &CollectRequest, domain: &Domain) -> Result<Guest, Unknown
 
 /// Watches the guest's UDP flows on the destination for `window`.
 pub fn flows(request: &CollectRequest, domain: &Domain, window: Duration) -> Result<UdpCapture, Unknown> {
-    let way = request.destination_probe.clone().unwrap_or_else(|| Transport::for_uri(&request.to));
+    let way = match &request.destination_probe {
+        Some(way) => way.clone(),
+        None => Transport::for_uri(request.destination()?),
+    };
     let vm = vm::look(domain, vm::Monitor::Forbidden)?;
     WatchedInterfaces::of(&vm)?.watch(&way, window, request.timeout).map(|traffic| traffic.udp)
 }

@@ -41,8 +41,8 @@ pub struct CollectRequest {
     pub vm: String,
     /// URI of the source, where the VM runs.
     pub from: Uri,
-    /// URI of the destination.
-    pub to: Uri,
+    /// URI of the destination; none for a VM that is judged where it runs.
+    pub to: Option<Uri>,
     /// Target of the source QEMU's connection: an address, a name, or a migration URI. None takes the destination's
     /// host name, as libvirt does.
     pub migrate_address: Option<String>,
@@ -77,6 +77,13 @@ pub struct CollectRequest {
     pub maintenance: Option<String>,
     /// Work that other collections share with this one.
     pub shared: SharedWork,
+}
+
+impl CollectRequest {
+    /// The destination, or the fact that none was named.
+    pub fn destination(&self) -> Result<&Uri, Unknown> {
+        self.to.as_ref().ok_or_else(|| Unknown::new(Cause::NoDestination, "no destination was named"))
+    }
 }
 
 /// Error for which no facts are collected at all.
@@ -123,7 +130,7 @@ pub enum CollectError {
 /// Collects the facts of a move. `now` is the time on the operator's machine; every fact is dated from it.
 #[expect(clippy::too_many_lines, reason = "the order of all questions, in one place")]
 pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, CollectError> {
-    if request.from == request.to {
+    if Some(&request.from) == request.to.as_ref() {
         return Err(same_host(request, "the URIs are equal".to_owned()));
     }
     let clock = Clock::starting_at(now);
@@ -160,7 +167,7 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
     let limit = limit_of(domain.as_ref(), &vm);
     let source_answers = match &source {
         Ok(source) => host::ask(source, &request.from, hostname),
-        Err(why) => host::unreachable(&request.from, why),
+        Err(why) => host::unreachable(Some(&request.from), why),
     };
     let source_at = clock.now();
 
@@ -215,15 +222,16 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
         path_window_seconds: request.dirty_window_seconds.into(),
         path_tried: request.try_path != TryPath::No,
     });
-    facts.path = Fact::Known(path::path(
-        probes.address.clone(),
-        &end_of(source_probe, &source_host, probes.source_peer).reached_by(&request.from),
-        &end_of(&probes.destination.value, &destination_host, probes.destination_peer)
-            .reached_by(&request.to),
-        &request.change,
-        limit,
-        probes.cap_bytes_per_second,
-    ));
+    facts.path = Fact::from(request.destination().map(|to| {
+        path::path(
+            probes.address.clone(),
+            &end_of(source_probe, &source_host, probes.source_peer).reached_by(&request.from),
+            &end_of(&probes.destination.value, &destination_host, probes.destination_peer).reached_by(to),
+            &request.change,
+            limit,
+            probes.cap_bytes_per_second,
+        )
+    }));
     facts.vm =
         Fact::Known(dirtying.into_vm(vm::complete(&vm, &source_host, source_probe, emulator.as_deref())));
     if let Some(seen) = request.seen() {
@@ -239,7 +247,7 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
         ask_peers(&mut facts.guest, vm.uuid.as_ref(), &hosts, request.timeout);
     }
     facts.source = Fact::Known(source_host);
-    facts.destination = Fact::Known(destination_host);
+    facts.destination = Fact::from(request.destination().map(|_| destination_host));
     Ok(facts)
 }
 
@@ -259,7 +267,10 @@ fn complete_destination(
     vm: &FoundVm,
     probed: &Result<Answer, Unknown>,
 ) -> Host {
-    let host = with_the_plan(monitored::with_running(host, &request.to, probed), request);
+    let host = match &request.to {
+        Some(to) => with_the_plan(monitored::with_running(host, to, probed), request),
+        None => host,
+    };
     match &vm.monitored {
         Some(seen) => monitored::with_offer(host, seen, probed),
         None => host,
@@ -349,7 +360,8 @@ fn refuse_one_host(
 }
 
 fn same_host(request: &CollectRequest, why: String) -> CollectError {
-    CollectError::SameHost { from: request.from.to_string(), to: request.to.to_string(), why }
+    let to = request.to.as_ref().map(Uri::to_string).unwrap_or_default();
+    CollectError::SameHost { from: request.from.to_string(), to, why }
 }
 
 type ConnectedDestination = (Hypervisor, host::LibvirtAnswers);
@@ -363,14 +375,15 @@ fn start_destination(
 ) -> (Worker<ConnectedDestination>, Receiver<String>, Receiver<Fact<QemuUser>>) {
     let (sender, names) = channel();
     let (tell_user, users) = channel();
-    let (open, uri) = (request.destination_opener(way), request.to.clone());
+    let (open, uri) = (request.destination_opener(way), request.destination().cloned());
     let libvirt = Worker::start(clock, move || {
+        let uri = uri?;
         if let Some(why) = monitored::without_libvirt(&uri) {
             // Managers know their hosts by the names at which they are reached.
             let _ = sender.send(uri.host_for_people().to_owned());
             return Err(why);
         }
-        let hypervisor = open()?;
+        let hypervisor = open(&uri)?;
         let hostname = Fact::from(hypervisor.hostname());
         if let Fact::Known(name) = &hostname {
             // After an error at the source the receiver is gone.
@@ -395,7 +408,7 @@ impl DestinationAnswers {
     fn from(asked: TimedResult<ConnectedDestination>, request: &CollectRequest) -> Self {
         let (hypervisor, answers) = match asked.value {
             Ok((hypervisor, answers)) => (Ok(hypervisor), answers),
-            Err(why) => (Err(why.clone()), host::unreachable(&request.to, &why)),
+            Err(why) => (Err(why.clone()), host::unreachable(request.to.as_ref(), &why)),
         };
         Self { hypervisor, answers, at: asked.at }
     }

@@ -135,10 +135,10 @@ fn none_without_driver<T>(answer: Result<Vec<T>, LibvirtError>) -> Result<Vec<T>
     }
 }
 
-/// Answers for a host that libvirt cannot reach: all unknown.
-pub(super) fn unreachable(uri: &Uri, why: &Unknown) -> LibvirtAnswers {
+/// Answers for a host that libvirt cannot reach, or for none: all unknown.
+pub(super) fn unreachable(uri: Option<&Uri>, why: &Unknown) -> LibvirtAnswers {
     let facts = Host {
-        uri: Fact::Known(uri.to_string()),
+        uri: Fact::from(uri.map(Uri::to_string).ok_or_else(|| why.clone())),
         hostname: Fact::Unknown(why.clone()),
         uuid: Fact::Unknown(why.clone()),
         cpu_model: Fact::Unknown(why.clone()),

@@ -11,7 +11,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use vmgate_facts::{Cause, Fact, OpenedFile, PathNic, QemuUser, Unknown, Uuid};
+use vmgate_facts::{Cause, Fact, OpenedFile, PathNic, QemuUser, Unknown, Uri, Uuid};
 use vmgate_libvirt::{Domain, Hypervisor};
 use vmgate_probe::{
     host::{
@@ -90,12 +90,13 @@ pub(super) struct ProbeTransports {
 impl ProbeTransports {
     /// The transports that the request names, or those derived from its URIs. Over ssh, both logins begin now.
     pub(super) fn to_hosts_of(request: &CollectRequest) -> Self {
-        let way = |given: &Option<Transport>, uri| {
-            given.clone().unwrap_or_else(|| Transport::for_uri(uri)).with_shared_login(request.timeout)
+        let way = |given: &Option<Transport>, uri: Result<&Uri, Unknown>| {
+            let way = given.clone().unwrap_or_else(|| uri.map_or_else(Transport::None, Transport::for_uri));
+            way.with_shared_login(request.timeout)
         };
         Self {
-            source: way(&request.source_probe, &request.from),
-            destination: way(&request.destination_probe, &request.to),
+            source: way(&request.source_probe, Ok(&request.from)),
+            destination: way(&request.destination_probe, request.destination()),
         }
     }
 }
@@ -185,7 +186,7 @@ fn look(request: &CollectRequest, ways: &ProbeTransports, told: &ProbeInputs, cl
             devices: about.devices.clone(),
             managers: request.managers.clone(),
             qemu: about.needs,
-            running: !request.to.names_libvirt(),
+            running: request.to.as_ref().is_some_and(|to| !to.names_libvirt()),
             peer: back,
             ..HostQuestions::default()
         },
@@ -425,7 +426,7 @@ fn stream_cap(end: &Fact<PathNic>) -> Result<u64, Unknown> {
 
 /// Checks that no job runs on any VM of either host.
 fn no_job_runs(request: &CollectRequest) -> Result<(), Unknown> {
-    for uri in [&request.from, &request.to] {
+    for uri in [&request.from, request.destination()?] {
         if let Some(why) = monitored::without_libvirt(uri) {
             let why = format!("goodput was not measured: running jobs cannot be told: {}", why.reason);
             return Err(Unknown::new(Cause::NotAllowed, why));

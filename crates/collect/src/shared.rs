@@ -59,7 +59,7 @@ impl CollectRequest {
         };
         Self {
             from: source.uri.clone(),
-            to: destination.uri.clone(),
+            to: Some(destination.uri.clone()),
             source_probe: Some(source.probe.clone()),
             destination_probe: Some(destination.probe.clone()),
             shared,
@@ -75,10 +75,9 @@ impl CollectRequest {
     pub(super) fn destination_opener(
         &self,
         way: &Transport,
-    ) -> impl FnOnce() -> Result<Hypervisor, Unknown> + Send + 'static {
-        let (opened, uri, timeout) = (self.shared.destination.clone(), self.to.clone(), self.timeout);
-        let way = way.clone();
-        move || opened.unwrap_or_else(|| Ok(way.open_libvirt(&uri, timeout)?))
+    ) -> impl FnOnce(&Uri) -> Result<Hypervisor, Unknown> + Send + 'static {
+        let (opened, way, timeout) = (self.shared.destination.clone(), way.clone(), self.timeout);
+        move |uri| opened.unwrap_or_else(|| Ok(way.open_libvirt(uri, timeout)?))
     }
 
     pub(super) fn turns(&self) -> Turns {

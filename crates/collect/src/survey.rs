@@ -171,7 +171,7 @@ impl ConnectedHost {
             Ok(hypervisor) => hypervisor,
             Err(error) => {
                 let why = Unknown::from(error);
-                let answers = host::unreachable(&request.uri, &why);
+                let answers = host::unreachable(Some(&request.uri), &why);
                 return Self { hypervisor: Err(why), answers, vms: Vec::new(), idle: 0 };
             }
         };

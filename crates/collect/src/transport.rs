@@ -43,7 +43,7 @@ pub enum Transport {
     /// A command that runs `vmgate probe ask` on that host: the question comes on its standard input.
     Exec(Vec<String>),
     /// No probe, for this reason.
-    None(String),
+    None(Unknown),
 }
 
 /// A probe's answer and the time of its arrival.
@@ -60,7 +60,8 @@ impl Transport {
     /// TCP or TLS, which know no users; local for a URI without a host.
     pub fn for_uri(uri: &Uri) -> Self {
         if uri.driver == "test" {
-            return Self::None("libvirt's test driver has no real host to probe".to_owned());
+            let why = "libvirt's test driver has no real host to probe";
+            return Self::None(Unknown::new(Cause::NoHostProbe, why));
         }
         match &uri.host {
             None => Self::Local,
@@ -161,7 +162,7 @@ impl Transport {
             Self::Ssh(target) => target.ask(Subject::Host, &question.to_json(), limit, most),
             Self::SharedLogin(login) => login.ask(Subject::Host, &question.to_json(), limit, most),
             Self::Exec(words) => exec(Subject::Host, words, &question, limit, most),
-            Self::None(why) => Err(Unknown::new(Cause::NoHostProbe, why.clone())),
+            Self::None(why) => Err(why.clone()),
         }
     }
 }

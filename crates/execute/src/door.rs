@@ -10,7 +10,7 @@ use program::ManagerProgram;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use vmgate_process::ChildFailure;
-use vmgate_verdict::NameAndUuid;
+use vmgate_verdict::{Move, NameAndUuid};
 
 use super::{
     Pass,
@@ -51,6 +51,14 @@ pub(super) struct DoorQuestion<'a> {
     pub(super) destination: &'a NameAndUuid,
     /// Id that the manager gave to the migration; none before it was ordered.
     pub(super) migration: Option<String>,
+}
+
+impl<'a> DoorQuestion<'a> {
+    /// Question about a move whose migration was not ordered yet, or whose id is not known.
+    pub(super) fn about(moved: &'a Move) -> Self {
+        let Move { vm, source, destination, .. } = moved;
+        Self { vm, source, destination, migration: None }
+    }
 }
 
 /// State of a migration, by the manager.

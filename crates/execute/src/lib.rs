@@ -69,7 +69,7 @@ pub use migration::{ForecastLeft, Progress};
 pub use network_rehearsal::NetworkRehearsalOrder;
 pub use permits::{PermitDesk, cancel_after};
 pub use post_migration_failure::{EvidenceOptions, IsolationResult};
-pub use recover::{RecoveredRun, RecoveryResult, RunOrder, recover};
+pub use recover::{DoorOf, RecoveredRun, RecoveryResult, RunOrder, recover};
 pub use rehearse::{ClearedTwins, HostFiles, NotRehearsed, RehearsalOrder, clear_twins, rehearsal_started};
 pub use take_over::{current_driver, has_moved, take_over};
 use thiserror::Error;

@@ -32,13 +32,7 @@ pub(super) fn migrate(
     stop: &AtomicBool,
     watch: &mut dyn FnMut(&Progress),
 ) -> EndedMigration {
-    let moved = &pass.verdict().moved;
-    let mut question = DoorQuestion {
-        vm: &moved.vm,
-        source: &moved.source,
-        destination: &moved.destination,
-        migration: None,
-    };
+    let mut question = DoorQuestion::about(&pass.verdict().moved);
     let limit = pass
         .verdict()
         .forecast
@@ -119,16 +113,9 @@ fn reason_to_abort(plan: &MovePlan, elapsed: Duration, stop: bool) -> Option<Str
 }
 
 /// Difference between the manager's record and the host on which the VM runs, with its cure; none if they agree.
-pub(super) fn difference_of_record(pass: &Pass, door: &Door) -> Option<String> {
-    let moved = &pass.verdict().moved;
-    let question = DoorQuestion {
-        vm: &moved.vm,
-        source: &moved.source,
-        destination: &moved.destination,
-        migration: None,
-    };
-    let (vm, runs_on) = (moved.vm.label(), moved.destination.host_label());
-    match door.recorded_host(&question) {
+pub(super) fn difference_of_record(door: &Door, question: &DoorQuestion, runs_on: &str) -> Option<String> {
+    let vm = question.vm.label();
+    match door.recorded_host(question) {
         Ok(host) if is_same_host(&host, runs_on) => None,
         Ok(host) => Some(format!(
             "{} has {vm} on {host}, and it runs on {runs_on}: correct the manager's record before anybody stops, starts or moves the \
@@ -139,6 +126,18 @@ pub(super) fn difference_of_record(pass: &Pass, door: &Door) -> Option<String> {
             "the record of {} could not be read ({error}): look there that {vm} is on {runs_on}",
             door.manager
         )),
+    }
+}
+
+/// The same, once the manager has had time to end a migration that nobody followed.
+pub(super) fn settled_difference(door: &Door, question: &DoorQuestion, runs_on: &str) -> Option<String> {
+    let end = Instant::now() + PATIENCE / 2;
+    loop {
+        let difference = difference_of_record(door, question, runs_on)?;
+        if Instant::now() > end {
+            return Some(difference);
+        }
+        thread::sleep(LOOK);
     }
 }
 

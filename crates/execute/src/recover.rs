@@ -16,10 +16,12 @@ use vmgate_libvirt::Domain;
 use vmgate_verdict::{ExitCode, NameAndUuid};
 
 use super::{
-    Hosts, VmLocation,
+    Door, Hosts, VmLocation,
+    door::DoorQuestion,
     driver::{self, DriverState},
     isolate::IsolationContext,
     journal::Journal,
+    managed_migration,
     notify::MoveNotice,
     post_migration_failure::{IsolationResult, cut_off, write_down},
     resolve,
@@ -76,6 +78,15 @@ pub enum RecoveryResult {
         /// True if that is the destination.
         moved: bool,
     },
+    /// The run has ended, and the manager that ran the migration has the VM elsewhere in its record, or does not tell.
+    RecordDiffers {
+        /// Name of the host that the VM runs on.
+        host: String,
+        /// True if that is the destination.
+        moved: bool,
+        /// The difference, with its cure.
+        difference: String,
+    },
     /// The VM runs on the destination and does not work as before: the run was about to cut it off, which the recovery did.
     Isolated {
         /// Name of the host.
@@ -111,6 +122,9 @@ impl fmt::Display for RecoveryResult {
                 let role = if *moved { "destination" } else { "source" };
                 write!(f, "the VM runs on the {role} {host}; the preparation is undone")
             }
+            Self::RecordDiffers { host, difference, .. } => {
+                write!(f, "the VM runs on {host} and the preparation is undone, but {difference}")
+            }
             Self::Isolated { host, cut_off } => {
                 write!(f, "the VM runs on the destination {host} but does not work as before; {cut_off}")
             }
@@ -140,12 +154,18 @@ impl fmt::Display for RecoveryResult {
 impl RecoveryResult {
     /// True if the run has ended, so that nothing is left to recover.
     pub fn is_end(&self) -> bool {
-        matches!(self, Self::Ended { .. } | Self::Isolated { .. } | Self::Stopped(_))
+        matches!(
+            self,
+            Self::Ended { .. } | Self::RecordDiffers { .. } | Self::Isolated { .. } | Self::Stopped(_)
+        )
     }
 
     /// True if the VM runs on the destination, as the run wanted.
     pub fn has_moved(&self) -> bool {
-        matches!(self, Self::Ended { moved: true, .. } | Self::Isolated { .. })
+        matches!(
+            self,
+            Self::Ended { moved: true, .. } | Self::RecordDiffers { moved: true, .. } | Self::Isolated { .. }
+        )
     }
 
     /// Exit code of the process.
@@ -154,6 +174,7 @@ impl RecoveryResult {
             Self::StillDriven(_) | Self::Ended { .. } => ExitCode::Go,
             Self::OrderNeeded { .. }
             | Self::NotRestored { .. }
+            | Self::RecordDiffers { .. }
             | Self::Isolated { .. }
             | Self::Stopped(_)
             | Self::Unclear(_) => ExitCode::OperatorNeeded,
@@ -162,16 +183,21 @@ impl RecoveryResult {
 }
 
 /// Finishes or rolls back every run that was left behind and that `order_of` knows; the error of `order_of` says what the
-/// operator must give. `elsewhere` includes runs that began on another machine, whose process cannot be checked.
+/// operator must give. `elsewhere` includes runs that began on another machine, whose process cannot be checked. `door_of` opens
+/// the door to the manager that runs an order's migration, whose record is compared.
 pub fn recover(
     ledger: &Ledger,
     timeout: Duration,
     elsewhere: bool,
     order_of: &dyn Fn(&RunStarted) -> Result<RunOrder, String>,
+    door_of: DoorOf,
 ) -> Result<Vec<RecoveredRun>, LedgerError> {
     let open = ledger.open_runs()?;
-    Ok(open.iter().map(|open| recover_run(ledger, open, timeout, elsewhere, order_of)).collect())
+    Ok(open.iter().map(|open| recover_run(ledger, open, timeout, elsewhere, order_of, door_of)).collect())
 }
+
+/// Opens the door to the manager that runs the migration of an order, if one does; the error says why it cannot be asked.
+pub type DoorOf<'a> = &'a dyn Fn(&RunOrder) -> Result<Option<Door>, String>;
 
 fn recover_run(
     ledger: &Ledger,
@@ -179,6 +205,7 @@ fn recover_run(
     timeout: Duration,
     elsewhere: bool,
     order_of: &dyn Fn(&RunStarted) -> Result<RunOrder, String>,
+    door_of: DoorOf,
 ) -> RecoveredRun {
     let run = &open.run;
     let mut carried_out = None;
@@ -191,7 +218,7 @@ fn recover_run(
         DriverState::Gone | DriverState::Elsewhere => match order_of(run) {
             Ok(order) => {
                 let order = carried_out.insert(order);
-                finish_run(ledger, open, order, &order.hosts(timeout))
+                finish_run(ledger, open, order, &order.hosts(timeout), door_of)
             }
             Err(missing) => RecoveryResult::OrderNeeded { missing, would: by_the_record(open) },
         },
@@ -249,8 +276,33 @@ fn as_the_host_names_it(run: &RunStarted, domain: &Domain) -> RunStarted {
     RunStarted { vm, ..run.clone() }
 }
 
+/// Difference between the record of the manager that ran the migration and the host that runs the VM; none where libvirt ran it.
+fn difference_of_record(
+    run: &RunStarted,
+    order: &RunOrder,
+    runs_on: &str,
+    door_of: DoorOf,
+) -> Option<String> {
+    let RunStarted { vm, source, destination, .. } = run;
+    match door_of(order) {
+        Ok(door) => {
+            let question = DoorQuestion { vm, source, destination, migration: None };
+            managed_migration::settled_difference(&door?, &question, runs_on)
+        }
+        Err(why) => Some(format!(
+            "the manager's record was not read ({why}): look there that it has the VM on {runs_on}"
+        )),
+    }
+}
+
 /// Finishes or rolls back a run of this VM, with the plan that the operator ordered.
-pub(super) fn finish_run(ledger: &Ledger, open: &OpenRun, order: &RunOrder, hosts: &Hosts) -> RecoveryResult {
+pub(super) fn finish_run(
+    ledger: &Ledger,
+    open: &OpenRun,
+    order: &RunOrder,
+    hosts: &Hosts,
+    door_of: DoorOf,
+) -> RecoveryResult {
     let (vm, run) = (order.vm.as_str(), as_ordered(&open.run, order));
     let journal = &Journal { ledger, run: &run, by_recovery: true };
     // A run that never reached its migration has changed nothing on the hosts: any job there belongs to somebody else.
@@ -314,6 +366,11 @@ pub(super) fn finish_run(ledger: &Ledger, open: &OpenRun, order: &RunOrder, host
     }
     let (ending, exit) =
         if moved { (RunEnding::Done, ExitCode::Go) } else { (RunEnding::Aborted, ExitCode::NotFinished) };
+    let named = if moved { &open.run.destination } else { &open.run.source };
+    if let Some(difference) = difference_of_record(&open.run, order, named.label(), door_of) {
+        journal.end(ending, ExitCode::OperatorNeeded, Some(&host), Some(&difference));
+        return RecoveryResult::RecordDiffers { host, moved, difference };
+    }
     journal.end(ending, exit, Some(&host), Some("it was left behind, and recovered"));
     RecoveryResult::Ended { host, moved }
 }

@@ -20,7 +20,9 @@ use vmgate_libvirt::{Domain, JobStats};
 use vmgate_verdict::{ExitCode, Verdict};
 
 use super::{
-    Assignment, CompletedMove, Event, Hosts, MoveFailure, VmLocation, driver, gate,
+    Assignment, CompletedMove, Event, Hosts, MoveFailure, VmLocation,
+    door::DoorQuestion,
+    driver, gate,
     guard::Guard,
     journal::Journal,
     managed_migration,
@@ -457,10 +459,11 @@ impl Run<'_> {
                 left,
             });
         }
-        let door = self.assignment.door;
-        if let Some(difference) =
-            door.and_then(|door| managed_migration::difference_of_record(&self.assignment.pass, door))
-        {
+        let question = DoorQuestion::about(&self.assignment.pass.verdict().moved);
+        let difference = self.assignment.door.and_then(|door| {
+            managed_migration::difference_of_record(door, &question, question.destination.label())
+        });
+        if let Some(difference) = difference {
             self.journal.end(
                 RunEnding::Done,
                 ExitCode::OperatorNeeded,

@@ -11,7 +11,10 @@ use vmgate_ledger::{
     entry::{Driver, EntryKind, RunStarted},
 };
 
-use super::{Hosts, RecoveryResult, RunOrder, VmLocation, driver as process, recover::finish_run};
+use super::{
+    Hosts, RecoveryResult, RunOrder, VmLocation, driver as process,
+    recover::{DoorOf, finish_run},
+};
 
 /// Identity of this process, as the ledger records drivers.
 pub fn current_driver() -> Driver {
@@ -25,11 +28,12 @@ pub fn take_over(
     change: Digest,
     order: &RunOrder,
     timeout: Duration,
+    door_of: DoorOf,
 ) -> Result<RecoveryResult, LedgerError> {
     let (vm, hosts) = (order.vm.as_str(), &order.hosts(timeout));
     let open = ledger.open_runs()?;
     if let Some(open) = open.iter().find(|open| is_of(&open.run, change, vm, hosts)) {
-        return Ok(finish_run(ledger, open, order, hosts));
+        return Ok(finish_run(ledger, open, order, hosts, door_of));
     }
     let seen = VmLocation::settle(vm, hosts);
     let ended =

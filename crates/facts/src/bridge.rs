@@ -63,6 +63,31 @@ pub struct Uplink {
     /// VLANs that it carries, on a bridge that separates VLANs; absent on others.
     #[schemars(example = vec![1, 42])]
     pub vlans: Option<Vec<u32>>,
+    /// VLAN id of the tag that it adds, where it is an interface of one VLAN (eth1.42).
+    #[schemars(example = 42)]
+    #[serde(default)]
+    pub tag: Option<u32>,
+    /// Switch ports at the other end of its cables, as far as the host has heard of them by LLDP.
+    #[serde(default)]
+    pub switch_ports: Vec<SwitchPort>,
+}
+
+/// Port of a switch that said by LLDP (IEEE 802.1AB) what it is, to lldpd or systemd-networkd of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct SwitchPort {
+    /// Network card of the host that its cable leads to.
+    #[schemars(example = &"eth1")]
+    pub nic: String,
+    /// Name of the switch, else its chassis.
+    #[schemars(example = &"sw2")]
+    pub switch: String,
+    /// Name of the port.
+    #[schemars(example = &"Ethernet1/7")]
+    pub port: String,
+    /// VLANs that the switch names for the port; many switches name none.
+    #[schemars(example = vec![1, 42])]
+    pub vlans: Vec<u32>,
 }
 
 /// Spanning tree protocols of a bridge.

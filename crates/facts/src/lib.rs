@@ -67,7 +67,7 @@ pub mod xml;
 
 use std::collections::BTreeMap;
 
-pub use bridge::{Bridge, BridgeController, BridgeKind, SpanningTree, StatefulFilter, Uplink};
+pub use bridge::{Bridge, BridgeController, BridgeKind, SpanningTree, StatefulFilter, SwitchPort, Uplink};
 pub use certificate::{Certificate, CertificateUse};
 pub use change::{Change, MigrationSettings, guarded_limit_seconds};
 pub use collection_method::CollectionMethod;

@@ -75,6 +75,12 @@ pub enum Cause {
     NotOnTheWire,
     /// The host has no libvirt, or its libvirt does not have the VM.
     NoLibvirt,
+    /// No destination was named: the VM was judged where it runs.
+    NoDestination,
+    /// Nobody measured how soon the network follows a VM to its new place, and it cannot be derived.
+    NetworkNotMeasured,
+    /// The destination's bridge or its switch port does not lead to the guest's network.
+    NetworkNotConnected,
 }
 
 impl Cause {
@@ -123,6 +129,13 @@ impl Cause {
             Self::NoLibvirt => {
                 "find it out with the tools of the VM's manager, and write it into a facts file or waive the rule; of a VM that libvirt has, give the host's libvirt URI"
             }
+            Self::NoDestination => {
+                "name the destination with `--to HOST`; or name the site's hosts once with `vmgate init HOST…`, and each of them is judged"
+            }
+            Self::NetworkNotMeasured => {
+                "measure it: with `--probe-network` where a throw-away interface can stand in for the VM's; elsewhere move a VM that nobody needs, and give the seconds as --network-dark (network_dark_seconds in the goals of a change)"
+            }
+            Self::NetworkNotConnected => "connect the destination as the reason says, and check again",
             Self::TooOld => "collect again, closer to the time of the move",
             Self::NotRehearsed => {
                 "rehearse the move with an empty twin of the VM, which touches nothing of the VM: `vmgate rehearse VM --to HOST`"

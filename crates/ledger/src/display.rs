@@ -16,7 +16,7 @@ impl fmt::Display for Entry {
             Self::Verdict(given) => {
                 let moved = &given.moved;
                 let (vm, source, destination) =
-                    (moved.vm.label(), moved.source.host_label(), moved.destination.host_label());
+                    (moved.vm.label(), moved.source.label(), moved.destination.label());
                 let simulated = if given.simulated { "simulated " } else { "" };
                 write!(f, "{vm}, {source} -> {destination}: {simulated}{}", given.decision.word())?;
                 match given.blocking.as_slice() {
@@ -25,8 +25,7 @@ impl fmt::Display for Entry {
                 }
             }
             Self::RunStarted(run) => {
-                let (vm, source, destination) =
-                    (run.vm.label(), run.source.host_label(), run.destination.host_label());
+                let (vm, source, destination) = (run.vm.label(), run.source.label(), run.destination.label());
                 let trial = if run.trial { "trial of " } else { "" };
                 write!(f, "{trial}{vm}, {source} -> {destination}, by {}", run.driver)
             }
@@ -51,8 +50,7 @@ impl fmt::Display for Entry {
                 write!(f, "an empty twin of {name}, {from} -> {to}, by {by}")
             }
             Self::NetworkRehearsed(rehearsed) => {
-                let (source, destination) =
-                    (rehearsed.source.host_label(), rehearsed.destination.host_label());
+                let (source, destination) = (rehearsed.source.label(), rehearsed.destination.label());
                 let result = &rehearsed.result;
                 write!(f, "{source} -> {destination}, {}: ", result.network)?;
                 match result.dark_seconds {
@@ -88,7 +86,7 @@ impl fmt::Display for Entry {
 impl fmt::Display for Override {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { vm, destination, refused_by, by, reason, until, .. } = self;
-        let host = destination.host_label();
+        let host = destination.label();
         match until {
             Some(until) => {
                 let whom =

@@ -89,9 +89,9 @@ mod tests {
     #[test]
     fn a_go_comes_first_and_every_other_destination_says_why_not() {
         let best = Verdict::best_of(vec![to("hv2", sample::no_go()), to("hv3", sample::go())]).unwrap();
-        assert_eq!((best.moved.destination.host_label(), best.exit_code()), ("hv3", ExitCode::Go));
+        assert_eq!((best.moved.destination.label(), best.exit_code()), ("hv3", ExitCode::Go));
         let [other] = best.alternatives.as_slice() else { panic!("{:?}", best.alternatives) };
-        assert_eq!(other.destination.host_label(), "hv2");
+        assert_eq!(other.destination.label(), "hv2");
         assert!(other.reasons.iter().all(|reason| reason.contains(": ")) && !other.reasons.is_empty());
         assert!(Verdict::best_of(Vec::new()).is_none());
     }

@@ -213,7 +213,7 @@ fn demand_lines(config: &HookConfig) -> Vec<String> {
 fn waiting_line(waiting: &WaitingVerdict) -> String {
     let address =
         waiting.migrate_address.as_deref().map_or_else(String::new, |address| format!(" by {address}"));
-    let (vm, source) = (waiting.vm.label(), waiting.source.host_label());
+    let (vm, source) = (waiting.vm.label(), waiting.source.label());
     plain(&format!("{vm} from {source}{address} until {}: {}", waiting.expires_at, waiting.verdict))
 }
 

@@ -41,6 +41,8 @@ pub(super) fn load(file: &Arc<SourceFile>) -> Result<Inventory, Problems> {
             incoming_per_host: at_once(limits.incoming_per_host, 1),
             total: at_once(limits.total, usize::MAX),
         },
+        limits_outgoing: limits.outgoing_per_host.is_some(),
+        bounds: Vec::new(),
         after_maintenance: document.after_maintenance,
         pools: document
             .pools

@@ -13,7 +13,7 @@ pub use draft::{FoundHost, draft};
 use schemars::{Schema, schema_for};
 use thiserror::Error;
 use vmgate_documents::{Problems, SourceFile, closest};
-use vmgate_facts::HostUri;
+use vmgate_facts::{HostUri, Uuid};
 use vmgate_judge::change::Versions;
 
 use super::{AffinityRule, GroupScope, Limits};
@@ -36,6 +36,10 @@ pub struct Inventory {
     pub groups: Vec<Group>,
     /// Limits on simultaneous moves.
     pub limits: Limits,
+    /// True if the file itself limits the moves out of one host.
+    pub limits_outgoing: bool,
+    /// Hosts that a manager's own placement allows; no part of the file.
+    pub bounds: Vec<VmBound>,
     /// Versions that hosts have after their maintenance.
     pub after_maintenance: Versions,
 }
@@ -79,6 +83,17 @@ pub struct Network {
     pub name: String,
     /// Bandwidth that all moves over the network may use together.
     pub bandwidth_bytes_per_second: Option<u64>,
+}
+
+/// The only hosts that a manager takes for a VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmBound {
+    /// The VM.
+    pub vm: Uuid,
+    /// Indices in [`Inventory::hosts`].
+    pub hosts: Vec<usize>,
+    /// Reason of the manager against other hosts.
+    pub because: String,
 }
 
 /// VMs that belong together or apart.

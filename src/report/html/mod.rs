@@ -203,8 +203,8 @@ fn row(number: usize, verdict: &Verdict) -> Value {
         go => matches!(verdict.decision, Decision::Go(_)),
         word => verdict.decision.word(),
         vm => moved.vm.label(),
-        source => moved.source.host_label(),
-        destination => moved.destination.host_label(),
+        source => moved.source.label(),
+        destination => moved.destination.label(),
         reason => words::reason(verdict),
     }
 }

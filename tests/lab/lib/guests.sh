@@ -54,7 +54,7 @@ guest_start() {
   [[ $agent =~ ^(on|none|hang|nofile|garbage|flood|mute|late|other)$ ]] ||
     die "--agent is on, none, hang, nofile, garbage, flood, mute, late or other, not '$agent'"
   [[ $attach =~ ^(bridge|direct|network|ovs):[a-z0-9.-]+$ ]] ||
-    die "--attach is bridge:NAME, direct:DEVICE, network:NAME or ovs:BRIDGE, not '$attach'"
+    die "--attach is bridge:NAME, direct:DEVICE, network:NAME or ovs:BRIDGE[.VLAN], not '$attach'"
   [[ $nic =~ ^[01]$ ]] || die "--nic is 0 or 1, not '$nic'"
   [[ $backing =~ ^(ram|memfd|hugepages)$ ]] || die "--backing is ram, memfd or hugepages, not '$backing'"
   [[ $memory =~ ^[0-9]+$ && $memory -ge 128 ]] || die "--memory is in MiB and at least 128, not '$memory'"
@@ -231,7 +231,8 @@ guest_source_xml() {
     ovs:*)
       # Check sums in the guest: a switch in user space passes on what it gets.
       local none="csum='off' gso='off' tso4='off' tso6='off' ecn='off' ufo='off'"
-      echo "<source bridge='$name'/><virtualport type='openvswitch'/><driver><host $none/><guest ${none/gso=\'off\' /}/></driver>"
+      [[ $name != *.* ]] || echo "<vlan><tag id='${name#*.}'/></vlan>"
+      echo "<source bridge='${name%.*}'/><virtualport type='openvswitch'/><driver><host $none/><guest ${none/gso=\'off\' /}/></driver>"
       ;;
   esac
 }

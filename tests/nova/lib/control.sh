@@ -37,6 +37,7 @@ control_start_web() {
 control_start_nova() {
   local name
   for name in nova-conductor nova-scheduler; do
+    service_runs ctl "$name" && continue
     host_exec ctl rm -f "/var/log/lab/$name.log"
     service_start ctl "$name"
   done

@@ -36,8 +36,8 @@ impl Manager for Nova {
         let id = server_id(question)?;
         let server = self.server_by_id(id)?;
         let computes = self.computes()?;
-        let source = compute_of(&computes, question.source.host_label())?;
-        let destination = compute_of(&computes, question.destination.host_label())?;
+        let source = compute_of(&computes, question.source.label())?;
+        let destination = compute_of(&computes, question.destination.label())?;
         match server.host {
             None => {
                 return Err(DoorError::Refused(format!(

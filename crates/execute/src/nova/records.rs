@@ -1,5 +1,7 @@
 //! Nova's records: servers, computes and server groups.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::Value;
 use ureq::http::StatusCode;
@@ -28,6 +30,65 @@ pub struct Server {
     /// Task that Nova has in hand with it.
     #[serde(rename = "OS-EXT-STS:task_state", default)]
     pub task: Option<String>,
+    /// Availability zone that it is in.
+    #[serde(rename = "OS-EXT-AZ:availability_zone", default)]
+    zone: Option<String>,
+    /// Availability zone that was asked for, if one was. Absent before microversion 2.96.
+    #[serde(rename = "pinned_availability_zone", default, deserialize_with = "present")]
+    zone_asked_for: Option<Option<String>>,
+    #[serde(default)]
+    flavor: Flavor,
+}
+
+/// Flavor of a server.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+struct Flavor {
+    #[serde(default)]
+    extra_specs: BTreeMap<String, String>,
+}
+
+/// Aggregate of computes.
+#[derive(Debug, Deserialize)]
+struct Aggregate {
+    #[serde(default)]
+    hosts: Vec<String>,
+    #[serde(default)]
+    metadata: BTreeMap<String, String>,
+}
+
+/// Availability zone with its computes.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Zone {
+    zone_name: String,
+    #[serde(default)]
+    hosts: Option<BTreeMap<String, Value>>,
+}
+
+/// Key of the availability zone in the metadata of aggregates.
+pub const ZONE: &str = "availability_zone";
+/// Scope of the keys of a flavor that a compute's aggregates must have.
+const OF_AGGREGATE: &str = "aggregate_instance_extra_specs:";
+
+impl Server {
+    /// Metadata that its compute's aggregates must have, by key and value: its zone, and what its flavor asks for. Where Nova does not
+    /// tell which zone was asked for, it is the one that the server is in. Values with operators are left to Nova.
+    pub fn asks_for(&self) -> Vec<(&str, &str)> {
+        let zone = match &self.zone_asked_for {
+            Some(asked) => asked.as_deref(),
+            None => self.zone.as_deref().filter(|zone| !zone.is_empty()),
+        };
+        let specs = self.flavor.extra_specs.iter().filter_map(|(key, value)| {
+            let is_plain = !value.contains(['<', '=', '>']);
+            Some((key.strip_prefix(OF_AGGREGATE)?, value.as_str())).filter(|_| is_plain)
+        });
+        zone.map(|zone| (ZONE, zone)).into_iter().chain(specs).collect()
+    }
+}
+
+/// A value that is there, even if it is null.
+fn present<'d, D: serde::Deserializer<'d>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 /// A nova-compute.
@@ -109,6 +170,33 @@ impl Nova {
             .collect())
     }
 
+    /// The servers of a compute.
+    pub fn servers_on(&self, compute: &str) -> Result<Vec<Server>, NovaError> {
+        self.list(&format!("/servers/detail?all_tenants=1&host={}", in_query(compute)), "servers")
+    }
+
+    /// Metadata of the aggregates of each compute, as key and value, with its availability zone.
+    pub fn aggregate_metadata(&self) -> Result<BTreeMap<String, Vec<(String, String)>>, NovaError> {
+        let aggregates: Vec<Aggregate> = self.list("/os-aggregates", "aggregates")?;
+        let zones: Vec<Zone> = self.list("/os-availability-zone/detail", "availabilityZoneInfo")?;
+        let mut found: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
+        for Aggregate { hosts, metadata } in aggregates {
+            // A value may be a list, any part of which will do.
+            let parts = |(key, value): (&String, &String)| -> Vec<(String, String)> {
+                value.split(',').map(|part| (key.clone(), part.trim().to_owned())).collect()
+            };
+            for host in hosts {
+                found.entry(host).or_default().extend(metadata.iter().flat_map(parts));
+            }
+        }
+        for Zone { zone_name, hosts } in zones {
+            for host in hosts.unwrap_or_default().into_keys() {
+                found.entry(host).or_default().push((ZONE.to_owned(), zone_name.clone()));
+            }
+        }
+        Ok(found)
+    }
+
     /// The server groups of all projects.
     pub fn server_groups(&self) -> Result<Vec<ServerGroup>, NovaError> {
         self.list("/os-server-groups?all_projects=true", "server_groups")
@@ -162,4 +250,28 @@ pub(super) fn in_query(text: &str) -> String {
         }
         out
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_server_keeps_to_the_zone_that_was_asked_for_and_to_the_aggregates_of_its_flavor() {
+        let server = |more: Value| -> Server {
+            let mut all =
+                json!({"id": "u", "name": "web", "status": "ACTIVE", "OS-EXT-AZ:availability_zone": "az1"});
+            all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            serde_json::from_value(all).unwrap()
+        };
+        assert_eq!(server(json!({})).asks_for(), [(ZONE, "az1")], "an older Nova does not tell");
+        assert_eq!(server(json!({"pinned_availability_zone": null})).asks_for(), []);
+        let specs = json!({"aggregate_instance_extra_specs:ssd": "true", "hw:cpu_policy": "shared",
+                           "aggregate_instance_extra_specs:cores": ">= 8"});
+        let asked = server(json!({"pinned_availability_zone": "az2", "flavor": {"extra_specs": specs}}));
+        assert_eq!(asked.asks_for(), [(ZONE, "az2"), ("ssd", "true")]);
+        assert_eq!(server(json!({"flavor": {"id": "1", "links": []}})).asks_for().len(), 1);
+    }
 }

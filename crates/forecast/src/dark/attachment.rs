@@ -8,8 +8,8 @@
 //! nothing can be seen. The second and third are unknown unless somebody measured them.
 
 use vmgate_facts::{
-    Bridge, BridgeController, Cause, Fact, Host, Quantiles, SpanningTree, Unknown, Uplink, VmNic,
-    text::ShownCommand,
+    Bridge, BridgeController, BridgeKind, Cause, Fact, Host, Quantiles, SpanningTree, SwitchPort, Unknown,
+    Uplink, VmNic, text::ShownCommand,
 };
 
 /// Dark time of a network that learns from QEMU's announcements: the first is sent with the start, and where it is lost the
@@ -19,15 +19,16 @@ pub(super) const ANNOUNCED: Quantiles = Quantiles { p5: 0.0, p50: 0.01, p95: 0.0
 /// Time after the start for which the guest is announced: what begins to forward later has missed it.
 const ANNOUNCES_SECONDS: f64 = 0.8;
 
-/// Longest time for which a neighbour sends to a guest's old place without asking everybody: Linux believes an address for at most
-/// 1.5 × 30 s (base_reachable_time), waits 5 s, and asks there three times (neighbour.c).
-const NEIGHBOUR_BELIEVES_SECONDS: f64 = 53.0;
+/// Time from a silence's begin until a neighbour that sends to the guest's old place asks everybody. Linux believes an address for
+/// 15 to 45 s after the last sign of life (half to three halves of base_reachable_time), waits 5 s, and asks three times there
+/// (neighbour.c). One that was about to ask anyway does so at once.
+const NEIGHBOURS_ASK: Quantiles = Quantiles { p5: 0.0, p50: 38.0, p95: 53.0 };
 
 /// Cause of a dark time that comes from announcements alone.
 pub(super) const LEARNT: &str = "switches learn the guest's new port from QEMU's announcements";
 
-/// Fate of a guest whose announcements are over before the port forwards.
-const QUIET: &str = "; a guest that sends nothing is found only when its neighbours ask anew";
+/// Fate of a guest whose announcements are over before the port forwards, and that was not seen to speak.
+const QUIET: &str = "; unless the guest speaks first, it is found when its neighbours ask anew";
 
 /// Dark time of macvtap: neighbours on the source host are led to the source's interface for as long as libvirt keeps it, which
 /// is until it has heard from the destination that the guest runs there.
@@ -67,21 +68,32 @@ enum Attachment {
     Macvtap,
 }
 
-/// Derives the dark time of an interface. `copy` is the duration of the migration.
+/// What a port's wait runs beside.
+#[derive(Clone, Copy)]
+pub(super) struct Meanwhile<'a> {
+    /// Duration of the migration.
+    pub(super) copy: &'a Fact<Quantiles>,
+    /// Time between two packets that the guest sends unasked; none where it was not seen to.
+    pub(super) speaks_every_seconds: Option<f64>,
+}
+
+/// Derives the dark time of an interface.
 pub(super) fn derive(
     nic: &VmNic,
     source: &Fact<Host>,
     destination: &Fact<Host>,
-    copy: &Fact<Quantiles>,
+    meanwhile: Meanwhile<'_>,
 ) -> Derived {
     let there = match attachment(nic, destination) {
         Ok(there) => there,
         Err(why) => return why.into(),
     };
     // The source's bridge must learn that the guest has left: one that is told, and does not learn, is waited for as well.
-    if let Ok(Attachment::Bridge { bridge, .. }) = attachment(nic, source)
-        && let Err(why) = learns(&bridge, &host_name(source, "the source"))
-    {
+    let here = match attachment(nic, source) {
+        Ok(Attachment::Bridge { bridge, .. }) => Some(bridge),
+        _ => None,
+    };
+    if let Some(Err(why)) = here.as_ref().map(|bridge| learns(bridge, &host_name(source, "the source"))) {
         return why.into();
     }
     let host = host_name(destination, "the destination");
@@ -89,7 +101,11 @@ pub(super) fn derive(
         Attachment::Bridge { bridge, vlan, own } => {
             let uplinks = bridge.uplinks.known().filter(|_| !own).map(Vec::as_slice);
             let open = uplinks.map_or(Ok(()), |uplinks| leads_out(&bridge, uplinks, vlan, &host));
-            open.and_then(|()| of_bridge(&bridge, &host, copy)).unwrap_or_else(Derived::from)
+            let learnt = learnt(here.as_ref(), &bridge);
+            learns(&bridge, &host)
+                .and(open)
+                .and_then(|()| of_bridge(&bridge, &host, learnt, meanwhile))
+                .unwrap_or_else(Derived::from)
         }
         Attachment::Macvtap => Derived::known(
             MACVTAP,
@@ -128,7 +144,7 @@ fn attachment(nic: &VmNic, host: &Fact<Host>) -> Result<Attachment, Unknown> {
     let bridges = host.bridges.as_ref().into_result()?;
     let bridge = bridges.iter().find(|bridge| bridge.name == name).cloned().ok_or_else(|| {
         let host = host_name(named, "the host");
-        Unknown::new(Cause::NotSupported, format!("{host} has no bridge {name} for interface {mac}"))
+        Unknown::new(Cause::NetworkNotConnected, format!("{host} has no bridge {name} for interface {mac}"))
     })?;
     let vlan = nic.vlan_tags.first().copied().or(bridge.default_vlan);
     Ok(Attachment::Bridge { bridge, vlan, own })
@@ -167,7 +183,7 @@ pub(super) fn announcements(nic: &VmNic) -> &'static str {
 fn network(nic: &VmNic, host: &Host, name: &str) -> Result<Option<(String, bool)>, Unknown> {
     let networks = host.virtual_networks.as_ref().into_result()?;
     let network = networks.iter().find(|network| network.name == name).ok_or_else(|| {
-        Unknown::new(Cause::NotSupported, format!("a host of the move has no active network {name}"))
+        Unknown::new(Cause::NetworkNotConnected, format!("a host of the move has no active network {name}"))
     })?;
     let forward = network.forward.as_ref().into_result()?;
     match (forward.as_str(), &network.bridge) {
@@ -201,11 +217,34 @@ fn learns(bridge: &Bridge, host: &str) -> Result<(), Unknown> {
     }
 }
 
-fn of_bridge(bridge: &Bridge, host: &str, copy: &Fact<Quantiles>) -> Result<Derived, Unknown> {
-    learns(bridge, host)?;
+/// Who learns of the guest's new place, by the names that switches told the hosts.
+fn learnt(here: Option<&Bridge>, there: &Bridge) -> String {
+    let port =
+        |bridge: &Bridge| bridge.uplinks.known()?.iter().find_map(|up| up.switch_ports.first()).cloned();
+    match (here.and_then(port), port(there)) {
+        (Some(here), Some(there)) if here.switch == there.switch => {
+            format!(
+                "switch {} learns the guest's new port {} from QEMU's announcements",
+                there.switch, there.port
+            )
+        }
+        (Some(here), Some(there)) => format!(
+            "switches {} and {} (port {}) learn the guest's new port from QEMU's announcements",
+            here.switch, there.switch, there.port
+        ),
+        _ => LEARNT.to_owned(),
+    }
+}
+
+fn of_bridge(
+    bridge: &Bridge,
+    host: &str,
+    learnt: String,
+    meanwhile: Meanwhile<'_>,
+) -> Result<Derived, Unknown> {
     let name = &bridge.name;
     let delay = match bridge.spanning_tree.as_ref().into_result()? {
-        SpanningTree::None => return Ok(Derived::known(ANNOUNCED, LEARNT)),
+        SpanningTree::None => return Ok(Derived::known(ANNOUNCED, learnt)),
         SpanningTree::Stp => *bridge.forward_delay_seconds.as_ref().into_result()?,
         SpanningTree::Rstp => {
             let delay = bridge.forward_delay_seconds.as_ref().into_result()?;
@@ -214,8 +253,9 @@ fn of_bridge(bridge: &Bridge, host: &str, copy: &Fact<Quantiles>) -> Result<Deri
             )));
         }
     };
-    let dark = after_copy(2.0 * delay, copy);
-    let quiet = if dark.p95 > ANNOUNCES_SECONDS { QUIET } else { "" };
+    let dark = meanwhile.after_copy(2.0 * delay);
+    let unheard = dark.p95 > ANNOUNCES_SECONDS && meanwhile.speaks_every_seconds.is_none();
+    let quiet = if unheard { QUIET } else { "" };
     Ok(Derived {
         dark_seconds: Fact::Known(dark),
         because: format!("bridge {name} of {host} learns for 2 × {delay} s, STP{quiet}"),
@@ -230,7 +270,7 @@ fn leads_out(bridge: &Bridge, uplinks: &[Uplink], vlan: Option<u32>, host: &str)
         _ => true,
     };
     let (name, mut carriers) = (&bridge.name, uplinks.iter().filter(carries));
-    let no_way = |why: String| Err(Unknown::new(Cause::NotSupported, why));
+    let no_way = |why: String| Err(Unknown::new(Cause::NetworkNotConnected, why));
     match (uplinks, vlan) {
         ([], _) => Err(nobody_measured(&format!(
             "bridge {name} of {host}, which has no port but guests': routes must lead to the destination"
@@ -238,49 +278,73 @@ fn leads_out(bridge: &Bridge, uplinks: &[Uplink], vlan: Option<u32>, host: &str)
         ([first, ..], Some(vlan)) if carriers.clone().next().is_none() => {
             let command =
                 ShownCommand::new("bridge vlan add dev").operand(&first.name).words("vid").value(vlan);
+            let how = match bridge.kind {
+                BridgeKind::Linux => format!("such as with `{command}`"),
+                BridgeKind::OpenVswitch => format!("by the tag or the trunks of {} (ovs-vsctl)", first.name),
+            };
             no_way(format!(
-                "no port of bridge {name} of {host} carries VLAN {vlan} to the network: let one, such as with `{command}`"
+                "no port of bridge {name} of {host} carries VLAN {vlan} to the network: let one, {how}"
             ))
         }
         ([first, ..], _) if !carriers.any(|uplink| uplink.forwards) => no_way(format!(
             "no port of bridge {name} of {host} forwards to the network now ({}): wait until one does, or connect it",
             first.name
         )),
-        _ => Ok(()),
+        _ => {
+            // Untagged, its packets are in the VLAN that the switch has for them.
+            let tag = vlan.filter(|vlan| Some(*vlan) != bridge.default_vlan);
+            let forwarding = uplinks.iter().filter(carries).filter(|uplink| uplink.forwards);
+            let mut ways = forwarding.map(|uplink| switch_carries(uplink, uplink.tag.or(tag), host));
+            ways.clone().find(Result::is_ok).or_else(|| ways.next()).unwrap_or(Ok(()))
+        }
     }
 }
 
-/// Rest of a time that runs from the making of the port: what the copy takes is over when the guest starts. A guest that speaks is
-/// found as soon as the port forwards; one that is silent has missed its announcements, and waits for its neighbours.
-pub(super) fn after_copy(from_port: f64, copy: &Fact<Quantiles>) -> Quantiles {
-    let copy = copy.known().copied().unwrap_or(Quantiles { p5: 0.0, p50: 0.0, p95: 0.0 });
-    let longest = (from_port - copy.p5).max(ANNOUNCED.p95);
-    Quantiles {
-        p5: (from_port - copy.p95).max(ANNOUNCED.p5),
-        p50: (from_port - copy.p50).max(ANNOUNCED.p50),
-        p95: if longest > ANNOUNCES_SECONDS { longest.max(NEIGHBOUR_BELIEVES_SECONDS) } else { longest },
+/// Fails where the switch names the VLANs of its port, and the one in which the guest's packets leave the host is not among them.
+fn switch_carries(uplink: &Uplink, vlan: Option<u32>, host: &str) -> Result<(), Unknown> {
+    let missing =
+        |port: &&SwitchPort| !port.vlans.is_empty() && vlan.is_some_and(|vlan| !port.vlans.contains(&vlan));
+    let (Some(port), Some(vlan)) = (uplink.switch_ports.iter().find(missing), vlan) else { return Ok(()) };
+    let SwitchPort { nic, switch, port, .. } = port;
+    Err(Unknown::new(
+        Cause::NetworkNotConnected,
+        format!(
+            "switch {switch} names the VLANs of its port {port}, which leads to {nic} of {host}, and the guest's VLAN {vlan} is not \
+             among them: let it carry VLAN {vlan}, or show with --probe-network that it does"
+        ),
+    ))
+}
+
+impl Meanwhile<'_> {
+    /// Rest of a time that runs from the making of the port: what the copy takes is over when the guest starts. A guest that speaks
+    /// is found with its next packet; one that only answers has missed its announcements, and waits for its neighbours.
+    pub(super) fn after_copy(self, from_port: f64) -> Quantiles {
+        let copy = self.copy.known().copied().unwrap_or(Quantiles { p5: 0.0, p50: 0.0, p95: 0.0 });
+        let found = |forwards: f64, announced: f64, speaks: f64, neighbours_ask: f64| {
+            if forwards <= ANNOUNCES_SECONDS {
+                return forwards.max(announced);
+            }
+            self.speaks_every_seconds
+                .map_or(f64::INFINITY, |every| forwards + speaks * every)
+                .min(forwards.max(neighbours_ask))
+        };
+        Quantiles {
+            p5: found(from_port - copy.p95, ANNOUNCED.p5, 0.0, NEIGHBOURS_ASK.p5),
+            p50: found(from_port - copy.p50, ANNOUNCED.p50, 0.5, NEIGHBOURS_ASK.p50),
+            p95: found(from_port - copy.p5, ANNOUNCED.p95, 1.0, NEIGHBOURS_ASK.p95),
+        }
     }
 }
 
 fn nobody_measured(what: &str) -> Unknown {
-    Unknown::new(
-        Cause::NotAllowed,
-        format!(
-            "nobody measured how soon the network follows a VM on {what}. Measure it with a VM that nobody needs, and give the \
-             seconds as --network-dark or as network_dark_seconds in the goals of the change"
-        ),
-    )
+    let why = format!("nobody measured how soon the network follows a VM on {what}");
+    Unknown::new(Cause::NetworkNotMeasured, why)
 }
 
 /// The same for a bridge on which an interface can stand in for the VM's.
 fn unmeasured_bridge(what: &str) -> Unknown {
-    Unknown::new(
-        Cause::NotAllowed,
-        format!(
-            "nobody measured how soon the network follows a VM on {what}. Measure it with --probe-network, or give the seconds that \
-             you know as --network-dark"
-        ),
-    )
+    let why = nobody_measured(what);
+    Unknown { reason: format!("{}: --probe-network can", why.reason), ..why }
 }
 
 pub(super) fn host_name(host: &Fact<Host>, otherwise: &str) -> String {

@@ -30,6 +30,7 @@ impl MovePlan {
         if let Fact::Known(guest) = &mut facts.guest
             && !stopped.is_empty()
         {
+            let udp = guest.udp.clone();
             remove_stopped(guest, &stopped);
             // A facts file may tell of the members themselves.
             if let Fact::Known(members) = &mut guest.memory_sync {
@@ -37,7 +38,7 @@ impl MovePlan {
             }
             // Its heartbeats end with it.
             let goes_on = |session: &ControlSession| {
-                CATALOGUES.speaker(&session.protocol).is_none_or(|entry| {
+                CATALOGUES.speaker(&session.protocol, &udp).is_none_or(|entry| {
                     !self.takes_out(Some(&entry.id)) && !stopped.iter().any(|process| entry.is_name(process))
                 })
             };

@@ -11,10 +11,12 @@ mod build;
 mod file;
 mod file_owner;
 mod hooks;
+mod lldp;
 mod managers;
 mod memory;
 mod nic;
 mod numa;
+mod open_vswitch;
 mod opening;
 mod passthrough;
 pub(crate) mod path;
@@ -301,6 +303,13 @@ pub fn fuzz_filters(datagram: &[u8]) {
 pub fn fuzz_files(bytes: &[u8]) {
     let _ = path::ports::in_conf(&String::from_utf8_lossy(bytes).as_ref().into());
     path::certificate::fuzz(bytes);
+}
+
+/// Reads what lldpd, systemd-networkd and Open vSwitch tell of switches.
+#[cfg(feature = "fuzzing")]
+pub fn fuzz_switches(bytes: &[u8]) {
+    lldp::fuzz(bytes);
+    open_vswitch::fuzz(bytes);
 }
 
 /// The text of a small file, without control characters.

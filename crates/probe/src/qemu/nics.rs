@@ -1,11 +1,13 @@
 //! Network interfaces of a VM: what its guest sees from QEMU's monitor, the host's end from the command line and the process.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use vmgate_facts::{Cause, Fact, VmNic, text::plain};
 
 use crate::qemu::{devices::Device, monitor::Monitor, process::Qemu};
 
+/// Folder with the interfaces of the host.
+const INTERFACES: &str = "/sys/class/net";
 /// Most descriptors of a process that are looked at.
 const MOST_DESCRIPTORS: usize = 4096;
 
@@ -69,13 +71,34 @@ fn nic(qemu: &Qemu, card: &Device, monitor: &mut Monitor, taps: &mut BTreeMap<u3
 
 /// Gives an interface its tap, and the bridge of which the tap is a port.
 fn attach(nic: &mut VmNic, tap: &str) {
-    let master = fs::read_link(format!("/sys/class/net/{tap}/master")).ok();
-    let bridge = master.and_then(|path| Some(plain(path.file_name()?.to_str()?)));
+    let bridge = bridge_of(Path::new(INTERFACES), tap);
     if bridge.is_some() {
         "bridge".clone_into(&mut nic.kind);
     }
     nic.source = bridge;
     nic.tap = Some(tap.to_owned());
+}
+
+/// The bridge of which a tap is a port. Proxmox VE's firewall has a bridge of its own for each tap, which it makes at the destination
+/// anew, and a pair of interfaces from there to the bridge of the network.
+fn bridge_of(interfaces: &Path, tap: &str) -> Option<String> {
+    let master = |port: &str| {
+        let path = fs::read_link(interfaces.join(port).join("master")).ok()?;
+        Some(plain(path.file_name()?.to_str()?))
+    };
+    let names = |folder: &Path| -> Vec<String> {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    };
+    let number = |interface: &str, file| fs::read_to_string(interfaces.join(interface).join(file)).ok();
+    let bridge = master(tap)?;
+    let behind_the_firewall = || {
+        let ports = names(&interfaces.join(&bridge).join("brif"));
+        let peer = number(ports.iter().find(|port| *port != tap)?, "iflink")?;
+        let all = names(interfaces);
+        master(all.iter().find(|one| number(one, "ifindex").as_ref() == Some(&peer))?)
+    };
+    if bridge.starts_with("fwbr") { behind_the_firewall().or(Some(bridge)) } else { Some(bridge) }
 }
 
 /// Taps that a process has open, by descriptor: a queue each, the first of which names the tap.
@@ -87,4 +110,38 @@ fn taps(pid: u32) -> BTreeMap<u32, String> {
         Some((descriptor, plain(about.lines().find_map(|line| line.strip_prefix("iff:"))?.trim())))
     };
     entries.flatten().take(MOST_DESCRIPTORS).filter_map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_tap_behind_proxmoxs_firewall_is_on_the_bridge_of_its_network() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path();
+        let interface = |name: &str, index: &str, link: &str, master: Option<&str>| {
+            fs::create_dir(at.join(name)).unwrap();
+            fs::write(at.join(name).join("ifindex"), index).unwrap();
+            fs::write(at.join(name).join("iflink"), link).unwrap();
+            if let Some(master) = master {
+                symlink(at.join(master), at.join(name).join("master")).unwrap();
+            }
+        };
+        interface("vmbr0", "2", "2", None);
+        interface("fwbr100i0", "3", "3", None);
+        interface("tap100i0", "4", "4", Some("fwbr100i0"));
+        interface("fwln100i0", "5", "6", Some("fwbr100i0"));
+        interface("fwpr100p0", "6", "5", Some("vmbr0"));
+        interface("tap101i0", "7", "7", Some("vmbr0"));
+        assert_eq!(bridge_of(at, "tap100i0").as_deref(), Some("fwbr100i0"), "its ports are not told");
+        for port in ["tap100i0", "fwln100i0"] {
+            fs::create_dir_all(at.join("fwbr100i0/brif").join(port)).unwrap();
+        }
+        assert_eq!(bridge_of(at, "tap100i0").as_deref(), Some("vmbr0"));
+        assert_eq!(bridge_of(at, "tap101i0").as_deref(), Some("vmbr0"));
+        assert_eq!(bridge_of(at, "vmbr0"), None);
+    }
 }

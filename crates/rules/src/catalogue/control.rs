@@ -51,6 +51,9 @@ pub struct ControlEntry {
     /// Source of the default.
     #[serde(default)]
     pub default_source: Option<String>,
+    /// UDP ports at which its speakers listen, where several programs speak it: the socket's owner tells whose session it is.
+    #[serde(default)]
+    pub ports: Vec<u16>,
     /// Action of the peers when they declare the guest dead, as the end of "after that …".
     pub why: String,
     /// Way to take the guest out of service safely, or the setting to raise; a sentence without its full stop.

@@ -46,7 +46,7 @@ impl Catalogues {
         let watched =
             |session: &&mut ControlSession| session.active && session.direction != FlowDirection::ToGuest;
         for session in sessions.iter_mut().filter(watched).filter(|session| session.member.is_none()) {
-            let Some(entry) = self.speaker(&session.protocol) else { continue };
+            let Some(entry) = self.speaker(&session.protocol, &guest.udp) else { continue };
             let Some(member) = members.iter_mut().find(|member| member.id == entry.id) else { continue };
             session.member = Some(member.id.clone());
             if !member.seen.contains("its packets") {
@@ -88,7 +88,7 @@ fn name_of(guest: &Guest, pid: u32) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use vmgate_facts::{Cause, Process};
+    use vmgate_facts::{Cause, Process, Udp};
 
     use super::*;
 
@@ -156,10 +156,15 @@ mod tests {
             ..ControlSession::default()
         };
         let of_file = catalogues.member("keepalived", "keepalived (pid 7)".into()).unwrap();
-        let joined = |sessions: Vec<ControlSession>| {
+        let joined = |sessions: Vec<ControlSession>, bfd_owner: &str| {
+            let socket = serde_json::json!({"local": "0.0.0.0:3784", "port": 3784, "remote": null,
+                "drops": 0, "owner": bfd_owner,
+                "service": null});
+            let sockets = serde_json::from_value(serde_json::json!([socket])).unwrap();
             let mut guest = Guest {
                 memory_sync: Fact::Known(vec![of_file.clone()]),
                 control_sessions: Fact::Known(sessions),
+                udp: Fact::Known(Udp { sockets: Fact::Known(sockets), flows: Fact::default() }),
                 ..Guest::default()
             };
             catalogues.join_sessions(&mut guest);
@@ -168,10 +173,9 @@ mod tests {
             assert_eq!(once, guest, "facts that were derived are not derived again");
             guest
         };
-        let guest = joined(vec![
-            session("vrrp", 2.5, 1.5, ControlBasis::Packet),
-            session("bfd", 0.9, 0.6, ControlBasis::Packet),
-        ]);
+        let both =
+            [session("vrrp", 2.5, 1.5, ControlBasis::Packet), session("bfd", 0.9, 0.6, ControlBasis::Packet)];
+        let guest = joined(both.to_vec(), "bfdd");
         let member = &guest.memory_sync.known().unwrap()[0];
         assert_eq!((member.detector_seconds.known(), member.heartbeat_seconds), (Some(&2.5), 1.0));
         assert_eq!(member.seen, "keepalived (pid 7), its packets 10.0.0.5 -> 224.0.0.18");
@@ -179,8 +183,14 @@ mod tests {
         let members = guest.control_sessions.known().unwrap().iter().map(|session| session.member.as_deref());
         assert_eq!(members.collect::<Vec<_>>(), [Some("keepalived"), None]);
 
+        // BFD is the routing daemon's or keepalived's: the socket tells.
+        let guest = joined(both.to_vec(), "keepalived");
+        let member = &guest.memory_sync.known().unwrap()[0];
+        assert_eq!(member.detector_seconds.known(), Some(&0.9));
+        assert!(guest.control_sessions.known().unwrap().iter().all(|session| session.member.is_some()));
+
         // What is set in the file is shorter, and the packets tell a default only.
-        let guest = joined(vec![session("vrrp", 9.0, 9.0, ControlBasis::Default)]);
+        let guest = joined(vec![session("vrrp", 9.0, 9.0, ControlBasis::Default)], "bfdd");
         assert_eq!(guest.memory_sync.known().unwrap()[0].detector_seconds, of_file.detector_seconds);
     }
 

@@ -328,7 +328,7 @@ mod tests {
             2,
         );
         assert_eq!(cloudstack.end, Some(end(60.0, ManagedEndAction::Pause)));
-        assert_eq!(cloudstack.bandwidth_limit_bytes_per_second, Some(100 << 20));
+        assert_eq!(cloudstack.bandwidth_limit_bytes_per_second, Some(800 << 20));
         assert_eq!(migration_of("cloudstack", &[], 2).end, None);
         assert_eq!(migration_of("kubevirt", &[], 8).end, Some(end(1200.0, ManagedEndAction::Abort)));
         assert_eq!(migration_of("ovirt", &[], 8).bandwidth_limit_bytes_per_second, Some(52 << 20));

@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use vmgate_facts::{Cause, Fact, Guest, LiveMoveSupport, MemorySync, Process};
+use vmgate_facts::{Cause, Fact, Guest, LiveMoveSupport, MemorySync, Process, Udp};
 
 use super::{Catalogues, Pattern, Reference, check::EntryCheck};
 
@@ -178,6 +178,13 @@ impl MemorySyncEntry {
         owner.is_none_or(|owner| self.is_name(owner) || self.port_owners.iter().any(|name| name == owner))
     }
 
+    /// True if this software is known to own a socket at one of the ports.
+    fn listens(&self, udp: &Fact<Udp>, ports: &[u16]) -> bool {
+        let sockets = udp.known().and_then(|udp| udp.sockets.known()).into_iter().flatten();
+        let mut owners = sockets.filter(|socket| ports.contains(&socket.port)).map(|socket| &socket.owner);
+        owners.any(|owner| matches!(owner, Fact::Known(Some(owner)) if self.is_name(owner)))
+    }
+
     /// True if a process of this name is the software.
     pub fn is_name(&self, process: &str) -> bool {
         self.names.iter().any(|name| is_process_name(name, process))
@@ -302,12 +309,16 @@ impl Catalogues {
         Fact::Known(found.collect())
     }
 
-    /// Software whose failure detector speaks this control protocol.
-    pub fn speaker(&self, protocol: &str) -> Option<&MemorySyncEntry> {
-        let own = |entry: &&MemorySyncEntry| {
-            entry.id == protocol || entry.protocols.iter().any(|one| one == protocol)
+    /// Software whose failure detector speaks this control protocol in a guest with these sockets.
+    pub fn speaker(&self, protocol: &str, udp: &Fact<Udp>) -> Option<&MemorySyncEntry> {
+        let ports = self.control_protocols().iter().find(|entry| entry.id == protocol);
+        let ports = ports.map_or(&[][..], |entry| &entry.ports);
+        let speaks = |entry: &&MemorySyncEntry| {
+            entry.id == protocol
+                || entry.protocols.iter().any(|one| one == protocol)
+                    && (ports.is_empty() || entry.listens(udp, ports))
         };
-        self.memory_sync().iter().find(own)
+        self.memory_sync().iter().find(speaks)
     }
 
     /// Software of this id, recognised by something else than processes and ports; none if no entry has the id.

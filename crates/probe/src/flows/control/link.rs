@@ -1,7 +1,7 @@
 //! Protocols of the link: LACP, spanning tree, LLDP, connectivity fault management, and PTP.
 
 use super::{layers::Ports, statement::Statement};
-use crate::flows::octets::Octets;
+use crate::flows::{lldp, octets::Octets};
 
 const SLOW_PROTOCOLS: u16 = 0x8809;
 const LLDP: u16 = 0x88cc;
@@ -73,17 +73,10 @@ fn spanning_tree(bpdu: Octets<'_>) -> Option<Statement> {
 
 /// LLDP: the neighbour forgets the guest after the time to live.
 fn lldp(frame: Octets<'_>) -> Option<Statement> {
-    let mut at = 0;
-    for _ in 0..8 {
-        let header = frame.u16(at)?;
-        if header >> 9 == 3 {
-            let seconds = f64::from(frame.u16(at + 2)?);
-            let lldp = Statement::of("lldp", "IEEE 802.1AB section 8.5.4, TTL");
-            return Some(Statement { timeout: Some(seconds), active: seconds > 0.0, ..lldp });
-        }
-        at += 2 + usize::from(header & 0x1ff);
-    }
-    None
+    let (_, life) = lldp::elements(frame).find(|(kind, _)| *kind == lldp::TIME_TO_LIVE)?;
+    let seconds = f64::from(life.u16(0)?);
+    let lldp = Statement::of("lldp", "IEEE 802.1AB section 8.5.4, TTL");
+    Some(Statement { timeout: Some(seconds), active: seconds > 0.0, ..lldp })
 }
 
 /// A continuity check message: the other end declares the guest lost after 3.5 intervals.
