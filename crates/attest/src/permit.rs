@@ -173,7 +173,7 @@ impl Decision {
 impl NameAndUuid {
     /// The name, else the UUID, else what it is not.
     pub fn label(&self) -> &str {
-        self.name.as_deref().or(self.uuid.as_ref().map(Uuid::as_str)).unwrap_or("(name not known)")
+        self.name.as_deref().or(self.uuid.as_ref().map(Uuid::as_str)).unwrap_or("(none named)")
     }
 
     /// True if `given`, by a person, is this name or any spelling of this UUID.
