@@ -128,6 +128,25 @@ fn the_planned_change_is_go_for_the_same_rules_on_the_same_facts() {
 }
 
 #[test]
+fn as_many_vms_leave_a_host_at_a_time_as_the_manager_of_the_moves_allows() {
+    let mut lab = Lab::new();
+    let per_source = |lab: &Lab| {
+        lab.evacuate("hv1 --into compute hv4 -o change.yaml --as nova").exits(0).says("6 of 6 VMs move");
+        let change = lab.read("change.yaml");
+        change.lines().find_map(|line| line.trim().strip_prefix("per_source: ")).map(str::to_owned).unwrap()
+    };
+    assert_eq!(per_source(&lab), "1", "Nova's own default");
+    let setting = "{file: /etc/nova/nova.conf, name: DEFAULT/max_concurrent_live_migrations, value: '3'}";
+    let set = |text: String| {
+        text.replacen("programs: [], settings: []", &format!("programs: [], settings: [{setting}]"), 1)
+    };
+    (2..=4).for_each(|to| lab.destination(to, set));
+    assert_eq!(per_source(&lab), "2", "the inventory allows fewer");
+    lab.inventory = lab.inventory.replace("limits: {outgoing_per_host: 2}\n", "");
+    assert_eq!(per_source(&lab), "3");
+}
+
+#[test]
 fn memory_that_a_guest_never_touched_takes_no_time_in_a_plan() {
     let expected = |resident: &str| {
         let lab = Lab::new();

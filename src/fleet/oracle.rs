@@ -98,15 +98,15 @@ impl<'a> PolicyOracle<'a> {
     fn facts(&self, vm: VmId, destination: HostId) -> Facts {
         let mut facts = self.site.facts(vm.0, destination.0);
         let source = self.fleet.vm(vm).map_or(destination, |vm| vm.host);
-        facts.change = Change {
-            bandwidth_limit_bytes_per_second: self.bandwidth_limit(source, destination),
-            ..self.asked.clone()
-        };
+        let share = self.bandwidth_limit(source, destination);
+        facts.change = Change { bandwidth_limit_bytes_per_second: share, ..self.asked.clone() };
         let carries = |id: HostId| self.fleet.host(id).map_or(0, |host| host.bandwidth_bytes_per_second);
-        if let Fact::Known(path) = &mut facts.path
-            && path.bandwidth_bytes_per_second.known().is_none()
-        {
-            path.bandwidth_bytes_per_second = Fact::Known(carries(source).min(carries(destination)));
+        if let Fact::Known(path) = &mut facts.path {
+            let link = path.bandwidth_bytes_per_second.known().copied();
+            let link = link.unwrap_or_else(|| carries(source).min(carries(destination)));
+            // A manager sets no limit on a move for its share, which is all that the other moves leave it.
+            let left = share.filter(|_| self.asked.run_by.is_some()).unwrap_or(link);
+            path.bandwidth_bytes_per_second = Fact::Known(link.min(left));
         }
         facts
     }

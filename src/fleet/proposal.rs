@@ -102,7 +102,10 @@ impl Proposal<'_> {
             from: self.uri(from)?,
             to: to.uri.to_string(),
             migrate_address: to.migrate_address.map(|address| address.to_string()),
-            bandwidth_limit_bytes_per_second: self.judge.bandwidth_limit(from, moved.destination),
+            bandwidth_limit_bytes_per_second: self
+                .judge
+                .bandwidth_limit(from, moved.destination)
+                .filter(|_| self.header.run_by.is_none()),
             wave: wave.map(|wave| wave.title.clone()),
             exclusive: exclusive.map(|group| group.name.clone()).collect(),
             expected_seconds: moved.end_seconds - moved.start_seconds,
