@@ -141,8 +141,8 @@ bench-dark: build probe ## Foretell the silence of 54 real moves over ten kinds 
 
 RESULTS := benches/forecast/results
 FORECAST := $(CARGO) bench --no-default-features --bench forecast --
-bench-forecast: deps ## Foretell 66 real migrations under KVM and 60 emulated ones in the lab, then do them; goes on where it was
-	@if test -e /dev/kvm; then $(LAB) up --kvm a b d && eval "$$($(LAB) env)" && $(FORECAST) run $(RESULTS)/kvm-2.jsonl --seed 2 --kvm 66; \
+bench-forecast: deps ## Foretell 80 real migrations under KVM and 60 emulated ones in the lab, then do them; goes on where it was
+	@if test -e /dev/kvm; then $(LAB) up --kvm a b d && eval "$$($(LAB) env)" && $(FORECAST) run $(RESULTS)/kvm-5.jsonl --seed 7 --kvm 80; \
 	else echo "there is no /dev/kvm: the campaign under KVM is skipped"; fi
 	@$(LAB) up && eval "$$($(LAB) env)" && $(FORECAST) run $(RESULTS)/emulated-5.jsonl --seed 5 --share 0.4
 	@$(CARGO) test -p vmgate-forecast --test kvm_public -- --nocapture

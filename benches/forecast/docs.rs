@@ -28,22 +28,24 @@ struct Aims {
     blackout: [f64; 2],
 }
 
+const KVM: Aims = Aims { total: [3.0, 8.0], blackout: [15.0, 50.0] };
 const EMULATED: Aims = Aims { total: [2.0, 6.0], blackout: [20.0, 60.0] };
 
 const SECTIONS: [Section; 4] = [
     Section {
         title: "On real KVM",
-        file: "kvm-2",
-        about: "of a bare-metal guest under KVM, between QEMU 7.2, 10.0 and 11.1, in all six directions; one in six has a bandwidth limit,\n\
-                and one in six moves beside another over the same link, each limited to its half as `vmgate evacuate` orders it",
-        aims: Aims { total: [3.0, 8.0], blackout: [15.0, 50.0] },
+        file: "kvm-5",
+        about: "of a bare-metal guest under KVM, between QEMU 7.2, 10.0 and 11.1, in all six directions. Of nine, one has a bandwidth limit, one\n\
+                moves beside another over the same link, each limited to its half as `vmgate evacuate` orders it, and three go as a manager of\n\
+                VMs would run them",
+        aims: KVM,
     },
     Section {
-        title: "The first campaign under KVM",
-        file: "kvm-1",
-        about: "as in the second, but each guest was traced while the next one booted, which took processors from it: what it was traced to\n\
-                write was up to a quarter less than what it wrote while it moved. It was ended for that after these",
-        aims: Aims { total: [3.0, 8.0], blackout: [15.0, 50.0] },
+        title: "On real KVM, a campaign that was ended",
+        file: "kvm-4",
+        about: "of the same kind, ended when an error was found in the forecast: for a migration longer than its trace, parts of pages stood for\n\
+                larger ones, which dirtied too much. Two moves show it (2 and 8). Foretold anew from the same traces, they are off by 1 and 2 %",
+        aims: KVM,
     },
     Section {
         title: "Emulated guests",
@@ -74,6 +76,10 @@ pub(crate) fn write(folder: &Path) -> Outcome<()> {
             public(&mut text)?;
         }
     }
+    text += "\n## Earlier campaigns under KVM\n\nThree were ended early, and their results are not kept. Two ran at a load of 22 and 24 on two cores: of 27 migrations, the total time was\n\
+             off by 12.2 % at the median and 26.4 % at the ninth decile, bytes by 1.8 and 7.8 %, the blackout by 44 and 69 ms, and all 27 answers were\n\
+             right; of 5, by 9.4 and 18.0 %, 2.2 and 3.7 %, 32 and 106 ms. The third (10 migrations) traced with a sampler built without\n\
+             optimisation, which took 500 to 1,500 pages where 8,192 were meant.\n";
     Ok(fs::write(folder.join("forecast-measured.md"), text)?)
 }
 
@@ -126,6 +132,7 @@ impl Section {
         ] {
             writeln!(text, "{}", score.row(name))?;
         }
+        schedules(text, title, &counted)?;
         noise(text, &pairs)?;
         self.plots(text, &counted, plots)
     }
@@ -199,6 +206,48 @@ fn public(text: &mut String) -> Outcome<()> {
          read-only ended with their load: their duration is foretold with its end as an event.\n\n{}",
         crate::public::table(&foretell(&public)).trim_end()
     )?;
+    Ok(())
+}
+
+/// Moves as a manager of VMs would run them: foretold and measured.
+fn schedules(text: &mut String, title: &str, pairs: &[&Pair]) -> Outcome<()> {
+    let mut managed: Vec<&Pair> =
+        pairs.iter().copied().filter(|(prediction, _)| prediction.case.managed.is_some()).collect();
+    if managed.is_empty() {
+        return Ok(());
+    }
+    managed.sort_by_key(|(prediction, _)| prediction.case.managed.as_ref().map(|by| by.title.clone()));
+    writeln!(
+        text,
+        "\n### {title}: schedules of managers\n\nThe bench gives the manager's orders (limits, pause, abort) through libvirt at the times at which the manager would; settings and\n\
+         steps are those of `rules/catalogues/managers.yaml` with the short times of a small guest (`benches/forecast/managers.rs`).\n\n\
+         | as | guest, link | completes: foretold, came | total s: foretold, came | blackout ms: foretold, came |\n|---|---|---|---|---|"
+    )?;
+    for (prediction, came) in managed {
+        let (case, forecast) = (&prediction.case, &prediction.trace);
+        let range = |figure: Option<vmgate_facts::Quantiles>, unit: f64, digits: usize| {
+            figure.map_or("-".to_owned(), |f| {
+                let [p5, p50, p95] = [f.p5, f.p50, f.p95].map(|figure| format!("{:.digits$}", figure / unit));
+                format!("{p50} ({p5} to {p95})")
+            })
+        };
+        let came_ms = came
+            .blackout_seconds
+            .filter(|_| came.completed)
+            .map_or("-".into(), |s| format!("{:.0}", s * 1e3));
+        writeln!(
+            text,
+            "| {} | {}, {} Mbit/s | {:.0} %, {} | {}, {:.2} | {}, {came_ms} |",
+            case.managed.as_ref().map(crate::managers::in_words).unwrap_or_default(),
+            case.workload,
+            case.link_mbit,
+            forecast.replay.converges_ratio * 100.0,
+            if came.completed { "yes" } else { "no" },
+            range(forecast.total_seconds, 1.0, 2),
+            came.total_seconds,
+            range(forecast.blackout_seconds, 1e-3, 0),
+        )?;
+    }
     Ok(())
 }
 

@@ -3,10 +3,11 @@
 use std::{
     env,
     fs::{self, File},
-    io::{Read as _, Write as _},
+    io::{BufRead as _, BufReader, ErrorKind, Write as _},
     os::fd::AsRawFd as _,
     path::Path,
     process::{Child, Command, Stdio},
+    sync::mpsc,
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -17,6 +18,7 @@ use vmgate_probe::trace::{Qemu, TraceOptions, record};
 use crate::{
     Came, Outcome,
     load::{Load, waited_seconds},
+    managers::Manager,
     net,
     plan::Case,
 };
@@ -191,6 +193,7 @@ impl Guest {
         let (bytes_before, _) = link_state(&self.on, case.link_mbit)?;
         let mut other = self.beside.as_ref().map(|beside| beside.migration(case)).transpose()?;
         let mut statistics = Statistics::watch(&self.on, &self.name)?;
+        let mut manager = case.managed.as_ref().map(Manager::of);
         let source = Qemu::of(&self.name)?.pid;
         let waited_before = waited_seconds(source);
         let mut waited = waited_before;
@@ -206,8 +209,14 @@ impl Guest {
                 aborted = true;
                 virsh(&self.on, &["domjobabort", &self.name])?;
             }
-            if statistics.ask() {
+            if statistics.ask()? {
                 waited = waited_seconds(source).or(waited);
+            }
+            let elapsed = began.elapsed().as_secs_f64();
+            if let Some(order) =
+                manager.as_mut().and_then(|manager| manager.order(elapsed, statistics.remaining()))
+            {
+                statistics.send(&order.words(&self.name))?;
             }
             thread::sleep(Duration::from_millis(5));
         };
@@ -259,11 +268,14 @@ impl Drop for Guest {
     }
 }
 
-/// One virsh that asks for the statistics of a running migration again and again.
+/// One virsh that asks for the statistics of a running migration again and again, and gives a manager's orders.
 struct Statistics {
     virsh: Child,
     question: String,
     asked: Instant,
+    lines: mpsc::Receiver<String>,
+    remaining: Option<f64>,
+    expected_downtime: Option<f64>,
 }
 
 impl Statistics {
@@ -272,30 +284,53 @@ impl Statistics {
     fn watch(host: &str, name: &str) -> Outcome<Self> {
         let mut command = Command::new(script());
         command.args(["host", host, "virsh", "-q"]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let virsh = command.stderr(Stdio::null()).spawn()?;
-        Ok(Self { virsh, question: format!("domjobinfo {name} --rawstats\n"), asked: Instant::now() })
+        let mut virsh = command.stderr(Stdio::null()).spawn()?;
+        let output = BufReader::new(virsh.stdout.take().ok_or("no output")?);
+        let (said, lines) = mpsc::channel();
+        thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| said.send(line)));
+        let question = format!("domjobinfo {name} --rawstats\n");
+        Ok(Self { virsh, question, asked: Instant::now(), lines, remaining: None, expected_downtime: None })
     }
 
     /// Asks if it is time to; true if it was.
-    fn ask(&mut self) -> bool {
+    fn ask(&mut self) -> Outcome<bool> {
+        self.read(Duration::ZERO);
         let due = self.asked.elapsed() > Self::EVERY;
-        if due && let Some(stdin) = &mut self.virsh.stdin {
+        if due {
             self.asked = Instant::now();
-            stdin.write_all(self.question.as_bytes()).ok();
+            self.send(&self.question.clone())?;
         }
-        due
+        Ok(due)
+    }
+
+    /// A virsh that has ended, as it does with its daemon, takes no more orders: the migration's own virsh tells why.
+    fn send(&mut self, words: &str) -> Outcome<()> {
+        let stdin = self.virsh.stdin.as_mut().ok_or("no input")?;
+        stdin.write_all(words.as_bytes()).or_else(|error| match error.kind() {
+            ErrorKind::BrokenPipe => Ok(()),
+            _ => Err(error.into()),
+        })
+    }
+
+    /// Bytes left to send, as last told.
+    fn remaining(&self) -> Option<f64> {
+        self.remaining
+    }
+
+    fn read(&mut self, patience: Duration) {
+        while let Ok(line) = self.lines.recv_timeout(patience) {
+            let told = |name| Some(stat(&line, name)).filter(|figure| figure.is_finite());
+            self.remaining = told("memory_remaining").or(self.remaining);
+            self.expected_downtime = told("downtime").map(|ms| ms / 1e3).or(self.expected_downtime);
+        }
     }
 
     /// The last expected downtime that QEMU gave.
     fn last_expected_downtime(mut self) -> Outcome<Option<f64>> {
         drop(self.virsh.stdin.take());
-        let mut text = String::new();
-        self.virsh.stdout.take().ok_or("no output")?.read_to_string(&mut text)?;
         self.virsh.wait()?;
-        let said = text.lines().filter(|line| line.contains("downtime"));
-        let mut milliseconds = said.map(|line| stat(line, "downtime")).rev();
-        let milliseconds = milliseconds.find(|figure| figure.is_finite());
-        Ok(milliseconds.map(|milliseconds| milliseconds / 1e3))
+        self.read(Duration::from_millis(100));
+        Ok(self.expected_downtime)
     }
 }
 

@@ -57,12 +57,14 @@ impl Forecast {
     }
 }
 
-/// Conditions of a case: nothing but the path is known of the hosts, whose costs are learnt from earlier cases.
+/// Conditions of a case: nothing but the path is known of the hosts, whose costs are learnt from earlier cases. Another move
+/// over the same path sends in bursts: of the rest, which goes without the limit, it takes none of the path or its part.
 pub(crate) fn conditions(case: &Case, path: Goodput) -> Conditions {
     let unmeasured = Conditions::default();
+    let others = case.bandwidth_mib.filter(|_| case.beside).map_or(0.0, |limit| (limit << 20) as f64);
     Conditions {
-        goodput_bytes_per_second: path.bytes_per_second,
-        goodput_cv: 0.005,
+        goodput_bytes_per_second: path.bytes_per_second - others / 2.0,
+        goodput_cv: if case.beside { 0.2 } else { 0.005 },
         socket_queue_bytes: Interval { low: 0.7 * path.queue_bytes, high: 1.1 * path.queue_bytes },
         silent_pages: match case.accelerator {
             // Of the lab's Linux guests it is known.

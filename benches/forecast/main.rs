@@ -31,6 +31,7 @@ mod docs;
 mod lab;
 mod learnt;
 mod load;
+mod managers;
 mod net;
 mod plan;
 mod predict;
@@ -171,7 +172,7 @@ fn main() -> Outcome<()> {
             let campaign = Campaign {
                 out: word(1).ok_or("run OUT")?.into(),
                 plan: match option("--kvm") {
-                    Some(number) => plan::kvm_cases(seed, number.parse()?),
+                    Some(number) => plan::kvm_cases(seed, number.parse()?)?,
                     None => plan::cases(seed, share, option("--only")),
                 },
                 trace_seconds: option("--trace").unwrap_or("10").parse()?,

@@ -3,7 +3,9 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use vmgate_facts::Accelerator;
+use vmgate_facts::{Accelerator, ManagedMigration};
+
+use crate::{Outcome, managers};
 
 /// One migration.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -37,6 +39,9 @@ pub(crate) struct Case {
     /// True if another guest moves over the same link at the same time, each with its share of it as bandwidth limit.
     #[serde(default)]
     pub(crate) beside: bool,
+    /// The migration that a manager runs: its limits, their times, and its end of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) managed: Option<ManagedMigration>,
 }
 
 /// Workload of a guest, or setting of QEMU: a row of the tables.
@@ -151,10 +156,12 @@ impl fmt::Display for Case {
         let bandwidth =
             self.bandwidth_mib.map(|limit| format!(", at most {limit} MiB/s")).unwrap_or_default();
         let beside = if self.beside { " beside another" } else { "" };
+        let managed =
+            self.managed.as_ref().map(|by| format!(", as {}", managers::in_words(by))).unwrap_or_default();
         let options: String = options.iter().map(|option| format!(" {option}")).collect();
         write!(
             f,
-            "{id}: {memory_mib} MiB {from} to {to}, {workload}, {link_mbit} Mbit/s{bandwidth}{beside}, {limit_ms} ms{options}"
+            "{id}: {memory_mib} MiB {from} to {to}, {workload}, {link_mbit} Mbit/s{bandwidth}{beside}, {limit_ms} ms{options}{managed}"
         )
     }
 }
@@ -182,7 +189,9 @@ fn numbered(mut plan: Vec<Case>) -> Vec<Case> {
     for (id, case) in (0..).zip(&mut plan) {
         case.id = id;
     }
-    let steady = plan.iter().filter(|case| case.kind == Kind::Random && case.bandwidth_mib.is_none());
+    let steady = plan
+        .iter()
+        .filter(|case| case.kind == Kind::Random && case.bandwidth_mib.is_none() && case.managed.is_none());
     let again: Vec<Case> = steady.take(REPEATED).cloned().collect();
     for (at, case) in again.iter().flat_map(|case| std::iter::repeat_n(case, REPEATS)).enumerate() {
         let (id, place) = (plan.len() as u32, plan.len() / 2 + 2 * at);
@@ -191,9 +200,10 @@ fn numbered(mut plan: Vec<Case>) -> Vec<Case> {
     plan
 }
 
-/// The plan for guests under KVM: rounds of all their kinds and rounds of all pairs of hosts, one in six with a bandwidth limit
-/// on a link that has room for more, and one in six beside another move on the same link, each limited to its half.
-pub(crate) fn kvm_cases(seed: u64, number: usize) -> Vec<Case> {
+/// The plan for guests under KVM: rounds of all their kinds and rounds of all pairs of hosts; of nine, one has a bandwidth limit
+/// on a link that has room for more, one goes beside another move on the same link, each limited to its half, and three go as a
+/// manager of VMs would run them.
+pub(crate) fn kvm_cases(seed: u64, number: usize) -> Outcome<Vec<Case>> {
     const KINDS: [Kind; 9] = [
         Kind::Random,
         Kind::HotCold,
@@ -206,15 +216,37 @@ pub(crate) fn kvm_cases(seed: u64, number: usize) -> Vec<Case> {
         Kind::Rewrite,
     ];
     const PAIRS: [(&str, &str); 6] = [("a", "b"), ("b", "a"), ("a", "d"), ("d", "a"), ("b", "d"), ("d", "b")];
-    const LIMITS: [Limit; 6] =
-        [Limit::None, Limit::None, Limit::None, Limit::None, Limit::Set, Limit::SharedLink];
+    const LIMITS: [Limit; 9] = [
+        Limit::None,
+        Limit::None,
+        Limit::None,
+        Limit::None,
+        Limit::Set,
+        Limit::SharedLink,
+        Limit::Managed,
+        Limit::Managed,
+        Limit::Managed,
+    ];
     let mut random = Random::new(seed);
     let number = number - REPEATED * REPEATS;
     let kinds = random.rounds(&KINDS, number);
     let pairs = random.rounds(&PAIRS, number);
     let limits = random.rounds(&LIMITS, number);
-    let drawn = kinds.into_iter().zip(pairs).zip(limits);
-    numbered(drawn.map(|((kind, pair), limit)| draw_kvm(kind, pair, limit, &mut random)).collect())
+    let mut managed = random.rounds(&managers::SITES, number).into_iter();
+    let mut plan = Vec::new();
+    for ((kind, pair), limit) in kinds.into_iter().zip(pairs).zip(limits) {
+        let mut case = draw_kvm(kind, pair, limit, &mut random);
+        if let (Limit::Managed, Some(site)) = (limit, managed.next()) {
+            let migration = site.migration(case.memory_mib << 20)?;
+            case.bandwidth_mib = migration.bandwidth_limit_bytes_per_second.map(|limit| limit >> 20);
+            let first = migration.downtime_limits.first();
+            case.limit_ms = first.map_or(300, |step| (step.limit_seconds * 1e3).round() as u64);
+            case.options = managers::options(&migration);
+            case.managed = Some(migration);
+        }
+        plan.push(case);
+    }
+    Ok(numbered(plan))
 }
 
 /// Origin of a bandwidth limit.
@@ -225,6 +257,8 @@ enum Limit {
     Set,
     /// The move's share of a link that another move uses at the same time.
     SharedLink,
+    /// Set by a manager of VMs.
+    Managed,
 }
 
 fn draw_kvm(kind: Kind, (from, to): (&str, &str), limit: Limit, random: &mut Random) -> Case {
@@ -233,6 +267,7 @@ fn draw_kvm(kind: Kind, (from, to): (&str, &str), limit: Limit, random: &mut Ran
     let filled = *random.of(&[0, 32, 96]);
     let mut link_mbit = *random.of(match limit {
         Limit::None => &[50, 100, 100, 200, 200, 400, 800, 1200, 2000],
+        Limit::Managed => &[100, 200, 200, 400],
         Limit::Set => &[800, 1200, 2000],
         Limit::SharedLink => &[200, 400, 800, 1200],
     });
@@ -240,7 +275,7 @@ fn draw_kvm(kind: Kind, (from, to): (&str, &str), limit: Limit, random: &mut Ran
         link_mbit *= 2;
     }
     let bandwidth_mib = match limit {
-        Limit::None => None,
+        Limit::None | Limit::Managed => None,
         Limit::Set => Some(*random.of(&[16, 32, 60])),
         Limit::SharedLink => Some((link_mbit * 1_000_000 / 8 / 2) >> 20),
     };
@@ -277,6 +312,7 @@ fn draw_kvm(kind: Kind, (from, to): (&str, &str), limit: Limit, random: &mut Ran
         accelerator: Accelerator::Kvm,
         bandwidth_mib,
         beside: matches!(limit, Limit::SharedLink),
+        managed: None,
     }
 }
 
@@ -331,6 +367,7 @@ fn draw(kind: Kind, random: &mut Random) -> Case {
         accelerator: Accelerator::Tcg,
         bandwidth_mib: None,
         beside: false,
+        managed: None,
     }
 }
 

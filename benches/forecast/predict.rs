@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use vmgate_facts::{Fact, Vm, trace::DirtyTrace};
 use vmgate_forecast::{
-    guest_of_windows,
+    guest_of_windows, managed_parameters,
     replay::{AutoConverge, Conditions, Goal, MigrationParameters, Replayer},
 };
 
@@ -36,7 +36,7 @@ fn settings(case: &Case) -> Outcome<MigrationParameters> {
         "b" => "10.0.13",
         _ => "11.1.3",
     };
-    Ok(MigrationParameters {
+    let ordered = MigrationParameters {
         qemu: qemu.parse()?,
         accelerator: case.accelerator,
         bandwidth_limit_bytes_per_second: case.bandwidth_mib.map(|limit| (limit << 20) as f64),
@@ -44,7 +44,8 @@ fn settings(case: &Case) -> Outcome<MigrationParameters> {
         auto_converge: has("--auto-converge").then(AutoConverge::default),
         xbzrle_cache_bytes: has("xbzrle").then_some(64 << 20),
         ..MigrationParameters::default()
-    })
+    };
+    Ok(case.managed.as_ref().map_or(ordered.clone(), |managed| managed_parameters(managed, &ordered)))
 }
 
 pub(crate) fn predict(case: &Case, measured: &Measured, earlier: &[Pair]) -> Outcome<Prediction> {

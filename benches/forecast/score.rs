@@ -1,5 +1,7 @@
 //! Errors of the predictions.
 
+use std::collections::BTreeSet;
+
 use vmgate_facts::Quantiles;
 
 use crate::{Came, Outcome, Prediction, baseline::Baseline, learnt::Forecast, load::BUSY, plan::Kind};
@@ -123,7 +125,12 @@ pub(crate) fn groups<'a>(pairs: &[&'a Pair]) -> Vec<(String, Vec<&'a Pair>)> {
         ("limit up to 500 ms".into(), of(&|pair| pair.0.case.limit_ms <= 500)),
         ("with a bandwidth limit".into(), of(&|pair| pair.0.case.bandwidth_mib.is_some())),
         ("beside another move".into(), of(&|pair| pair.0.case.beside)),
+        ("as a manager runs it".into(), of(&|pair| pair.0.case.managed.is_some())),
     ];
+    let managers: BTreeSet<&str> =
+        pairs.iter().filter_map(|pair| Some(pair.0.case.managed.as_ref()?.title.as_str())).collect();
+    let is_of = |pair: &Pair, title: &str| pair.0.case.managed.as_ref().is_some_and(|by| by.title == title);
+    groups.extend(managers.into_iter().map(|title| (format!("as {title}"), of(&|pair| is_of(pair, title)))));
     for (host, version) in [("a", "7.2"), ("b", "10.0"), ("d", "11.1")] {
         groups.push((format!("from QEMU {version}"), of(&|pair| pair.0.case.from == host)));
         groups.push((format!("to QEMU {version}"), of(&|pair| pair.0.case.to == host)));

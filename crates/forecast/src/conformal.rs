@@ -1,5 +1,7 @@
 //! Correction of forecasts by the errors of earlier ones: the median by their median error, the interval by conformal
 //! prediction (score of Romano, Patterson, Candès 2019), calibrated on all earlier migrations and not on a part split off.
+//! An error counts for the median the more, the narrower its forecast was: a long migration close to never ending says little
+//! about what each migration between two hosts costs. The first few errors move the median within its own interval only.
 //!
 //! Errors are counted in the figure's own unit, as those of costs are that every migration has, or as a part of the median, as
 //! those of a speed are: as explains the earlier errors better. A score is the distance of the actual figure outside its
@@ -11,11 +13,14 @@ use vmgate_facts::Quantiles;
 
 /// Share of the actual figures that should lie in the interval from p5 to p95.
 const COVERAGE: f64 = 0.9;
-/// Minimum number of earlier forecasts for a correction of the median. Until the interval can be calibrated it is only widened,
-/// to hold all of them.
-pub const MIN_PAST_FORECASTS: usize = 3;
-/// Minimum number for a calibrated interval: with fewer, no score bounds nine of ten.
-const MIN_CALIBRATION: usize = 9;
+/// Number of earlier forecasts up to which they are few: they tell where in its interval a figure lies.
+const FEW: usize = 2;
+/// Minimum number for a calibrated interval, which holds all of so few; with fewer it is only widened. From nine on it holds nine
+/// of ten.
+const MIN_CALIBRATION: usize = 5;
+
+/// Least width of an interval in the weight of its error, as a part of the median.
+const MIN_WIDTH: f64 = 0.01;
 
 /// Forecast of an earlier migration with the actual figure.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -51,37 +56,45 @@ pub struct Correction {
     /// Median error of the median.
     shift: f64,
     widen: f64,
+    /// True if it was learnt from few forecasts.
+    few: bool,
 }
 
 impl Correction {
-    /// Learns a correction from earlier forecasts; `None` if there are too few.
+    /// Learns a correction from earlier forecasts; `None` if there are none that tell anything.
     pub fn from_past(past: &[PastForecast]) -> Option<Self> {
         let usable = past.iter().filter(|past| past.predicted.p50 > 0.0 && past.actual.is_finite());
         let usable: Vec<PastForecast> = usable.copied().collect();
-        if usable.len() < MIN_PAST_FORECASTS {
-            return None;
+        if usable.len() <= FEW {
+            // One outside its interval had another reason than the costs of this pair of hosts.
+            let held = |past: &&PastForecast| (past.predicted.p5..=past.predicted.p95).contains(&past.actual);
+            let held: Vec<PastForecast> = usable.iter().filter(held).copied().collect();
+            return (!held.is_empty()).then(|| Self::in_unit(Unit::Own, &held));
         }
         let in_units = [Unit::Median, Unit::Own].map(|unit| Self::in_unit(unit, &usable));
         in_units.into_iter().min_by(|one, other| one.misses(&usable).total_cmp(&other.misses(&usable)))
     }
 
     fn in_unit(unit: Unit, past: &[PastForecast]) -> Self {
-        let sorted = |of: &dyn Fn(&PastForecast) -> f64| {
-            let mut sorted: Vec<f64> = past.iter().map(of).collect();
-            sorted.sort_by(f64::total_cmp);
-            sorted
-        };
-        let at =
-            |sorted: &[f64], place: usize| sorted.get(place.min(sorted.len() - 1)).copied().unwrap_or(0.0);
-        let errors = sorted(&|past| (past.actual - past.predicted.p50) / unit.of(&past.predicted));
-        let middle = f64::midpoint(at(&errors, (errors.len() - 1) / 2), at(&errors, errors.len() / 2));
-        let shifted = Self { unit, shift: middle, widen: 0.0 };
-        let scores = sorted(&|past| {
+        let mut errors: Vec<(f64, f64)> = past
+            .iter()
+            .map(|past| {
+                let PastForecast { predicted, actual } = past;
+                let width =
+                    (predicted.p95 - predicted.p5).max(MIN_WIDTH * predicted.p50) / unit.of(predicted);
+                ((actual - predicted.p50) / unit.of(predicted), 1.0 / width)
+            })
+            .collect();
+        errors.sort_by(|one, other| one.0.total_cmp(&other.0));
+        let shifted = Self { unit, shift: weighted_median(&errors), widen: 0.0, few: past.len() <= FEW };
+        let score = |past: &PastForecast| {
             let interval = shifted.apply(past.predicted);
             (interval.p5 - past.actual).max(past.actual - interval.p95) / unit.of(&past.predicted)
-        });
+        };
+        let mut scores: Vec<f64> = past.iter().map(score).collect();
+        scores.sort_by(f64::total_cmp);
         let rank = ((scores.len() + 1) as f64 * COVERAGE).ceil() as usize;
-        let widen = at(&scores, rank - 1);
+        let widen = scores.get(rank - 1).or(scores.last()).copied().unwrap_or(0.0);
         Self { widen: if past.len() < MIN_CALIBRATION { widen.max(0.0) } else { widen }, ..shifted }
     }
 
@@ -95,10 +108,29 @@ impl Correction {
     /// Shifts the median and widens or narrows the interval, never past the median nor below zero.
     pub fn apply(&self, figure: Quantiles) -> Quantiles {
         let unit = self.unit.of(&figure);
-        let (shift, widen) = (self.shift * unit, self.widen * unit);
+        let (mut shift, widen) = (self.shift * unit, self.widen * unit);
+        if self.few {
+            shift =
+                shift.clamp(figure.p5.min(figure.p50) - figure.p50, figure.p95.max(figure.p50) - figure.p50);
+        }
         let p50 = (figure.p50 + shift).max(0.0);
         let p5 = (figure.p5 + shift - widen).clamp(0.0, p50);
         Quantiles { p5, p50, p95: (figure.p95 + shift + widen).max(p50) }
+    }
+}
+
+/// Figure that half of the weight lies below, of figures that rise with their weights.
+fn weighted_median(figures: &[(f64, f64)]) -> f64 {
+    let half = figures.iter().map(|(_, weight)| weight).sum::<f64>() / 2.0;
+    let mut below = 0.0;
+    let mut middle = figures.iter().skip_while(|(_, weight)| {
+        below += weight;
+        below < half * (1.0 - 1e-9)
+    });
+    let Some((first, _)) = middle.next() else { return 0.0 };
+    match middle.next() {
+        Some((next, _)) if below <= half * (1.0 + 1e-9) => f64::midpoint(*first, *next),
+        _ => *first,
     }
 }
 
@@ -119,9 +151,20 @@ mod tests {
     }
 
     #[test]
-    fn too_few_teach_nothing() {
-        assert_eq!(Correction::from_past(&past([1.0; MIN_PAST_FORECASTS - 1])), None);
-        assert!(Correction::from_past(&past([1.0; MIN_PAST_FORECASTS])).is_some());
+    fn a_few_tell_where_in_its_interval_a_figure_lies() {
+        assert_eq!(Correction::from_past(&[]), None);
+        let one = Correction::from_past(&past([0.97])).unwrap();
+        assert!((one.apply(PREDICTED).p50 - 0.97).abs() < 1e-9);
+        assert!((one.apply(Quantiles { p5: 0.99, ..PREDICTED }).p50 - 0.99).abs() < 1e-9);
+        assert_eq!(Correction::from_past(&past([9.0])), None, "another reason than the costs of the hosts");
+    }
+
+    #[test]
+    fn a_forecast_that_was_sure_counts_for_more_than_one_that_was_not() {
+        let unsure = Quantiles { p5: 5.0, p50: 10.0, p95: 40.0 };
+        let mut past = past([0.98]);
+        past.push(PastForecast { predicted: unsure, actual: 30.0 });
+        assert!((Correction::from_past(&past).unwrap().apply(PREDICTED).p50 - 0.98).abs() < 1e-9);
     }
 
     #[test]

@@ -33,6 +33,7 @@ pub mod replay;
 mod wire;
 
 pub use budget::{established_timeout_seconds, handshake_timeout_seconds, survived_silence_seconds};
+pub use managed::parameters as managed_parameters;
 pub use predict::guest_of_windows;
 use vmgate_facts::{Cause, ControlSession, Fact, Facts, Forecast, Guest, UdpService, UdpSocket, Vm};
 use vmgate_rules::catalogue::Catalogues;

@@ -83,6 +83,11 @@ impl<'a> Managed<'a> {
         self.migration.downtime_limits.last().map(|step| step.limit_seconds)
     }
 
+    /// Carrier of its migrations, where without it it would be the usual one.
+    pub(super) fn transport(&self, usual: MigrationTransport) -> MigrationTransport {
+        transport(self.migration, usual)
+    }
+
     /// Predicts the migration as the manager would run it, and with changes of the manager's settings.
     pub(super) fn predict(
         &self,
@@ -224,8 +229,8 @@ fn costs(knob: Knob, replay: &PredictedMigration) -> Option<String> {
     Some(change.costs(replay))
 }
 
-/// Parameters of the migration: the manager's over the usual ones.
-fn parameters(migration: &ManagedMigration, usual: &MigrationParameters) -> MigrationParameters {
+/// Parameters of a migration that a manager runs: the manager's over the usual ones.
+pub fn parameters(migration: &ManagedMigration, usual: &MigrationParameters) -> MigrationParameters {
     let limit = |step: &vmgate_facts::DowntimeStep| ScheduledStep {
         at_seconds: step.at_seconds,
         action: ScheduledAction::DowntimeLimit(step.limit_seconds),
@@ -251,13 +256,18 @@ fn parameters(migration: &ManagedMigration, usual: &MigrationParameters) -> Migr
         xbzrle_cache_bytes: migration.xbzrle.then_some(XBZRLE_CACHE_BYTES),
         multifd_channels: migration.multifd_channels,
         post_copy: migration.post_copy,
-        transport: match migration {
-            ManagedMigration { tunnelled: true, .. } => MigrationTransport::Tunnelled,
-            ManagedMigration { tls: true, .. } => MigrationTransport::Tls,
-            _ => usual.transport,
-        },
+        transport: transport(migration, usual.transport),
         schedule: Schedule::new(steps),
         ..usual.clone()
+    }
+}
+
+/// Carrier of the manager's migration.
+fn transport(migration: &ManagedMigration, usual: MigrationTransport) -> MigrationTransport {
+    match migration {
+        ManagedMigration { tunnelled: true, .. } => MigrationTransport::Tunnelled,
+        ManagedMigration { tls: true, .. } => MigrationTransport::Tls,
+        _ => usual,
     }
 }
 

@@ -4,9 +4,11 @@
 //! length shrinks by ρ = dirty rate / bandwidth, and all rounds together take M/B × 1/(1 − ρ). It is an upper bound for a
 //! guest whose working set is small, since pages written twice in a round are sent once.
 
-use vmgate_facts::{Cause, Change, Fact, Facts, Forecast, ForecastMethod, MigrationPath, Quantiles};
+use vmgate_facts::{
+    Cause, Change, Fact, Facts, Forecast, ForecastMethod, MigrationPath, MigrationTransport, Quantiles,
+};
 
-use super::memory::TouchedMemory;
+use super::{memory::TouchedMemory, replay::Conditions};
 
 /// Goodput of one TCP stream as a part of the link's nominal speed, where nobody measured it: 0.9564 was measured at
 /// MTU 1500 on a link without other traffic, and a margin is left.
@@ -25,9 +27,9 @@ const LEAST_USED_RATIO: f64 = 0.1;
 const LOOK_SECONDS: f64 = 0.1;
 
 /// Forecast from dirty rate and bandwidth alone. `limit_seconds` is the downtime limit; none for one like the accepted blackout.
-pub(super) fn forecast(facts: &Facts, limit_seconds: Option<f64>) -> Forecast {
+pub(super) fn forecast(facts: &Facts, limit_seconds: Option<f64>, transport: MigrationTransport) -> Forecast {
     let limit = limit_seconds.unwrap_or(facts.change.longest_blackout_seconds);
-    let bandwidth = facts.path.as_ref().and_then(|path| bandwidth(path, &facts.change));
+    let bandwidth = facts.path.as_ref().and_then(|path| bandwidth(path, &facts.change, transport));
     let vm = facts.vm.as_ref();
     let rate = vm.clone().and_then(|vm| vm.dirty_rate.as_ref().map(|rate| rate.rate_bytes_per_second));
     let memory = vm.clone().and_then(|vm| vm.memory_bytes.clone());
@@ -109,10 +111,19 @@ pub(super) fn as_f64(bytes: u64) -> f64 {
     bytes as f64
 }
 
-/// Bandwidth of the migration in bytes per second: the path's goodput, up to the change's limit.
-pub(super) fn bandwidth(path: &MigrationPath, change: &Change) -> Fact<f64> {
+/// Bandwidth of the migration in bytes per second: what its carrier makes of the path's goodput, up to the change's limit.
+fn bandwidth(path: &MigrationPath, change: &Change, transport: MigrationTransport) -> Fact<f64> {
     let allowed = change.bandwidth_limit_bytes_per_second.map_or(f64::INFINITY, as_f64);
-    path_goodput(path).map(|carried| carried.min(allowed)).and_then(|bandwidth| {
+    let assumed = Conditions::default();
+    let carried = |goodput: f64| match transport {
+        MigrationTransport::Tcp => goodput,
+        MigrationTransport::Tls => {
+            let threads = change.settings.multifd_channels.unwrap_or(1).max(1);
+            goodput.min(assumed.tls_bytes_per_second.middle() * f64::from(threads))
+        }
+        MigrationTransport::Tunnelled => goodput / assumed.tunnelled_slower.middle(),
+    };
+    path_goodput(path).map(|goodput| carried(goodput).min(allowed)).and_then(|bandwidth| {
         if bandwidth > 0.0 {
             Fact::Known(bandwidth)
         } else {
@@ -162,6 +173,7 @@ pub(super) fn total(
 
 #[cfg(test)]
 mod tests {
+    use MigrationTransport::{Tcp, Tls, Tunnelled};
     use proptest::prelude::*;
 
     use super::*;
@@ -184,12 +196,26 @@ mod tests {
     fn goodput_counts_where_it_was_measured_and_nominal_speed_with_a_margin_where_not() {
         let change = Change::default();
         let measured = path(Fact::Known(100), Fact::Known(1000));
-        assert_eq!(bandwidth(&measured, &change), Fact::Known(100.0));
-        assert_eq!(bandwidth(&path(Fact::default(), Fact::Known(1000)), &change), Fact::Known(900.0));
-        assert!(bandwidth(&MigrationPath::default(), &change).known().is_none());
-        assert!(bandwidth(&path(Fact::Known(0), Fact::default()), &change).known().is_none());
+        assert_eq!(bandwidth(&measured, &change, Tcp), Fact::Known(100.0));
+        assert_eq!(bandwidth(&path(Fact::default(), Fact::Known(1000)), &change, Tcp), Fact::Known(900.0));
+        assert!(bandwidth(&MigrationPath::default(), &change, Tcp).known().is_none());
+        assert!(bandwidth(&path(Fact::Known(0), Fact::default()), &change, Tcp).known().is_none());
         let limited = Change { bandwidth_limit_bytes_per_second: Some(50), ..Change::default() };
-        assert_eq!(bandwidth(&measured, &limited), Fact::Known(50.0));
+        assert_eq!(bandwidth(&measured, &limited, Tcp), Fact::Known(50.0));
+    }
+
+    #[test]
+    fn a_tunnel_halves_the_bandwidth_and_tls_bounds_it_by_a_core_for_each_connection() {
+        let fast = path(Fact::Known(10_000_000_000), Fact::default());
+        let of = |transport, channels| {
+            let mut change = Change::default();
+            change.settings.multifd_channels = channels;
+            *bandwidth(&fast, &change, transport).known().unwrap()
+        };
+        assert!((4.5e9..5.5e9).contains(&of(Tunnelled, None)));
+        assert!((4e8..1.2e9).contains(&of(Tls, None)));
+        assert!((of(Tls, Some(4)) / of(Tls, None) - 4.0).abs() < 1e-9);
+        assert!((of(Tls, Some(64)) - 1e10).abs() < 1.0, "no more than the path carries");
     }
 
     #[test]

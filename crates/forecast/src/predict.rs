@@ -36,7 +36,9 @@ struct Evidence {
 
 /// Predicts the migration, and records in the provenance the facts on which the forecast is based.
 pub(super) fn forecast(facts: &mut Facts, managed: Option<Managed>) -> Forecast {
-    let assumed = precopy::forecast(facts, managed.and_then(|managed| managed.longest_limit()));
+    let usual = transport(facts);
+    let carrier = managed.map_or(usual, |managed| managed.transport(usual));
+    let assumed = precopy::forecast(facts, managed.and_then(|managed| managed.longest_limit()), carrier);
     let (mut forecast, path, seconds) = match evidence(facts) {
         Some(evidence) => match replayed(facts, &evidence, &assumed, managed) {
             Some(forecast) => (forecast, evidence.path, Some(evidence.seconds)),

@@ -8,10 +8,13 @@ use std::{ops::Range, sync::OnceLock};
 
 use vmgate_facts::trace::{DirtyTrace, TraceError};
 
-use super::random::{mix, to_unit};
+use super::{
+    random::{mix, to_unit},
+    refine::{self, ReplayedPage},
+};
 
 /// RAM that KVM's dirty log clears at a time, in pages: QEMU's x-clear-bitmap-shift, 1 GiB.
-const CLEAR_CHUNK_PAGES: u64 = 1 << 18;
+pub(super) const CLEAR_CHUNK_PAGES: u64 = 1 << 18;
 
 /// Passes through the trace whose dirtied pages are kept, and the number from which on that is quicker.
 const KNOWN_LAPS: usize = 256;
@@ -20,9 +23,11 @@ const FEW_LAPS: usize = 4;
 /// Dirty trace prepared for many replays.
 #[derive(Debug)]
 pub(super) struct TracedGuest {
-    /// Number of pages that each sampled page stands for.
+    /// Number of pages that each replayed page stands for.
     pub(super) weights: Vec<f64>,
-    /// One bit for each sampled page: set for a zero page.
+    /// The replayed pages.
+    pub(super) pages: Vec<ReplayedPage>,
+    /// One bit for each replayed page: set for a zero page.
     pub(super) zero: Vec<u64>,
     changed: ChangedPages,
     /// The same by whole passes through the trace, for a migration that lasts for many.
@@ -89,59 +94,60 @@ impl TracedGuest {
     /// A trace of a guest's own pages.
     pub(super) fn new(trace: &DirtyTrace) -> Result<Self, TraceError> {
         let one_set = |_: usize, _: &[f64], zero: u64| (zero != u64::MAX).then_some(0);
-        Self::exchanging(trace, false, one_set)
+        trace.check()?;
+        Ok(Self::exchanging(trace, refine::replayed_pages(trace), false, one_set))
     }
 
     /// A trace made of groups: words of pages of the same weight are of one kind.
     pub(super) fn of_groups(trace: &DirtyTrace) -> Result<Self, TraceError> {
+        trace.check()?;
         let mut kinds: Vec<(u64, bool)> = Vec::new();
-        Self::exchanging(trace, true, |_, weights, zero| {
+        let set_of = |_: usize, weights: &[f64], zero: u64| {
             let kind = (weights.first()?.to_bits(), zero != 0);
             let known = kinds.iter().position(|known| *known == kind);
             Some(known.unwrap_or_else(|| {
                 kinds.push(kind);
                 kinds.len() - 1
             }))
-        })
+        };
+        Ok(Self::exchanging(trace, refine::as_they_are(trace), true, set_of))
     }
 
     fn exchanging(
         trace: &DirtyTrace,
+        replayed: Vec<ReplayedPage>,
         synthetic: bool,
         mut set_of: impl FnMut(usize, &[f64], u64) -> Option<usize>,
-    ) -> Result<Self, TraceError> {
-        trace.check()?;
-        let pages = trace.pages.as_slice().len();
-        let words = pages.div_ceil(64);
+    ) -> Self {
+        let words = replayed.len().div_ceil(64);
         let ticks = trace.tick_microseconds.len();
         let mut rows = vec![vec![0_u64; words]; ticks];
         let mut zero = vec![0_u64; words];
-        let mut again = Vec::with_capacity(pages);
+        let mut again = Vec::with_capacity(replayed.len());
         let mut once = vec![0_u64; words];
-        for page in 0..pages {
-            let bit = 1_u64 << (page % 64);
+        let set = |bits: &mut [u64], page: usize| {
+            if let Some(word) = bits.get_mut(page / 64) {
+                *word |= 1 << (page % 64);
+            }
+        };
+        for (page, replayed) in replayed.iter().enumerate() {
             let mut changed = 0_usize;
-            for (tick, row) in rows.iter_mut().enumerate() {
-                if trace.changes.get(page * ticks + tick)
-                    && let Some(word) = row.get_mut(page / 64)
-                {
-                    *word |= bit;
+            let record = replayed.sampled * ticks;
+            for tick in (0..ticks).filter(|tick| trace.changes.get(record + tick)) {
+                if let Some(row) = rows.get_mut((tick + replayed.lag) % ticks) {
+                    set(row, page);
                     changed += 1;
                 }
             }
-            if trace.zero.get(page)
-                && let Some(word) = zero.get_mut(page / 64)
-            {
-                *word |= bit;
+            if trace.zero.get(replayed.sampled) {
+                set(&mut zero, page);
             }
-            if changed == 1
-                && let Some(word) = once.get_mut(page / 64)
-            {
-                *word |= bit;
+            if changed == 1 {
+                set(&mut once, page);
             }
             again.push(further_writes(changed, ticks));
         }
-        let weights = trace.weights();
+        let weights: Vec<f64> = replayed.iter().map(|page| page.weight).collect();
         let mut exchanged: Vec<Vec<usize>> = Vec::new();
         let mut place = vec![None; words];
         for (word, (zero, weights)) in zero.iter().zip(weights.chunks(64)).enumerate() {
@@ -157,11 +163,14 @@ impl TracedGuest {
             end += f64::from(*tick) / 1e6;
             end
         });
-        Ok(Self {
+        let place_of = |page: &ReplayedPage| trace.pages.as_slice().get(page.sampled).copied().unwrap_or(0);
+        let positions: Vec<u64> = replayed.iter().map(place_of).collect();
+        Self {
             ends: ends.collect(),
-            all: SampledPages::new(0, pages),
-            chunks: chunks(trace.pages.as_slice()),
+            all: SampledPages::new(0, replayed.len()),
+            chunks: chunks(&positions),
             weights,
+            pages: replayed,
             ram_gib: trace.ram_bytes as f64 / (1_u64 << 30) as f64,
             exchanged,
             place,
@@ -171,7 +180,7 @@ impl TracedGuest {
             whole_laps: OnceLock::new(),
             once,
             again,
-        })
+        }
     }
 
     /// True if the trace saw a write to the page.

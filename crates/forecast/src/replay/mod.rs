@@ -18,6 +18,7 @@ mod dirty;
 mod guest;
 mod prediction;
 mod random;
+mod refine;
 mod run;
 mod schedule;
 mod send_queue;
@@ -54,7 +55,7 @@ struct Effort {
     work: u64,
 }
 
-const EFFORT: Effort = Effort { runs: 120, fewest: 16, work: 1_000_000 };
+const EFFORT: Effort = Effort { runs: 120, fewest: 16, work: 800_000 };
 /// Size of a compressed page where no trace tells it.
 const UNTOLD_COMPRESSION: Interval = Interval { low: 0.2, high: 0.8 };
 /// Number of parallel runs. Independent of the machine, because the forecast must be too.
@@ -148,10 +149,10 @@ impl<'t> Replayer<'t> {
         random: &mut Random,
         expected: f64,
     ) -> UncertainInputs {
-        let setup_seconds = random.within(conditions.setup_seconds);
-        let stop_seconds = random.within(conditions.stop_seconds);
-        let start_seconds = random.within(conditions.start_seconds);
-        let finish_seconds = random.within(conditions.finish_seconds);
+        let setup_seconds = random.scale_within(conditions.setup_seconds);
+        let stop_seconds = random.scale_within(conditions.stop_seconds);
+        let start_seconds = random.scale_within(conditions.start_seconds);
+        let finish_seconds = random.scale_within(conditions.finish_seconds);
         let queue_bytes = random.within(conditions.socket_queue_bytes);
         let silent_pages = random.within(conditions.silent_pages);
         let length = self.guest.seconds();
@@ -201,22 +202,24 @@ impl<'t> Replayer<'t> {
         }
     }
 
-    /// Balanced half-samples: of two neighbouring pages one stands for both. Over the runs this shows the error of a
+    /// Balanced half-samples: of two neighbouring pages of the sample one stands for both. Over the runs this shows the error of a
     /// figure caused by sampling, and keeps the order of the pages.
     fn resampled(&self, random: &mut Random) -> Vec<f64> {
-        let mut weights = Vec::with_capacity(self.guest.weights.len());
-        let mut coins = 0;
-        for (at, pair) in self.guest.weights.chunks(2).enumerate() {
-            if at % 64 == 0 {
-                coins = random.next();
+        let sampled = self.trace.pages.as_slice().len();
+        let coins: Vec<u64> = (0..sampled.div_ceil(128)).map(|_| random.next()).collect();
+        let times = |page: usize| {
+            let coin = coins.get(page / 128).is_some_and(|coins| coins >> (page / 2 % 64) & 1 == 1);
+            match (page % 2 == 1) == coin {
+                _ if page == sampled - 1 && page % 2 == 0 => 1.0,
+                true => 2.0,
+                false => 0.0,
             }
-            match *pair {
-                [first, second] if coins >> (at % 64) & 1 == 0 => weights.extend([first + second, 0.0]),
-                [first, second] => weights.extend([0.0, first + second]),
-                _ => weights.extend(pair),
-            }
-        }
-        weights
+        };
+        let weight = |page: &refine::ReplayedPage| {
+            let times: f64 = (page.sampled..page.sampled + page.joined).map(times).sum();
+            page.weight * times / page.joined as f64
+        };
+        self.guest.pages.iter().map(weight).collect()
     }
 }
 

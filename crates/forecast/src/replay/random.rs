@@ -31,6 +31,14 @@ impl Random {
         self.between(range.low, range.high)
     }
 
+    /// In an interval whose scale is not known: as likely in any part of it as in another of the same ratio of its ends.
+    pub(super) fn scale_within(&mut self, range: Interval) -> f64 {
+        if range.low <= 0.0 {
+            return self.within(range);
+        }
+        range.low * libm::pow(range.high / range.low, self.unit())
+    }
+
     /// Approximately normal with mean 0 and standard deviation 1: the sum of twelve uniform numbers less six.
     pub(super) fn normal(&mut self) -> f64 {
         (0..12).map(|_| self.unit()).sum::<f64>() - 6.0

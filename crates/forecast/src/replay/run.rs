@@ -1,10 +1,11 @@
 //! One run of a replay: a simulation of QEMU's migration thread with one draw of the uncertain inputs.
 //!
 //! The order of steps is that of `migration_thread`, `migration_iteration_run`, `ram_save_iterate` and
-//! `migration_update_counters` in QEMU 7.2.22 and 10.0.13, whose sources were compared. The loop differs between them in what
+//! `migration_update_counters` in QEMU 7.2.22, 10.0.13 and 10.2.2, whose sources were compared. The loop differs between them in what
 //! [`MigrationParameters`] says: the sync on a timer while throttling (9.2), the bandwidth that QEMU is told (8.2), the dirty limit
 //! (8.1), and the bytes that count against the bandwidth limit: each page, or what is flushed (8.2). Not replayed: 7.2 waits for all
-//! threads of multifd after each section, and QEMU's own expected downtime, which decides nothing.
+//! threads of multifd after each section; 10.2 completes at the threshold too and not only below it, and leaves the dirty log alone
+//! in the last stage; and QEMU's own expected downtime, which decides nothing.
 
 mod sending;
 mod switchover;

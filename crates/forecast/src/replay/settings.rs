@@ -235,6 +235,11 @@ impl Interval {
     pub const fn none() -> Self {
         Self { low: 0.0, high: 0.0 }
     }
+
+    /// Its middle.
+    pub fn middle(self) -> f64 {
+        f64::midpoint(self.low, self.high)
+    }
 }
 
 /// Goal of the operator for the migration.
