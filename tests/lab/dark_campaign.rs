@@ -396,6 +396,11 @@ fn document(rows: &[Row]) -> String {
             continue;
         }
         let foretold = |at: usize| median(of.iter().filter_map(|row| Some(row.foretold?[at])).collect());
+        let in_words = if of.iter().any(|row| row.foretold.is_some()) {
+            format!("{:.2} s ({:.2} s)", foretold(1), foretold(2))
+        } else {
+            "unknown".to_owned()
+        };
         let measured = median(of.iter().map(|row| row.measured).collect());
         let longest = of.iter().map(|row| row.measured).fold(0.0, f64::max);
         errors.extend(of.iter().filter_map(|row| row.error()));
@@ -407,11 +412,9 @@ fn document(rows: &[Row]) -> String {
             of.iter().filter(|row| row.called_safe == Some(false) && row.lasted == Some(true)).count();
         let _ = writeln!(
             text,
-            "| {} | {} | {:.2} s ({:.2} s) | {measured:.2} s ({longest:.2} s) | {:.2} s | {:.2} s | {:.2} s | {within} | {} | {broken} | {others} |",
+            "| {} | {} | {in_words} | {measured:.2} s ({longest:.2} s) | {:.2} s | {:.2} s | {:.2} s | {within} | {} | {broken} | {others} |",
             network.name,
             of.len(),
-            foretold(1),
-            foretold(2),
             median(of.iter().filter_map(|row| Some(row.job?.1)).collect()),
             median(of.iter().filter_map(|row| Some(row.network_part()?.0)).collect()),
             median(of.iter().filter_map(|row| Some(row.network_part()?.1)).collect()),
