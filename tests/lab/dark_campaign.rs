@@ -381,7 +381,7 @@ fn document(rows: &[Row]) -> String {
     let mut text = String::from(
         "# Dark time, measured\n\n<!-- written by: make bench-dark -->\n\nReal moves between two hosts of the lab, each foretold by `vmgate check`, mostly with `--trial`, and \
          then measured from a third machine: the longest time without an answer to an echo request, sent every 10 ms. Silence is QEMU's blackout and the \
-         network's dark time together. The lab runs on two cores without hardware virtualisation, of which each move has the time for itself. The connection \
+         network's dark time together. The lab runs on two cores without hardware virtualisation; less than half of the moves had other work beside them. The connection \
          is one of TCP from outside, with a byte every 50 ms. A guest that speaks sends 50 datagrams a second to nobody who answers; the others only answer, \
          and their kernel seeks no router, as one that was started days ago. Where a port forwards only after QEMU's announcements (0.8 s), such a guest is \
          found when its neighbours ask anew.\n\n\
