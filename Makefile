@@ -135,7 +135,7 @@ bench: release ## Speed and memory: rules, start-up, a whole check
 	@$(CARGO) bench --bench reports --bench rules --bench flows --bench domain
 	@$(CARGO) bench -p vmgate-hook --bench hook
 
-bench-dark: build probe ## Foretell the silence of 54 real moves over ten kinds of network, then make them; writes docs/dark-measured.md
+bench-dark: build probe ## Foretell the silence of 68 real moves over ten kinds of network, then make them; writes docs/dark-measured.md
 	@$(LAB) up
 	@eval "$$($(LAB) env)" && VMGATE_BENCH_MOVES=$(MOVES) $(CARGO) test --test lab dark_times_are_foretold -- --include-ignored --nocapture
 
