@@ -115,7 +115,7 @@ pub(crate) fn groups<'a>(pairs: &[&'a Pair]) -> Vec<(String, Vec<&'a Pair>)> {
     let plain = |pair: &Pair| !matches!(pair.0.case.kind, Kind::AutoConverge | Kind::Xbzrle);
     let mut groups: Vec<(String, Vec<&Pair>)> = vec![
         ("all".into(), pairs.to_vec()),
-        ("nothing learnt of the pair yet".into(), earlier(0, LEARNT[0])),
+        ("fewer than three earlier moves of the pair".into(), earlier(0, LEARNT[0])),
         ("three and more earlier moves of the pair".into(), earlier(LEARNT[0], usize::MAX)),
         ("nine and more".into(), earlier(LEARNT[1], usize::MAX)),
         ("without auto-converge and XBZRLE".into(), of(&plain)),

@@ -382,8 +382,8 @@ impl<'a> Run<'a> {
     fn end_of_section(&mut self) {
         self.new_window();
         if let Some(budget) = self.window_budget().filter(|budget| self.window_bytes >= *budget) {
-            // A stretch of many pages is the work of several windows.
-            let windows = (self.window_bytes / budget).floor();
+            // A stretch of many pages is the work of several windows, the last of them in part.
+            let windows = self.window_bytes / budget;
             let wait = (self.window_began + WINDOW_SECONDS * windows - self.now).max(0.0);
             self.limited += wait;
             self.send_queue.pass(wait);

@@ -152,6 +152,26 @@ fn a_trace_shorter_than_the_migration_does_not_make_a_large_working_set_small() 
 }
 
 #[test]
+fn a_bandwidth_limit_is_kept_on_a_path_that_carries_much_more() {
+    let idle = guest(512, 16, 100, |_, _| false);
+    for mib in [11.0, 16.0, 32.0, 60.0] {
+        let limit = mib * MIB as f64;
+        let settings = MigrationParameters {
+            bandwidth_limit_bytes_per_second: Some(limit),
+            ..MigrationParameters::default()
+        };
+        let replay = replay(&idle, &settings, &bare(238e6));
+        // From 8.2 on a window is rounded up to a whole flush of 32 pages, and the rest goes without the limit.
+        let (total, bytes) = (replay.total_seconds.unwrap().p50, replay.bytes.unwrap().p50);
+        let window = limit / 10.0;
+        let rounded = ((window / 131_328.0).floor() + 1.0) * 131_328.0 / window;
+        let rest = (limit * 0.3).min(bytes);
+        let limited = (bytes - rest) / (limit * rounded);
+        assert!((limited * 0.98..limited * 1.02 + 0.35).contains(&total), "{mib}: {total}, {limited}");
+    }
+}
+
+#[test]
 fn a_coarse_sample_gives_the_answer_of_the_whole_guest() {
     // Zipf over 64 MiB at 200 Mbit/s, where the pages that are rewritten with their content take most of a threshold of 584.
     let zipf = |step| {
