@@ -255,14 +255,18 @@ fn the_japanese_pages_have_the_headings_and_commands_of_the_english_ones() {
     }
 }
 
-/// Table of docs/clusters.md, from the catalogue of cluster software.
-fn table_of_clusters() -> String {
+#[test]
+fn the_table_of_clusters_is_fresh() {
+    let path = root().join("docs/clusters.md");
+    let page = fs::read_to_string(&path).unwrap();
+    let start = page.find("| software | vendor").unwrap();
+    let end = start + page[start..].find("\n\n").unwrap() + 1;
     let catalogue = fs::read_to_string(root().join("rules/catalogues/memory-sync.yaml")).unwrap();
     let catalogue: serde_yaml::Value = serde_yaml::from_str(&catalogue).unwrap();
-    let mut table =
-        "| software | vendor's word on a live move of an active member | taken out by | may be done when | brought back by | tried |\n\
-         |---|---|---|---|---|---|\n"
-            .to_owned();
+    let mut rows = vec![
+        "| software | vendor's word on a live move of an active member | taken out by | may be done when | brought back by | tried |".to_owned(),
+        "|---|---|---|---|---|---|".to_owned(),
+    ];
     for entry in catalogue["entries"].as_sequence().unwrap() {
         let text = |key: &str| entry[key].as_str().unwrap_or_default();
         if text("stop").is_empty() {
@@ -285,18 +289,9 @@ fn table_of_clusters() -> String {
             _ => (text("stop").to_owned(), "documents".to_owned()),
         };
         let row = [text("title"), &word, &taken_out, text("ready"), text("start"), &tried];
-        table += &format!("| {} |\n", row.map(|cell| cell.replace('|', "\\|")).join(" | "));
+        rows.push(format!("| {} |", row.map(|cell| cell.replace('|', "\\|")).join(" | ")));
     }
-    table
-}
-
-#[test]
-fn the_table_of_clusters_is_fresh() {
-    let path = root().join("docs/clusters.md");
-    let page = fs::read_to_string(&path).unwrap();
-    let start = page.find("| software | vendor").unwrap();
-    let end = start + page[start..].find("\n\n").unwrap() + 1;
-    let fresh = format!("{}{}{}", &page[..start], table_of_clusters(), &page[end..]);
+    let fresh = format!("{}{}\n{}", &page[..start], rows.join("\n"), &page[end..]);
     if std::env::var_os("UPDATE").is_some() {
         fs::write(&path, &fresh).unwrap();
     }

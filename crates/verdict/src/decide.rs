@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use vmgate_attest::Basis;
-use vmgate_facts::{Fact, Facts, Forecast};
+use vmgate_facts::{Fact, Facts, Forecast, Uri};
 
 use super::{
     Counts, Decision, Digests, FileLine, GoReason, JudgedOutcome, Move, NameAndUuid, NoGoReason, Tool,
@@ -73,9 +73,9 @@ pub fn decide(
         evaluated_at: context.now,
         simulated: context.simulated,
         expires_at: expiry::expires_at(facts, context.now, context.valid_for),
+        decision: decision(&outcomes, &moved),
         moved,
         change: facts.change.clone(),
-        decision: decision(&outcomes),
         strict: context.strict,
         counts: count(&outcomes),
         unknown: unknown::group(&outcomes),
@@ -100,7 +100,9 @@ pub(super) fn is_consistent(verdict: &Verdict) -> bool {
         let effect = if judged.waiver.is_some() { None } else { judged.outcome.effect_now() };
         judged.effect_now == effect && (judged.waiver.is_none() || judged.outcome.waivable)
     });
-    effects && decision(&verdict.outcomes) == verdict.decision && count(&verdict.outcomes) == verdict.counts
+    effects
+        && decision(&verdict.outcomes, &verdict.moved) == verdict.decision
+        && count(&verdict.outcomes) == verdict.counts
 }
 
 /// Sort key of an outcome in the document.
@@ -123,14 +125,15 @@ fn text(judged: &JudgedOutcome) -> Option<String> {
     serde_json::to_string(judged).ok()
 }
 
-fn decision(outcomes: &[JudgedOutcome]) -> Decision {
+fn decision(outcomes: &[JudgedOutcome], moved: &Move) -> Decision {
     let blocked_by =
         |status| outcomes.iter().any(|j| j.effect_now == Some(Effect::Block) && j.outcome.status == status);
     if outcomes.iter().all(|judged| judged.outcome.status == Status::NotApplicable) {
         Decision::NoGo(NoGoReason::NothingEvaluated)
     } else if blocked_by(Status::Fail) {
         Decision::NoGo(NoGoReason::RuleViolated)
-    } else if blocked_by(Status::Unknown) {
+    } else if blocked_by(Status::Unknown) || moved.destination.uuid.is_none() {
+        // Whatever the rules ask: no move may go to a host that nobody has seen.
         Decision::NoGo(NoGoReason::EvidenceMissing)
     } else if outcomes.iter().any(|judged| judged.effect_now == Some(Effect::Warn)) {
         Decision::Go(GoReason::WithWarnings)
@@ -162,9 +165,13 @@ fn count(outcomes: &[JudgedOutcome]) -> Counts {
 
 fn moved(facts: &Facts, asked_in: Option<FileLine>) -> Move {
     let host = |host: &Fact<vmgate_facts::Host>| {
-        host.known().map_or_else(NameAndUuid::default, |host| NameAndUuid {
-            name: host.hostname.known().cloned(),
-            uuid: host.uuid.known().cloned(),
+        host.known().map_or_else(NameAndUuid::default, |host| {
+            // A host that did not answer is called as it was asked for.
+            let asked = || Uri::from_operator(host.uri.known()?).ok()?.host;
+            NameAndUuid {
+                name: host.hostname.known().cloned().or_else(asked),
+                uuid: host.uuid.known().cloned(),
+            }
         })
     };
     let vm = facts.vm.known();
@@ -189,6 +196,24 @@ mod tests {
 
     fn decide_on(outcomes: Vec<Outcome>) -> Verdict {
         decide(outcomes, &Waivers::default(), &sample::facts("web1"), &DecisionContext::at(sample::now()))
+    }
+
+    #[test]
+    fn no_move_goes_to_a_host_that_was_not_seen() {
+        let to = |change: fn(&mut vmgate_facts::Host)| {
+            let mut facts = sample::facts("web1");
+            let Fact::Known(host) = &mut facts.destination else { panic!("no destination") };
+            change(host);
+            let outcomes = vec![outcome(Status::Pass, Effect::Block)];
+            decide(outcomes, &Waivers::default(), &facts, &DecisionContext::at(sample::now()))
+        };
+        assert_eq!(to(|_| {}).decision, Decision::Go(GoReason::AllClear));
+        let lost = to(|host| {
+            host.uri = Fact::Known("qemu+ssh://root@hv7/system".to_owned());
+            (host.hostname, host.uuid) = (Fact::default(), Fact::default());
+        });
+        assert_eq!(lost.decision, Decision::NoGo(NoGoReason::EvidenceMissing));
+        assert_eq!(lost.moved.destination.label(), "hv7");
     }
 
     fn outcome(status: Status, effect: Effect) -> Outcome {

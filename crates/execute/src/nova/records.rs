@@ -33,9 +33,9 @@ pub struct Server {
     /// Availability zone that it is in.
     #[serde(rename = "OS-EXT-AZ:availability_zone", default)]
     zone: Option<String>,
-    /// Availability zone that was asked for, if one was. Absent before microversion 2.96.
+    /// Availability zone that was asked for, null if none was. Absent before microversion 2.96.
     #[serde(rename = "pinned_availability_zone", default, deserialize_with = "present")]
-    zone_asked_for: Option<Option<String>>,
+    zone_asked_for: Option<Value>,
     #[serde(default)]
     flavor: Flavor,
 }
@@ -75,7 +75,7 @@ impl Server {
     /// tell which zone was asked for, it is the one that the server is in. Values with operators are left to Nova.
     pub fn asks_for(&self) -> Vec<(&str, &str)> {
         let zone = match &self.zone_asked_for {
-            Some(asked) => asked.as_deref(),
+            Some(asked) => asked.as_str(),
             None => self.zone.as_deref().filter(|zone| !zone.is_empty()),
         };
         let specs = self.flavor.extra_specs.iter().filter_map(|(key, value)| {
@@ -87,8 +87,8 @@ impl Server {
 }
 
 /// A value that is there, even if it is null.
-fn present<'d, D: serde::Deserializer<'d>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
+fn present<'d, D: serde::Deserializer<'d>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }
 
 /// A nova-compute.

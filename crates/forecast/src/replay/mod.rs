@@ -210,7 +210,7 @@ impl<'t> Replayer<'t> {
         let times = |page: usize| {
             let coin = coins.get(page / 128).is_some_and(|coins| coins >> (page / 2 % 64) & 1 == 1);
             match (page % 2 == 1) == coin {
-                _ if page == sampled - 1 && page % 2 == 0 => 1.0,
+                _ if page == sampled - 1 && page.is_multiple_of(2) => 1.0,
                 true => 2.0,
                 false => 0.0,
             }

@@ -83,8 +83,9 @@ mod tests {
 
     #[test]
     fn pages_with_content_are_split_alike_and_the_memory_stays_the_same() {
-        let mut trace =
-            guest(256, 16, 100, |page, tick| page % 256 == 0 && (page as usize / 256 + tick) % 7 == 0);
+        let mut trace = guest(256, 16, 100, |page, tick| {
+            page.is_multiple_of(256) && (page as usize / 256 + tick).is_multiple_of(7)
+        });
         (0..trace.pages.as_slice().len()).filter(|page| page % 16 > 3).for_each(|page| trace.zero.set(page));
         let pages = replayed_pages(&trace);
         let sum = |pages: &[ReplayedPage]| pages.iter().map(|page| page.weight).sum::<f64>();
@@ -99,8 +100,9 @@ mod tests {
     /// A guest of the same dirty rate, in lumps and in parts: the memory dirtied in a moment varies less.
     #[test]
     fn the_memory_dirtied_in_a_moment_hardly_varies() {
-        let mut trace =
-            guest(256, 16, 100, |page, tick| page % 256 == 0 && (page as usize / 256 * 37 + tick) % 13 == 0);
+        let mut trace = guest(256, 16, 100, |page, tick| {
+            page.is_multiple_of(256) && (page as usize / 256 * 37 + tick).is_multiple_of(13)
+        });
         (0..trace.pages.as_slice().len()).filter(|page| page % 16 > 0).for_each(|page| trace.zero.set(page));
         let spread = |guest: &TracedGuest| {
             let dirtied = |at: u32| {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Octets<'a>(pub(crate) &'a [u8]);
 
-impl<'a> Octets<'a> {
+impl Octets<'_> {
     pub(crate) fn array<const N: usize>(self, at: usize) -> Option<[u8; N]> {
         self.0.get(at..)?.first_chunk().copied()
     }
