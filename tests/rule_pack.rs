@@ -3,7 +3,7 @@
 
 use vmgate_facts::{
     CaptureMethod, Cause, ControlBasis, ControlSession, Fact, Facts, FlowDirection, Guest, MachineType,
-    SystemFamily, Udp, UdpCapture, Unknown, Wire,
+    MigrationTransport, SystemFamily, Udp, UdpCapture, Unknown, Wire,
 };
 use vmgate_forecast::derive;
 use vmgate_rules::{Pack, ParamOverrides, RuleSource, catalogue::Catalogues};
@@ -86,6 +86,8 @@ fn the_strict_profile_wants_a_change_to_belong_to_and_a_rehearsal() {
 fn a_cluster_member_moves_if_its_token_is_long_enough() {
     let with_token = |seconds: f64| {
         let mut facts = fixture("busy-cluster-member");
+        // TLS on one connection is too slow for its memory.
+        known(&mut facts.path).transport = Fact::Known(MigrationTransport::Tcp);
         let guest = known(&mut facts.guest);
         known(&mut guest.memory_sync)[0].detector_seconds = Fact::Known(seconds);
         // Its routers and callers are patient.

@@ -223,14 +223,15 @@ fn migration_parameters(facts: &Facts) -> MigrationParameters {
     }
 }
 
-/// Carrier of the pages: as the change orders it, or as the source's libvirt forces it.
+/// Carrier of the pages: as the change orders it, or as the source's libvirt forces it. An unknown one is taken for the slower TLS.
 fn transport(facts: &Facts) -> MigrationTransport {
     let forced = facts.source.known().and_then(|host| host.migration_tls_forced.known());
     match facts.path.known().and_then(|path| path.transport.known()) {
+        Some(MigrationTransport::Tcp) if !facts.change.settings.tls && forced != Some(&true) => {
+            MigrationTransport::Tcp
+        }
         Some(MigrationTransport::Tunnelled) => MigrationTransport::Tunnelled,
-        Some(MigrationTransport::Tls) => MigrationTransport::Tls,
-        _ if facts.change.settings.tls || forced == Some(&true) => MigrationTransport::Tls,
-        _ => MigrationTransport::Tcp,
+        _ => MigrationTransport::Tls,
     }
 }
 

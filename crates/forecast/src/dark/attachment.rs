@@ -68,7 +68,7 @@ enum Attachment {
     Macvtap,
 }
 
-/// What a port's wait runs beside.
+/// The copy and the guest's own packets, beside which a port waits.
 #[derive(Clone, Copy)]
 pub(super) struct Meanwhile<'a> {
     /// Duration of the migration.
@@ -217,7 +217,7 @@ fn learns(bridge: &Bridge, host: &str) -> Result<(), Unknown> {
     }
 }
 
-/// Who learns of the guest's new place, by the names that switches told the hosts.
+/// The switches that learn of the guest's new place, by the names that switches told the hosts.
 fn learnt(here: Option<&Bridge>, there: &Bridge) -> String {
     let port =
         |bridge: &Bridge| bridge.uplinks.known()?.iter().find_map(|up| up.switch_ports.first()).cloned();

@@ -51,7 +51,7 @@ fn vlans(link: &[u8]) -> Vec<u32> {
     attributes(spec, 0).filter_map(vlan).collect()
 }
 
-/// What is known of ports beyond the folder of their bridge.
+/// Knowledge of ports beyond the folder of their bridge.
 pub(super) struct Surroundings {
     /// Folders of the interfaces, by name.
     interfaces: PathBuf,
