@@ -92,4 +92,4 @@ expect("no series stands twice", len(series) - len(set(series)), 0)
 
 annotations = collections.Counter(line.split(" ")[0] for line in text("github").splitlines() if line.startswith("::"))
 expect("only GitHub's own levels", set(annotations) - {"::error", "::warning", "::notice"}, set())
-expect("NO-GO is an error for GitHub", annotations["::error"] > 0, "NO-GO" in {row["decision"] for row in rows})
+expect("NO-GO is an error for GitHub", annotations["::error"] > 0, any(row["decision"].startswith("NO-GO") for row in rows))
