@@ -7,7 +7,7 @@
 use std::io::{self, Write};
 
 use vmgate_facts::text::without_commands;
-use vmgate_verdict::{Effect, Move, Verdict};
+use vmgate_verdict::{Decision, Effect, Move, NoGoReason, Verdict};
 
 use super::{
     by_rule::{RuleGroup, violations},
@@ -69,7 +69,7 @@ fn one(verdict: &Verdict, sink: &mut dyn Write) -> io::Result<()> {
             sink,
         )?;
     }
-    if verdict.counts.pass + verdict.counts.fail + verdict.counts.unknown == 0 {
+    if verdict.decision == Decision::NoGo(NoGoReason::NothingEvaluated) {
         annotation("error", &verdict.moved, vm, &[words::reason(verdict)], sink)?;
     }
     Ok(())

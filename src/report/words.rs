@@ -172,6 +172,9 @@ fn counted_reason(verdict: &Verdict) -> String {
         Decision::NoGo(NoGoReason::NothingEvaluated) if rules == 0 => {
             "no rule was evaluated: no rules were loaded".to_owned()
         }
+        Decision::NoGo(NoGoReason::NothingEvaluated) if verdict.counts.pass + verdict.counts.fail > 0 => {
+            "the destination was not seen: name it with --to, and see that its libvirt answers".to_owned()
+        }
         Decision::NoGo(NoGoReason::NothingEvaluated) => {
             format!("no rule was evaluated: none of {} applies", number(rules, "rule"))
         }

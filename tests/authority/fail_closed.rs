@@ -211,6 +211,44 @@ fn a_partial_answer_of_a_host_is_no_answer() {
     }
 }
 
+/// Promise 15: lets rules of a site that ask nothing of the destination judge a move to no host, and every format of the report
+/// has an error.
+#[test]
+fn a_move_to_no_host_is_no_go_whatever_the_rules_ask() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut facts = fixture("idle-vm.yaml");
+    facts["collected_at"] = json!(jiff::Timestamp::now());
+    facts["provenance"] = json!({});
+    let rule = "schema: vmgate/rule/v1
+id: site-vm-runs
+title: The VM runs
+step: prepare
+severity: high
+effect: block
+assert: vm.state == \"running\"
+message: the VM is {vm.state}
+rationale: It asks nothing of the destination.
+remediation: Start it.
+references: [{title: none, url: \"https://example.org\"}]
+tags: [site]
+";
+    fs::create_dir(folder.path().join("rules")).unwrap();
+    fs::write(folder.path().join("rules/site-vm-runs.yaml"), rule).unwrap();
+    let check = |facts: &Value| {
+        fs::write(folder.path().join("facts.json"), facts.to_string()).unwrap();
+        let words = ["check", "--facts", "facts.json", "--no-builtin-rules", "--rules", "rules"];
+        let formats = ["--output", "github=github", "--output", "junit=junit"];
+        vmgate_in(folder.path(), &[&words[..], &formats].concat())
+    };
+    check(&facts).exits(0);
+    facts["destination"] = json!({ "unknown": "no destination was named", "cause": "no-destination" });
+    check(&facts).exits(3);
+    for (format, error) in [("github", "::error "), ("junit", "<error ")] {
+        let report = fs::read_to_string(folder.path().join(format)).unwrap();
+        assert!(report.contains(error) && report.contains("the destination was not seen"), "{report}");
+    }
+}
+
 /// Promise 15: lets a check run with a ledger that cannot be read, or that is something else, and it does not say GO.
 #[test]
 fn a_ledger_that_cannot_be_read_is_no_go() {

@@ -95,17 +95,18 @@ done >/dev/null 2>&1 </dev/null &
 const NO_STP: &str = "ip link set br0 type bridge stp_state 0; ip link set br0 type bridge forward_delay 0; \
                       ip link set biz0 nomaster; ip link set biz0 master br0";
 
+const STP: Network = Network {
+    name: "bridge with STP, 2 s, and a guest that only answers",
+    moves: 4,
+    port_waits_seconds: 4.0,
+    on_host: "ip link set br0 type bridge stp_state 1 forward_delay 200; sleep 5",
+    undo_on_host: NO_STP,
+    ..PLAIN
+};
+
 const NETWORKS: [Network; 12] = [
     PLAIN,
-    Network {
-        name: "bridge with STP, 2 s, and a guest that speaks",
-        workload: SPEAKS,
-        moves: 6,
-        port_waits_seconds: 4.0,
-        on_host: "ip link set br0 type bridge stp_state 1 forward_delay 200; sleep 5",
-        undo_on_host: NO_STP,
-        ..PLAIN
-    },
+    Network { name: "bridge with STP, 2 s, and a guest that speaks", workload: SPEAKS, moves: 6, ..STP },
     Network {
         name: "bridge with STP, 4 s, and a guest that speaks",
         workload: SPEAKS,
@@ -174,20 +175,10 @@ const NETWORKS: [Network; 12] = [
         workload: SPEAKS,
         trial: false,
         moves: 6,
-        port_waits_seconds: 4.0,
-        on_host: "ip link set br0 type bridge stp_state 1 forward_delay 200; sleep 5",
-        undo_on_host: NO_STP,
-        ..PLAIN
+        ..STP
     },
     // It takes longest.
-    Network {
-        name: "bridge with STP, 2 s, and a guest that only answers",
-        moves: 4,
-        port_waits_seconds: 4.0,
-        on_host: "ip link set br0 type bridge stp_state 1 forward_delay 200; sleep 5",
-        undo_on_host: NO_STP,
-        ..PLAIN
-    },
+    STP,
 ];
 
 /// Network for as long as this lives.

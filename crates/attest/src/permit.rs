@@ -145,7 +145,7 @@ pub enum NoGoReason {
     RuleViolated,
     /// No rule that blocks is violated, but some cannot be decided.
     EvidenceMissing,
-    /// There were no rules, or none applied: nobody looked, so nobody can say GO.
+    /// There were no rules, none applied, or nobody saw the destination: nobody looked, so nobody can say GO.
     NothingEvaluated,
 }
 
@@ -165,7 +165,7 @@ impl Decision {
             Self::Go(GoReason::WithWarnings) => "nothing blocks, but there are warnings",
             Self::NoGo(NoGoReason::RuleViolated) => "a rule is violated",
             Self::NoGo(NoGoReason::EvidenceMissing) => "evidence is missing",
-            Self::NoGo(NoGoReason::NothingEvaluated) => "no rule was evaluated",
+            Self::NoGo(NoGoReason::NothingEvaluated) => "nothing was evaluated",
         }
     }
 }

@@ -132,9 +132,11 @@ fn decision(outcomes: &[JudgedOutcome], moved: &Move) -> Decision {
         Decision::NoGo(NoGoReason::NothingEvaluated)
     } else if blocked_by(Status::Fail) {
         Decision::NoGo(NoGoReason::RuleViolated)
-    } else if blocked_by(Status::Unknown) || moved.destination.uuid.is_none() {
-        // Whatever the rules ask: no move may go to a host that nobody has seen.
+    } else if blocked_by(Status::Unknown) {
         Decision::NoGo(NoGoReason::EvidenceMissing)
+    } else if moved.destination.uuid.is_none() {
+        // Whatever the rules ask: no move may go to a host that nobody has seen.
+        Decision::NoGo(NoGoReason::NothingEvaluated)
     } else if outcomes.iter().any(|judged| judged.effect_now == Some(Effect::Warn)) {
         Decision::Go(GoReason::WithWarnings)
     } else {
@@ -212,7 +214,7 @@ mod tests {
             host.uri = Fact::Known("qemu+ssh://root@hv7/system".to_owned());
             (host.hostname, host.uuid) = (Fact::default(), Fact::default());
         });
-        assert_eq!(lost.decision, Decision::NoGo(NoGoReason::EvidenceMissing));
+        assert_eq!(lost.decision, Decision::NoGo(NoGoReason::NothingEvaluated));
         assert_eq!(lost.moved.destination.label(), "hv7");
     }
 
