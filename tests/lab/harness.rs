@@ -344,6 +344,41 @@ impl Drop for SlowLink {
     }
 }
 
+/// Waivers of what the forecast says of any guest, for tests of something else: a busy machine makes idle guests write a
+/// lot, and a NO-GO for that is right.
+pub(crate) struct AnyForecast {
+    file: tempfile::NamedTempFile,
+}
+
+impl AnyForecast {
+    pub(crate) fn will_do() -> Self {
+        let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+        let today = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
+        let waivers: Vec<Value> =
+            ["dirty-rate-below-goodput", "forecast-converges", "forecast-blackout-within-limit"]
+                .into_iter()
+                .map(|rule| {
+                    serde_json::json!({
+                        "rule": rule,
+                    "match": { "vm": "*" },
+                        "owner": "lab@example.org",
+                        "reason": "The guest is here for another test.",
+                        "ticket": "LAB-1",
+                        "created": today,
+                        "expires": today,
+                    })
+                })
+                .collect();
+        let text = serde_json::json!({ "schema": "vmgate/waivers/v1", "waivers": waivers }).to_string();
+        fs::write(file.path(), text).unwrap();
+        Self { file }
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        self.file.path().to_str().unwrap()
+    }
+}
+
 /// Migrations that have ended, by this test's ledger.
 pub(crate) fn completed_migrations() -> usize {
     let said = vmgate(&["ledger", "list", "--kind", "migration", "--json"]).exits(0);

@@ -5,7 +5,7 @@ use std::fs;
 use tempfile::TempDir;
 
 use crate::harness::{
-    Guest, SlowLink, a_to_b, lab, on_host, setting, start_vmgate, uri_a, uri_b, vmgate, words,
+    AnyForecast, Guest, SlowLink, a_to_b, lab, on_host, setting, start_vmgate, uri_a, uri_b, vmgate, words,
 };
 
 const RULE: &str = "vm-moved-by-its-manager";
@@ -98,7 +98,9 @@ fn ctrl_c_aborts_through_the_door() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(&folder, &setting("VMGATE_LAB_MIGRATE_B"));
     let _slow = SlowLink::at("100mbit");
-    let order = ["--config", &config, "migrate", guest.name, "--as", "nova", "--longest-blackout", ACCEPTED];
+    let any = AnyForecast::will_do();
+    let order = ["--config", &config, "migrate", guest.name, "--as", "nova", "--waivers", any.path()];
+    let order = [&order[..], &["--longest-blackout", ACCEPTED]].concat();
     let vmgate = start_vmgate(&words(&order, &a_to_b())).copies(&guest);
     vmgate.interrupt();
     vmgate.said().exits(30).says("on request").says("runs on lab-a");
