@@ -1,24 +1,21 @@
 //! Correction of forecasts by the errors of earlier ones: the median by their median error, the interval by conformal
 //! prediction (score of Romano, Patterson, Candès 2019), calibrated on all earlier migrations and not on a part split off.
 //! An error counts for the median the more, the narrower its forecast was: a long migration close to never ending says little
-//! about what each migration between two hosts costs. The first few errors move the median within its own interval only.
+//! about what each migration between two hosts costs. The forecast itself is one more earlier migration, of average width and without
+//! error: a single migration, which may have been off for a reason of its own, moves the median half of the way, and two that
+//! contradict each other not at all.
 //!
 //! Errors are counted in the figure's own unit, as those of costs are that every migration has, or as a part of the median, as
-//! those of a speed are: as explains the earlier errors better. A score is the distance of the actual figure outside its
+//! those of a speed are: as explains the earlier errors better, and in its own unit if both do as well. A score is the distance of the actual figure outside its
 //! interval; negative for a figure inside. The interval is then widened, or narrowed, by the score that nine of ten earlier
-//! forecasts stayed below, whatever the reason for the errors was. The only assumption is that the next migration is like the
-//! earlier ones.
+//! forecasts stayed below, whatever the reason for the errors was. Of fewer than nine even the largest score is exceeded by more
+//! than one in ten of the next migrations: they may widen an interval and never narrow it. The only assumption is that the next
+//! migration is like the earlier ones.
 
 use vmgate_facts::Quantiles;
 
 /// Share of the actual figures that should lie in the interval from p5 to p95.
 const COVERAGE: f64 = 0.9;
-/// Number of earlier forecasts up to which they are few: they tell where in its interval a figure lies.
-const FEW: usize = 2;
-/// Minimum number for a calibrated interval, which holds all of so few; with fewer it is only widened. From nine on it holds nine
-/// of ten.
-const MIN_CALIBRATION: usize = 5;
-
 /// Least width of an interval in the weight of its error, as a part of the median.
 const MIN_WIDTH: f64 = 0.01;
 
@@ -56,8 +53,6 @@ pub struct Correction {
     /// Median error of the median.
     shift: f64,
     widen: f64,
-    /// True if it was learnt from few forecasts.
-    few: bool,
 }
 
 impl Correction {
@@ -65,28 +60,23 @@ impl Correction {
     pub fn from_past(past: &[PastForecast]) -> Option<Self> {
         let usable = past.iter().filter(|past| past.predicted.p50 > 0.0 && past.actual.is_finite());
         let usable: Vec<PastForecast> = usable.copied().collect();
-        if usable.len() <= FEW {
-            // One outside its interval had another reason than the costs of this pair of hosts.
-            let held = |past: &&PastForecast| (past.predicted.p5..=past.predicted.p95).contains(&past.actual);
-            let held: Vec<PastForecast> = usable.iter().filter(held).copied().collect();
-            return (!held.is_empty()).then(|| Self::in_unit(Unit::Own, &held));
+        if usable.is_empty() {
+            return None;
         }
-        let in_units = [Unit::Median, Unit::Own].map(|unit| Self::in_unit(unit, &usable));
+        let in_units = [Unit::Own, Unit::Median].map(|unit| Self::in_unit(unit, &usable));
         in_units.into_iter().min_by(|one, other| one.misses(&usable).total_cmp(&other.misses(&usable)))
     }
 
     fn in_unit(unit: Unit, past: &[PastForecast]) -> Self {
-        let mut errors: Vec<(f64, f64)> = past
-            .iter()
-            .map(|past| {
-                let PastForecast { predicted, actual } = past;
-                let width =
-                    (predicted.p95 - predicted.p5).max(MIN_WIDTH * predicted.p50) / unit.of(predicted);
-                ((actual - predicted.p50) / unit.of(predicted), 1.0 / width)
-            })
-            .collect();
+        let weighted_error = |PastForecast { predicted, actual }: &PastForecast| {
+            let width = (predicted.p95 - predicted.p5).max(MIN_WIDTH * predicted.p50) / unit.of(predicted);
+            ((actual - predicted.p50) / unit.of(predicted), 1.0 / width)
+        };
+        let mut errors: Vec<(f64, f64)> = past.iter().map(weighted_error).collect();
+        let usual_weight = errors.iter().map(|(_, weight)| weight).sum::<f64>() / errors.len() as f64;
+        errors.push((0.0, usual_weight));
         errors.sort_by(|one, other| one.0.total_cmp(&other.0));
-        let shifted = Self { unit, shift: weighted_median(&errors), widen: 0.0, few: past.len() <= FEW };
+        let shifted = Self { unit, shift: weighted_median(&errors), widen: 0.0 };
         let score = |past: &PastForecast| {
             let interval = shifted.apply(past.predicted);
             (interval.p5 - past.actual).max(past.actual - interval.p95) / unit.of(&past.predicted)
@@ -94,8 +84,9 @@ impl Correction {
         let mut scores: Vec<f64> = past.iter().map(score).collect();
         scores.sort_by(f64::total_cmp);
         let rank = ((scores.len() + 1) as f64 * COVERAGE).ceil() as usize;
-        let widen = scores.get(rank - 1).or(scores.last()).copied().unwrap_or(0.0);
-        Self { widen: if past.len() < MIN_CALIBRATION { widen.max(0.0) } else { widen }, ..shifted }
+        let calibrated = scores.get(rank - 1).copied();
+        let widen = calibrated.or(scores.last().map(|largest| largest.max(0.0))).unwrap_or(0.0);
+        Self { widen, ..shifted }
     }
 
     /// Sum of the relative errors that are left of these forecasts.
@@ -108,11 +99,7 @@ impl Correction {
     /// Shifts the median and widens or narrows the interval, never past the median nor below zero.
     pub fn apply(&self, figure: Quantiles) -> Quantiles {
         let unit = self.unit.of(&figure);
-        let (mut shift, widen) = (self.shift * unit, self.widen * unit);
-        if self.few {
-            shift =
-                shift.clamp(figure.p5.min(figure.p50) - figure.p50, figure.p95.max(figure.p50) - figure.p50);
-        }
+        let (shift, widen) = (self.shift * unit, self.widen * unit);
         let p50 = (figure.p50 + shift).max(0.0);
         let p5 = (figure.p5 + shift - widen).clamp(0.0, p50);
         Quantiles { p5, p50, p95: (figure.p95 + shift + widen).max(p50) }
@@ -151,19 +138,21 @@ mod tests {
     }
 
     #[test]
-    fn a_few_tell_where_in_its_interval_a_figure_lies() {
+    fn one_migration_moves_the_median_half_of_the_way_and_two_that_contradict_each_other_not_at_all() {
         assert_eq!(Correction::from_past(&[]), None);
-        let one = Correction::from_past(&past([0.97])).unwrap();
-        assert!((one.apply(PREDICTED).p50 - 0.97).abs() < 1e-9);
-        assert!((one.apply(Quantiles { p5: 0.99, ..PREDICTED }).p50 - 0.99).abs() < 1e-9);
-        assert_eq!(Correction::from_past(&past([9.0])), None, "another reason than the costs of the hosts");
+        let corrected = |actual: &[f64]| {
+            Correction::from_past(&past(actual.iter().copied())).unwrap().apply(PREDICTED).p50
+        };
+        assert!((corrected(&[0.9]) - 0.95).abs() < 1e-9, "{}", corrected(&[0.9]));
+        assert!((corrected(&[0.7, 1.4]) - 1.0).abs() < 1e-9, "{}", corrected(&[0.7, 1.4]));
+        assert!((corrected(&[0.9, 0.8]) - 0.9).abs() < 1e-9, "{}", corrected(&[0.9, 0.8]));
     }
 
     #[test]
     fn a_forecast_that_was_sure_counts_for_more_than_one_that_was_not() {
         let unsure = Quantiles { p5: 5.0, p50: 10.0, p95: 40.0 };
-        let mut past = past([0.98]);
-        past.push(PastForecast { predicted: unsure, actual: 30.0 });
+        let mut past = past([0.98, 0.98, 0.98]);
+        past.extend([PastForecast { predicted: unsure, actual: 30.0 }; 3]);
         assert!((Correction::from_past(&past).unwrap().apply(PREDICTED).p50 - 0.98).abs() < 1e-9);
     }
 
@@ -186,9 +175,9 @@ mod tests {
 
     #[test]
     fn a_few_migrations_never_narrow_an_interval() {
-        let few = Correction::from_past(&past([1.2; MIN_CALIBRATION - 1])).unwrap().apply(PREDICTED);
+        let few = Correction::from_past(&past([1.2; 8])).unwrap().apply(PREDICTED);
         assert!((few.p95 - few.p5 - 0.1).abs() < 1e-9, "{few:?}");
-        let enough = Correction::from_past(&past([1.2; MIN_CALIBRATION])).unwrap().apply(PREDICTED);
+        let enough = Correction::from_past(&past([1.2; 9])).unwrap().apply(PREDICTED);
         assert!(enough.p95 - enough.p5 < 1e-9, "{enough:?}");
     }
 
@@ -204,7 +193,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_corrected_interval_holds_nine_of_ten_of_what_it_was_learnt_from(actual in vec(0.1..5.0_f64, MIN_CALIBRATION..200)) {
+        fn the_corrected_interval_holds_nine_of_ten_of_what_it_was_learnt_from(actual in vec(0.1..5.0_f64, 9..200)) {
             let past = past(actual);
             let correction = Correction::from_past(&past).unwrap();
             let interval = correction.apply(PREDICTED);

@@ -431,7 +431,7 @@ fn a_rate_alone_says_whether_the_copy_catches_up_where_that_is_beyond_doubt() {
 }
 
 #[test]
-fn a_duration_is_corrected_by_enough_earlier_migrations_and_what_was_replayed_is_kept() {
+fn a_duration_is_corrected_by_earlier_migrations_and_what_was_replayed_is_kept() {
     let with_past = |migrations: usize| {
         let mut facts = with_trace(20_000.0, 2.0);
         let at = jiff::Timestamp::UNIX_EPOCH;
@@ -449,13 +449,13 @@ fn a_duration_is_corrected_by_enough_earlier_migrations_and_what_was_replayed_is
         facts.history = Fact::Known(History { past_migrations, ..History::default() });
         derived(facts).1
     };
-    let few = with_past(2);
-    assert_eq!((few.corrected_by_migrations, &few.total_seconds), (0, &few.replayed_total_seconds));
+    let none = with_past(0);
+    assert_eq!((none.corrected_by_migrations, &none.total_seconds), (0, &none.replayed_total_seconds));
     let many = with_past(12);
     assert_eq!(many.corrected_by_migrations, 12);
     let middle = |figure: &Fact<Quantiles>| figure.known().unwrap().p50;
-    assert!((middle(&many.total_seconds) / middle(&few.total_seconds) - 1.5).abs() < 1e-9);
-    assert!((middle(&many.replayed_total_seconds) - middle(&few.total_seconds)).abs() < 1e-9);
+    assert!((middle(&many.total_seconds) - middle(&none.total_seconds) - 5.0).abs() < 1e-9);
+    assert!((middle(&many.replayed_total_seconds) - middle(&none.total_seconds)).abs() < 1e-9);
 }
 
 #[test]
@@ -477,8 +477,7 @@ fn a_few_earlier_migrations_and_a_trial_tell_the_fixed_costs_of_the_pair() {
     let off = |figure: fn(&Forecast) -> &Fact<Quantiles>| {
         figure(&corrected).known().unwrap().p50 - figure(&alone).known().unwrap().p50
     };
-    let total = alone.total_seconds.known().unwrap().p50;
-    assert!((off(|forecast| &forecast.total_seconds) + 0.03 * total.min(10.0)).abs() < 1e-9);
+    assert!((off(|forecast| &forecast.total_seconds) + 0.3).abs() < 1e-9);
     assert!(off(|forecast| &forecast.blackout_seconds) > 0.0);
     assert!(corrected.fixed_costs.known().unwrap().starts_with("corrected by 5 earlier migrations"));
 

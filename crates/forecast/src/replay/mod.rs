@@ -153,6 +153,7 @@ impl<'t> Replayer<'t> {
         let stop_seconds = random.scale_within(conditions.stop_seconds);
         let start_seconds = random.scale_within(conditions.start_seconds);
         let finish_seconds = random.scale_within(conditions.finish_seconds);
+        let other_bytes = Random::new(random.clone().next()).scale_within(conditions.other_bytes);
         let queue_bytes = random.within(conditions.socket_queue_bytes);
         let silent_pages = random.within(conditions.silent_pages);
         let length = self.guest.seconds();
@@ -183,6 +184,7 @@ impl<'t> Replayer<'t> {
             queue_bytes,
             silent_pages,
             setup_seconds,
+            other_bytes,
             stop_seconds,
             start_seconds,
             finish_seconds,

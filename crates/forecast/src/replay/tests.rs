@@ -58,10 +58,11 @@ fn bare(goodput: f64) -> Conditions {
         sync_seconds_per_gib: 0.0,
         silent_pages: none,
         setup_seconds: none,
-        other_bytes: 0.0,
+        other_bytes: none,
         stop_seconds: none,
         start_seconds: none,
         finish_seconds: none,
+        load_ratio: Interval { low: 1.0, high: 1.0 },
         ..Conditions::default()
     }
 }

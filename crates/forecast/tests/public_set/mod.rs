@@ -222,7 +222,7 @@ fn bare() -> Conditions {
         socket_queue_bytes: Interval { low: 1.0e5, high: 2.0e5 },
         silent_pages: Interval::none(),
         setup_seconds: Interval { low: 0.001, high: 0.006 },
-        other_bytes: 2.0e5,
+        other_bytes: Interval { low: 2.0e5, high: 2.0e5 },
         stop_seconds: Interval::none(),
         start_seconds: Interval::none(),
         finish_seconds: Interval::none(),

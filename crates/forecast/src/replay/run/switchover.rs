@@ -51,7 +51,7 @@ impl Run<'_> {
     }
 
     fn send_other_state(&mut self) -> f64 {
-        let bytes = self.conditions.other_bytes;
+        let bytes = self.inputs.other_bytes;
         self.bytes += bytes;
         self.send_queue.send(bytes, 0.0) + self.send_queue.drain()
     }
