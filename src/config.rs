@@ -104,13 +104,7 @@ pub struct AnchorConfig {
     pub command: Option<Vec<String>>,
 }
 
-/// Ids of the formats that this version reads.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-enum ConfigSchema {
-    /// The first format.
-    #[serde(rename = "vmgate/config/v1")]
-    V1,
-}
+vmgate_facts::schema_id!(ConfigSchema = "vmgate/config/v1");
 
 /// Access to one host, and its availability for VMs.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]

@@ -99,7 +99,7 @@ impl Watcher {
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Kernel => "vmgate, kernel-counted (eBPF)",
-            Self::Captured => "vmgate, captured (cBPF, recvmmsg, pnet parsing)",
+            Self::Captured => "vmgate, captured (cBPF, ring, own parsing)",
             Self::PnetFiltered => "pnet datalink on a socket with cBPF and 16 MiB",
             Self::Pnet => "pnet datalink, plain",
             Self::Refusing => "a packet socket that refuses everything",

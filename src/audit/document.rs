@@ -88,13 +88,7 @@ pub struct Obstacle {
     pub message: String,
 }
 
-/// Versions of the audit format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum AuditSchema {
-    /// The first format.
-    #[serde(rename = "vmgate/audit/v1")]
-    V1,
-}
+vmgate_facts::schema_id!(pub AuditSchema = "vmgate/audit/v1");
 
 /// A host of the audit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -79,11 +79,10 @@ enum Action {
 }
 
 fn kind(text: &str) -> Result<EntryKind, String> {
-    let names = || EntryKind::ALL.map(EntryKind::name).join(", ");
-    EntryKind::ALL
-        .into_iter()
-        .find(|kind| kind.name() == text)
-        .ok_or_else(|| format!("expected one of {}", names()))
+    EntryKind::all().find(|kind| kind.name() == text).ok_or_else(|| {
+        let names: Vec<_> = EntryKind::all().map(EntryKind::name).collect();
+        format!("expected one of {}", names.join(", "))
+    })
 }
 
 impl LedgerCommand {

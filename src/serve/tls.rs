@@ -20,35 +20,19 @@ pub struct Certificate {
 
 /// A certificate or a key that a server cannot use.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum CertificateError {
     /// The file of the certificate holds none.
     #[error(
         "{file}: holds no certificate in PEM ({problem}): give the server's certificate, and after it those of its issuers"
     )]
-    NoCertificate {
-        /// File, as it was named.
-        file: String,
-        /// Problem of its text.
-        problem: String,
-    },
+    NoCertificate { file: String, problem: String },
     /// The file of the key holds none.
     #[error("{file}: holds no private key in PEM ({problem}): `openssl pkey -in KEY -out FILE` writes one")]
-    NoKey {
-        /// File, as it was named.
-        file: String,
-        /// Problem of its text.
-        problem: String,
-    },
+    NoKey { file: String, problem: String },
     /// The two cannot be used together.
     #[error("{certificate} and {key} cannot be used together: {problem}")]
-    Unusable {
-        /// File of the certificate.
-        certificate: String,
-        /// File of the key.
-        key: String,
-        /// Problem of the two.
-        problem: String,
-    },
+    Unusable { certificate: String, key: String, problem: String },
 }
 
 impl Certificate {

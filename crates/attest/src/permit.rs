@@ -44,13 +44,7 @@ pub struct PermitCounts {
     pub waived: usize,
 }
 
-/// Names of the verdict formats that a destination accepts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum PermitSchema {
-    /// The first format.
-    #[serde(rename = "vmgate/verdict/v1")]
-    V1,
-}
+vmgate_facts::schema_id!(pub PermitSchema = "vmgate/verdict/v1");
 
 /// The move of a verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -21,6 +21,7 @@ pub struct Validity {
 
 /// Reason why nothing may act on a verdict, whether it is GO or not.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum NoAuthority {
     /// The verdict was evaluated at a chosen time.
     #[error(
@@ -33,36 +34,22 @@ pub enum NoAuthority {
         "the verdict was evaluated at {evaluated_at}, but the time here is {now}: compare the clocks of both machines \
          (`timedatectl` shows one), then check again"
     )]
-    Future {
-        /// Time of the evaluation.
-        evaluated_at: Timestamp,
-        /// Present time of the reader.
-        now: Timestamp,
-    },
+    Future { evaluated_at: Timestamp, now: Timestamp },
     /// The facts were too old when the verdict was reached, or dated later.
     #[error(
         "the verdict was evaluated at {evaluated_at} on facts that were too old by then, or dated later: it was valid until \
          {expires_at}. Collect the facts again, and check again"
     )]
-    StaleFacts {
-        /// Time of the evaluation.
-        evaluated_at: Timestamp,
-        /// End of its validity.
-        expires_at: Timestamp,
-    },
+    StaleFacts { evaluated_at: Timestamp, expires_at: Timestamp },
     /// The verdict is valid for longer than it may be.
     #[error(
         "the verdict is valid for {lifetime:#} (from {evaluated_at} until {expires_at}), and at most {longest:#} is accepted \
          here: check again"
     )]
     TooLong {
-        /// Time of the evaluation.
         evaluated_at: Timestamp,
-        /// End of its validity.
         expires_at: Timestamp,
-        /// Time between both.
         lifetime: SignedDuration,
-        /// Longest lifetime that is accepted.
         longest: SignedDuration,
     },
 }

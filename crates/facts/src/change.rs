@@ -29,8 +29,7 @@ pub struct Change {
     /// Migration capabilities that QEMU may use. The forecast chooses the downtime limit.
     pub settings: MigrationSettings,
     /// Manager that runs the migration, by its id in the catalogue (`--as`); absent where vmgate asks libvirt.
-    #[schemars(example = &"nova")]
-    #[schemars(extend("x-names" = Names::CATALOGUE))]
+    #[schemars(example = &"nova", extend("x-names" = Names::CATALOGUE))]
     pub run_by: Option<String>,
     /// True if this move rehearses a pair of hypervisor versions with a VM that may be lost.
     #[schemars(example = false)]

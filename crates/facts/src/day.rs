@@ -2,15 +2,15 @@
 //!
 //! A misread month or a local midnight would extend a waiver; one notation and one clock avoid both.
 
-use std::{borrow::Cow, fmt, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use jiff::{Timestamp, ToSpan, civil::Date, tz::TimeZone};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use schemars::JsonSchema;
 use thiserror::Error;
 
 /// A calendar day in UTC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
+#[schemars(with = "String", inline, extend("format" = "date", "pattern" = r"^\d{4}-\d{2}-\d{2}$"))]
 pub struct Day(Date);
 
 /// A text that is not a day.
@@ -42,6 +42,8 @@ impl fmt::Display for Day {
     }
 }
 
+crate::serde_by_text!(Day);
+
 impl FromStr for Day {
     type Err = InvalidDay;
 
@@ -53,32 +55,6 @@ impl FromStr for Day {
             });
         let date = if plain { text.parse().ok() } else { None };
         date.map(Self).ok_or_else(|| InvalidDay(text.to_owned()))
-    }
-}
-
-impl Serialize for Day {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Day {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
-    }
-}
-
-impl JsonSchema for Day {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "Day".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "format": "date", "pattern": r"^\d{4}-\d{2}-\d{2}$" })
     }
 }
 

@@ -14,21 +14,17 @@ use super::{
 #[schemars(deny_unknown_fields)]
 pub struct Guest {
     /// Host name of the guest.
-    #[schemars(extend("x-learnt-by" = CollectionMethod::GUEST))]
-    #[schemars(example = &"web1")]
+    #[schemars(extend("x-learnt-by" = CollectionMethod::GUEST), example = &"web1")]
     pub hostname: Fact<String>,
     /// Operating system of the guest, as the system itself reports it. Of a Windows guest only name, release and
     /// addresses are known.
-    #[schemars(extend("x-learnt-by" = CollectionMethod::GUEST))]
-    #[schemars(example = &"Debian GNU/Linux 12 (bookworm)")]
+    #[schemars(extend("x-learnt-by" = CollectionMethod::GUEST), example = &"Debian GNU/Linux 12 (bookworm)")]
     pub os: Fact<String>,
     /// Addresses of its interfaces, none of the loopback.
-    #[schemars(extend("x-learnt-by" = CollectionMethod::GUEST))]
-    #[schemars(example = vec!["10.0.0.5"])]
+    #[schemars(extend("x-learnt-by" = CollectionMethod::GUEST), example = vec!["10.0.0.5"])]
     pub addresses: Fact<Vec<String>>,
     /// Kernel release, as `uname -r` prints it.
-    #[schemars(extend("x-learnt-by" = CollectionMethod::GUEST))]
-    #[schemars(example = &"6.1.0-32-cloud-amd64")]
+    #[schemars(extend("x-learnt-by" = CollectionMethod::GUEST), example = &"6.1.0-32-cloud-amd64")]
     pub kernel_release: Fact<String>,
     /// Kernel settings that decide how long connections survive silence.
     #[schemars(extend("x-learnt-by" = CollectionMethod::GUEST))]
@@ -369,8 +365,7 @@ pub struct UdpSocket {
 #[schemars(deny_unknown_fields)]
 pub struct UdpService {
     /// Id of the entry in the catalogue.
-    #[schemars(example = &"syslog")]
-    #[schemars(extend("x-names" = Names::OWN))]
+    #[schemars(example = &"syslog", extend("x-names" = Names::OWN))]
     pub id: String,
     /// Consequence of datagrams lost in the blackout.
     #[schemars(example = &"lost")]
@@ -422,8 +417,7 @@ pub struct Process {
     #[schemars(example = &"/usr/sbin/corosync -f")]
     pub command: String,
     /// Scheduler state letter, as in /proc/PID/stat.
-    #[schemars(example = &"S")]
-    #[schemars(extend("x-names" = Names::PROCESS_STATES))]
+    #[schemars(example = &"S", extend("x-names" = Names::PROCESS_STATES))]
     pub state: String,
     /// Resident memory.
     #[schemars(example = 52_428_800_u64)]
@@ -435,8 +429,7 @@ pub struct Process {
 #[schemars(deny_unknown_fields)]
 pub struct MemorySync {
     /// Id of the entry in the catalogue.
-    #[schemars(example = &"corosync")]
-    #[schemars(extend("x-names" = Names::OWN))]
+    #[schemars(example = &"corosync", extend("x-names" = Names::OWN))]
     pub id: String,
     /// Name of the software for display.
     #[schemars(example = &"Corosync")]
@@ -448,8 +441,7 @@ pub struct MemorySync {
     #[schemars(example = 3.0)]
     pub detector_seconds: Fact<f64>,
     /// Source of that figure: a configuration file, or the vendor's default.
-    #[schemars(example = &"vendor default (corosync.conf(5) token)")]
-    #[schemars(extend("x-names" = Names::OWN))]
+    #[schemars(example = &"vendor default (corosync.conf(5) token)", extend("x-names" = Names::OWN))]
     pub detector_source: String,
     /// Longest time between two packets that its peers wait for, as the wire shows it: the last one before the blackout may be
     /// that old. 0 where the wire does not tell. Derived.
@@ -477,8 +469,7 @@ pub struct MemorySync {
     pub start: String,
     /// Word of a change file (`prepare: [{take_out: …}]`) by which vmgate itself takes the software out for the time of a move and brings
     /// it back; absent where only people can.
-    #[schemars(example = &"corosync")]
-    #[schemars(extend("x-names" = Names::OWN))]
+    #[schemars(example = &"corosync", extend("x-names" = Names::OWN))]
     #[serde(default)]
     pub take_out: Option<String>,
 }

@@ -18,8 +18,7 @@ pub struct Host {
     #[schemars(example = &"qemu+ssh://root@hv1/system")]
     pub uri: Fact<String>,
     /// Host name, as libvirt reports it.
-    #[schemars(example = &"hv1.example.org")]
-    #[schemars(extend("x-names" = Names::FREE))]
+    #[schemars(example = &"hv1.example.org", extend("x-names" = Names::FREE))]
     pub hostname: Fact<String>,
     /// Host UUID in libvirt's capabilities. libvirt refuses a migration between hosts with the same UUID.
     #[schemars(example = &"6f0d3c4e-1111-4222-8333-123456789abc")]

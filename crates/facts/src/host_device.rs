@@ -10,12 +10,10 @@ use super::{Fact, Names};
 #[schemars(deny_unknown_fields)]
 pub struct HostDevice {
     /// Kind of device: pci, usb, mdev, scsi, virtiofs, 9p, shmem, vhost-user, vdpa …
-    #[schemars(example = &"pci")]
-    #[schemars(extend("x-names" = Names::HOST_DEVICES))]
+    #[schemars(example = &"pci", extend("x-names" = Names::HOST_DEVICES))]
     pub kind: String,
     /// Address or name of the device on the host.
-    #[schemars(example = &"0000:3b:00.1")]
-    #[schemars(extend("x-names" = Names::FREE))]
+    #[schemars(example = &"0000:3b:00.1", extend("x-names" = Names::FREE))]
     pub address: String,
     /// True if libvirt unplugs the device before the move and plugs in another one afterwards (teaming with a virtio
     /// interface).

@@ -40,8 +40,7 @@ pub struct HostJob {
     #[schemars(example = &"web2")]
     pub vm: String,
     /// Kind of the job: migration-in, migration-out, backup, snapshot, save or other.
-    #[schemars(example = &"migration-in")]
-    #[schemars(extend("x-names" = Names::OWN))]
+    #[schemars(example = &"migration-in", extend("x-names" = Names::OWN))]
     pub operation: String,
 }
 

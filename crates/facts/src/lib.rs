@@ -52,6 +52,8 @@ mod network_rehearsal;
 mod path;
 mod path_probe;
 mod rehearsal;
+mod schema_id;
+mod serde_by_text;
 pub mod text;
 pub mod trace;
 mod trial;
@@ -173,13 +175,7 @@ pub struct Facts {
     pub change: Change,
 }
 
-/// Facts formats that this version reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum FactsSchema {
-    /// The first format.
-    #[serde(rename = "vmgate/facts/v1")]
-    V1,
-}
+crate::schema_id!(pub FactsSchema = "vmgate/facts/v1");
 
 /// Source, method and time of a fact.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -12,12 +12,10 @@ use super::Names;
 #[schemars(deny_unknown_fields)]
 pub struct ManagedMigration {
     /// Id of the manager in the catalogue.
-    #[schemars(example = &"nova")]
-    #[schemars(extend("x-names" = Names::CATALOGUE))]
+    #[schemars(example = &"nova", extend("x-names" = Names::CATALOGUE))]
     pub manager: String,
     /// Name of the manager.
-    #[schemars(example = &"OpenStack Nova")]
-    #[schemars(extend("x-names" = Names::FREE))]
+    #[schemars(example = &"OpenStack Nova", extend("x-names" = Names::FREE))]
     pub title: String,
     /// Settings that decide the migration, with their origins.
     pub settings: Vec<OriginOfSetting>,
@@ -55,8 +53,7 @@ pub struct ManagedMigration {
     #[schemars(example = 1)]
     pub parallel_moves: Option<u32>,
     /// Part of such a migration that the forecast does not replay; absent where it replays all.
-    #[schemars(example = &"the engine's policy decides over vdsm.conf")]
-    #[schemars(extend("x-names" = Names::FREE))]
+    #[schemars(example = &"the engine's policy decides over vdsm.conf", extend("x-names" = Names::FREE))]
     pub not_replayed: Option<String>,
 }
 
@@ -65,16 +62,13 @@ pub struct ManagedMigration {
 #[schemars(deny_unknown_fields)]
 pub struct OriginOfSetting {
     /// Name of the setting.
-    #[schemars(example = &"libvirt/live_migration_downtime")]
-    #[schemars(extend("x-names" = Names::FREE))]
+    #[schemars(example = &"libvirt/live_migration_downtime", extend("x-names" = Names::FREE))]
     pub name: String,
     /// Value in the manager's own unit.
-    #[schemars(example = &"500")]
-    #[schemars(extend("x-names" = Names::FREE))]
+    #[schemars(example = &"500", extend("x-names" = Names::FREE))]
     pub value: String,
     /// File on the source host, or the version whose default it is.
-    #[schemars(example = &"/etc/nova/nova.conf")]
-    #[schemars(extend("x-names" = Names::FREE))]
+    #[schemars(example = &"/etc/nova/nova.conf", extend("x-names" = Names::FREE))]
     pub origin: String,
 }
 

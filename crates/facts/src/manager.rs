@@ -13,12 +13,10 @@ pub struct VmMarks {
     /// Elements of the metadata, each with its text; elements without a namespace are left out.
     pub metadata: Vec<MetadataElement>,
     /// Product name that the guest reads from its firmware (SMBIOS); absent where the configuration sets none.
-    #[schemars(example = &"OpenStack Nova")]
-    #[schemars(extend("x-names" = Names::FREE))]
+    #[schemars(example = &"OpenStack Nova", extend("x-names" = Names::FREE))]
     pub product: Option<String>,
     /// Socket of QEMU's monitor (QMP), for a VM that was reached by it; absent for one that libvirt has.
-    #[schemars(example = &"/run/qemu-server/100.qmp")]
-    #[schemars(extend("x-names" = Names::FREE))]
+    #[schemars(example = &"/run/qemu-server/100.qmp", extend("x-names" = Names::FREE))]
     pub monitor: Option<String>,
 }
 
@@ -27,16 +25,13 @@ pub struct VmMarks {
 #[schemars(deny_unknown_fields)]
 pub struct MetadataElement {
     /// XML namespace, which says whose element it is.
-    #[schemars(example = &"http://openstack.org/xmlns/libvirt/nova/1.1")]
-    #[schemars(extend("x-names" = Names::FREE))]
+    #[schemars(example = &"http://openstack.org/xmlns/libvirt/nova/1.1", extend("x-names" = Names::FREE))]
     pub namespace: String,
     /// Names of the elements from the metadata to this one.
-    #[schemars(example = &"instance/owner/project")]
-    #[schemars(extend("x-names" = Names::FREE))]
+    #[schemars(example = &"instance/owner/project", extend("x-names" = Names::FREE))]
     pub path: String,
     /// Text of the element.
-    #[schemars(example = &"web")]
-    #[schemars(extend("x-names" = Names::FREE))]
+    #[schemars(example = &"web", extend("x-names" = Names::FREE))]
     pub text: String,
 }
 
@@ -46,8 +41,7 @@ pub struct MetadataElement {
 #[schemars(deny_unknown_fields)]
 pub struct HostManagers {
     /// Programs of managers that run on the host.
-    #[schemars(example = vec!["nova-compute"])]
-    #[schemars(extend("x-names" = Names::FREE))]
+    #[schemars(example = vec!["nova-compute"], extend("x-names" = Names::FREE))]
     pub programs: Fact<Vec<String>>,
     /// Settings of migrations that the managers' files on the host contain.
     pub settings: Fact<Vec<ManagerSetting>>,
@@ -60,16 +54,13 @@ pub struct HostManagers {
 #[schemars(deny_unknown_fields)]
 pub struct ManagerSetting {
     /// File that contains it.
-    #[schemars(example = &"/etc/nova/nova.conf")]
-    #[schemars(extend("x-names" = Names::FREE))]
+    #[schemars(example = &"/etc/nova/nova.conf", extend("x-names" = Names::FREE))]
     pub file: String,
     /// Name of the setting, with its section where the file has sections.
-    #[schemars(example = &"libvirt/live_migration_downtime")]
-    #[schemars(extend("x-names" = Names::FREE))]
+    #[schemars(example = &"libvirt/live_migration_downtime", extend("x-names" = Names::FREE))]
     pub name: String,
     /// Value as it is written there.
-    #[schemars(example = &"500")]
-    #[schemars(extend("x-names" = Names::FREE))]
+    #[schemars(example = &"500", extend("x-names" = Names::FREE))]
     pub value: String,
 }
 
@@ -78,12 +69,10 @@ pub struct ManagerSetting {
 #[schemars(deny_unknown_fields)]
 pub struct ClusterVm {
     /// Id of the resource in the cluster.
-    #[schemars(example = &"vm-web1")]
-    #[schemars(extend("x-names" = Names::FREE))]
+    #[schemars(example = &"vm-web1", extend("x-names" = Names::FREE))]
     pub resource: String,
     /// Name of the domain in the file that the resource names.
-    #[schemars(example = &"web1")]
-    #[schemars(extend("x-names" = Names::FREE))]
+    #[schemars(example = &"web1", extend("x-names" = Names::FREE))]
     pub domain: String,
 }
 
@@ -92,27 +81,22 @@ pub struct ClusterVm {
 #[schemars(deny_unknown_fields)]
 pub struct VmManager {
     /// Id of the manager in the catalogue.
-    #[schemars(example = &"nova")]
-    #[schemars(extend("x-names" = Names::CATALOGUE))]
+    #[schemars(example = &"nova", extend("x-names" = Names::CATALOGUE))]
     pub kind: String,
     /// Name of the manager.
-    #[schemars(example = &"OpenStack Nova")]
-    #[schemars(extend("x-names" = Names::FREE))]
+    #[schemars(example = &"OpenStack Nova", extend("x-names" = Names::FREE))]
     pub title: String,
     /// Name of the VM in the manager.
-    #[schemars(example = &"web-7")]
-    #[schemars(extend("x-names" = Names::FREE))]
+    #[schemars(example = &"web-7", extend("x-names" = Names::FREE))]
     pub vm: String,
     /// Project, namespace or account of the VM in the manager; absent where the marks name none.
-    #[schemars(example = &"web")]
-    #[schemars(extend("x-names" = Names::FREE))]
+    #[schemars(example = &"web", extend("x-names" = Names::FREE))]
     pub project: Option<String>,
     /// Strength of the evidence.
     #[schemars(example = &"certain")]
     pub confidence: ManagerConfidence,
     /// Evidence in words.
-    #[schemars(example = &"its metadata have nova:instance")]
-    #[schemars(extend("x-names" = Names::FREE))]
+    #[schemars(example = &"its metadata have nova:instance", extend("x-names" = Names::FREE))]
     pub evidence: String,
     /// Way to move the VM through the manager.
     #[schemars(example = &"`openstack server migrate --live-migration --host HOST web-7`")]

@@ -13,12 +13,10 @@ use super::{
 #[schemars(deny_unknown_fields)]
 pub struct MigrationPath {
     /// Address at the destination that QEMU connects to.
-    #[schemars(example = &"10.77.1.2")]
-    #[schemars(extend("x-names" = Names::FREE))]
+    #[schemars(example = &"10.77.1.2", extend("x-names" = Names::FREE))]
     pub destination_address: Fact<String>,
     /// Address at the source that QEMU's packets to the destination carry.
-    #[schemars(example = &"10.77.1.1")]
-    #[schemars(extend("x-names" = Names::FREE))]
+    #[schemars(example = &"10.77.1.1", extend("x-names" = Names::FREE))]
     pub source_address: Fact<String>,
     /// Transport of the VM's memory.
     #[schemars(example = &"tcp")]

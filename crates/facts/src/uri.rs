@@ -35,6 +35,7 @@ pub struct Uri {
 
 /// Error for a text that is not a URI that vmgate can use.
 #[derive(Debug, Error, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum InvalidUri {
     /// The text has no `driver://`.
     #[error(
@@ -48,12 +49,7 @@ pub enum InvalidUri {
     Password(String),
     /// The port is not a number from 1 to 65535.
     #[error("`{port}` is not a port in the URI `{uri}`: use a number from 1 to 65535")]
-    Port {
-        /// Text in the place of the port.
-        port: String,
-        /// The whole URI.
-        uri: String,
-    },
+    Port { port: String, uri: String },
     /// The text contains a control character or white space.
     #[error("the URI {0:?} contains a control character or a space: remove that character")]
     Characters(String),
@@ -61,16 +57,7 @@ pub enum InvalidUri {
     #[error(
         "{part} is not allowed in a document (`{uri}`): write the URI with it in {way_out}, and here {here}"
     )]
-    NotInDocuments {
-        /// The part that is not allowed.
-        part: String,
-        /// The whole URI.
-        uri: String,
-        /// Place where it may stand.
-        way_out: String,
-        /// Address that may stand in the document.
-        here: String,
-    },
+    NotInDocuments { part: String, uri: String, way_out: String, here: String },
 }
 
 impl Uri {

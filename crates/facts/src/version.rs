@@ -1,13 +1,13 @@
 //! Versions of hypervisor software: up to three numbers, compared as numbers.
 
-use std::{borrow::Cow, fmt, str::FromStr};
+use std::{fmt, str::FromStr};
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use schemars::JsonSchema;
 use thiserror::Error;
 
 /// Version such as `7.2.22`, written as text and compared number by number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
+#[schemars(with = "String", inline, extend("format" = "version", "pattern" = r"^\d+(\.\d+){0,2}$"))]
 pub struct Version {
     /// Major version, the first number.
     pub major: u32,
@@ -35,6 +35,8 @@ impl fmt::Display for Version {
     }
 }
 
+crate::serde_by_text!(Version);
+
 impl FromStr for Version {
     type Err = InvalidVersion;
 
@@ -45,32 +47,6 @@ impl FromStr for Version {
         let major = parts.next().ok_or_else(invalid)?.parse().map_err(|_| invalid())?;
         let version = Self { major, minor: number(parts.next())?, micro: number(parts.next())? };
         if parts.next().is_some() { Err(invalid()) } else { Ok(version) }
-    }
-}
-
-impl Serialize for Version {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Version {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
-    }
-}
-
-impl JsonSchema for Version {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "Version".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "format": "version", "pattern": r"^\d+(\.\d+){0,2}$" })
     }
 }
 

@@ -14,8 +14,7 @@ use super::{
 #[schemars(deny_unknown_fields)]
 pub struct Vm {
     /// The domain's name on the source.
-    #[schemars(example = &"web1")]
-    #[schemars(extend("x-names" = Names::FREE))]
+    #[schemars(example = &"web1", extend("x-names" = Names::FREE))]
     pub name: Fact<String>,
     /// The domain's UUID, the same on both hosts.
     #[schemars(example = &"5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11")]
@@ -138,8 +137,7 @@ pub struct Vm {
     #[schemars(example = true)]
     pub has_agent_channel: Fact<bool>,
     /// Job that libvirt runs on the domain now; absent where there is none.
-    #[schemars(example = &"migration-out")]
-    #[schemars(extend("x-names" = Names::OWN))]
+    #[schemars(example = &"migration-out", extend("x-names" = Names::OWN))]
     pub job: Fact<Option<String>>,
     /// Rate at which the guest dirties memory.
     pub dirty_rate: Fact<DirtyRate>,
@@ -247,15 +245,13 @@ pub struct VmNic {
     #[schemars(example = &"52:54:00:12:34:56")]
     pub mac: String,
     /// Kind of attachment: bridge, network, direct, hostdev, user, vhostuser …
-    #[schemars(example = &"bridge")]
-    #[schemars(extend("x-names" = Names::INTERFACES))]
+    #[schemars(example = &"bridge", extend("x-names" = Names::INTERFACES))]
     pub kind: String,
     /// Bridge, network or device on the host that the interface is attached to; absent where the kind has none.
     #[schemars(example = &"br0")]
     pub source: Option<String>,
     /// Tap or other device on the host that carries the interface's traffic; absent where there is none.
-    #[schemars(example = &"vnet3")]
-    #[schemars(extend("x-names" = Names::FREE))]
+    #[schemars(example = &"vnet3", extend("x-names" = Names::FREE))]
     pub tap: Option<String>,
     /// True if the tap must exist before the VM starts: its configuration lets nobody create it (`managed='no'`).
     #[schemars(example = false)]
@@ -285,8 +281,7 @@ pub struct VmNic {
     #[serde(default)]
     pub port_group: Option<String>,
     /// Type of virtual port, such as openvswitch; absent where there is none.
-    #[schemars(example = &"openvswitch")]
-    #[schemars(extend("x-names" = Names::VIRTUAL_PORTS))]
+    #[schemars(example = &"openvswitch", extend("x-names" = Names::VIRTUAL_PORTS))]
     #[serde(default)]
     pub virtual_port: Option<String>,
     /// Mode of a direct attachment to an interface of the host (macvtap): vepa, bridge, private or passthrough; absent for
@@ -318,13 +313,11 @@ impl VmNic {
 #[schemars(deny_unknown_fields)]
 pub struct VmDisk {
     /// Name of the disk in the domain (target).
-    #[schemars(example = &"vda")]
-    #[schemars(extend("x-names" = Names::FREE))]
+    #[schemars(example = &"vda", extend("x-names" = Names::FREE))]
     pub target: String,
     /// Type of the source: file, block, network, volume. A volume of a storage pool has the type of its file where the source
     /// host tells. Drives without a medium are not listed.
-    #[schemars(example = &"file")]
-    #[schemars(extend("x-names" = Names::DISKS))]
+    #[schemars(example = &"file", extend("x-names" = Names::DISKS))]
     pub kind: String,
     /// Path or name of the source.
     #[schemars(example = &"/srv/images/web1.qcow2")]
@@ -334,8 +327,7 @@ pub struct VmDisk {
     #[serde(default)]
     pub volume: Option<String>,
     /// Cache mode as configured; `default` where none is configured.
-    #[schemars(example = &"none")]
-    #[schemars(extend("x-names" = Names::CACHES))]
+    #[schemars(example = &"none", extend("x-names" = Names::CACHES))]
     pub cache: String,
     /// True if the guest can only read the disk.
     #[schemars(example = false)]
@@ -370,8 +362,7 @@ pub struct VmDisk {
     #[serde(default)]
     pub backing_files: Vec<String>,
     /// Block job that runs on the disk: copy, active-commit, pull, commit, backup; absent where there is none.
-    #[schemars(example = &"copy")]
-    #[schemars(extend("x-names" = Names::OWN))]
+    #[schemars(example = &"copy", extend("x-names" = Names::OWN))]
     #[serde(default)]
     pub job: Option<String>,
 }

@@ -46,8 +46,7 @@ pub struct Tpm {
     #[schemars(example = &"tpm-crb")]
     pub model: String,
     /// TPM backend: emulator (swtpm), passthrough (the host's chip) or external.
-    #[schemars(example = &"emulator")]
-    #[schemars(extend("x-names" = Names::TPM_BACKENDS))]
+    #[schemars(example = &"emulator", extend("x-names" = Names::TPM_BACKENDS))]
     pub backend: String,
     /// Folder of swtpm's state on the host; absent where the backend keeps no state on the host.
     #[schemars(example = &"/var/lib/libvirt/swtpm/5e7c9b3e-6a0e-4c2e-9a53-0d6f5a5c9d11")]
@@ -59,8 +58,7 @@ pub struct Tpm {
 #[schemars(deny_unknown_fields)]
 pub struct BootFile {
     /// Purpose of the file: emulator, kernel, initrd, dtb, acpi, rom.
-    #[schemars(example = &"kernel")]
-    #[schemars(extend("x-names" = Names::OWN))]
+    #[schemars(example = &"kernel", extend("x-names" = Names::OWN))]
     pub purpose: String,
     /// Path of the file.
     #[schemars(example = &"/boot/guest/vmlinuz")]
@@ -73,12 +71,10 @@ pub struct BootFile {
 pub struct VmComponent {
     /// Element of the domain XML, or image for the format of a disk's image. An element that vmgate does not know has its path
     /// here.
-    #[schemars(example = &"sound")]
-    #[schemars(extend("x-names" = Names::CATALOGUE))]
+    #[schemars(example = &"sound", extend("x-names" = Names::CATALOGUE))]
     pub kind: String,
     /// Model of the component; empty where it has none.
-    #[schemars(example = &"ich9")]
-    #[schemars(extend("x-names" = Names::CATALOGUE))]
+    #[schemars(example = &"ich9", extend("x-names" = Names::CATALOGUE))]
     pub model: String,
     /// True if QEMU migrates it; unknown where the catalogue of components does not list it.
     #[serde(default)]

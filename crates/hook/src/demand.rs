@@ -3,18 +3,17 @@
 use std::{fmt, str::FromStr};
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use vmgate_attest::{Digest, FactsBasis, FactsOrigin, RulesBasis, RulesOrigin};
 
 /// Id of a key: 64 hexadecimal digits, in lower case.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(with = "String")]
 pub struct KeyId(String);
 
 /// A pack of rules that a verdict must have been judged by.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(with = "String")]
 pub enum RulesDemand {
     /// The rules that are shipped with vmgate, of any version.
     Builtin,
@@ -25,8 +24,8 @@ pub enum RulesDemand {
 }
 
 /// An origin that facts may have.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(with = "String")]
 pub enum FactsDemand {
     /// Measured by the vmgate that reached the verdict.
     Live,
@@ -143,21 +142,6 @@ impl fmt::Display for FactsDemand {
     }
 }
 
-macro_rules! as_string {
-    ($($word:ty),*) => {$(
-        impl From<$word> for String {
-            fn from(word: $word) -> Self {
-                word.to_string()
-            }
-        }
-
-        impl TryFrom<String> for $word {
-            type Error = InvalidWord;
-
-            fn try_from(text: String) -> Result<Self, Self::Error> {
-                text.parse()
-            }
-        }
-    )*};
-}
-as_string!(KeyId, RulesDemand, FactsDemand);
+vmgate_facts::serde_by_text!(KeyId);
+vmgate_facts::serde_by_text!(RulesDemand);
+vmgate_facts::serde_by_text!(FactsDemand);

@@ -28,8 +28,8 @@ pub struct KeyRule {
 }
 
 /// A point in time, or a day in UTC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
+#[schemars(with = "String")]
 pub enum Moment {
     /// A point in time.
     Time(Timestamp),
@@ -57,19 +57,7 @@ impl fmt::Display for Moment {
     }
 }
 
-impl From<Moment> for String {
-    fn from(moment: Moment) -> Self {
-        moment.to_string()
-    }
-}
-
-impl TryFrom<String> for Moment {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
+vmgate_facts::serde_by_text!(Moment);
 
 impl Moment {
     fn begins(self) -> Timestamp {

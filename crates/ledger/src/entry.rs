@@ -5,6 +5,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use strum::{EnumDiscriminants, IntoStaticStr, VariantArray};
 use vmgate_attest::Digest;
 use vmgate_facts::{Quantiles, Trial, Version};
 use vmgate_judge::change::MovePlan;
@@ -15,8 +16,15 @@ use super::{
 };
 
 /// Entry of the ledger: one event.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, EnumDiscriminants)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
+#[strum_discriminants(
+    name(EntryKind),
+    doc = "Kind of an entry.",
+    allow(missing_docs),
+    derive(IntoStaticStr, VariantArray),
+    strum(serialize_all = "kebab-case")
+)]
 pub enum Entry {
     /// A move was checked.
     Verdict(VerdictSummary),
@@ -49,40 +57,10 @@ pub enum Entry {
     Unknown(UnknownEntry),
 }
 
-/// Kind of an entry that this version writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EntryKind {
-    /// [`Entry::Verdict`]
-    Verdict,
-    /// [`Entry::RunStarted`]
-    RunStarted,
-    /// [`Entry::Transition`]
-    Transition,
-    /// [`Entry::RunEnded`]
-    RunEnded,
-    /// [`Entry::Migration`]
-    Migration,
-    /// [`Entry::Rehearsal`]
-    Rehearsal,
-    /// [`Entry::RehearsalStarted`]
-    RehearsalStarted,
-    /// [`Entry::NetworkRehearsed`]
-    NetworkRehearsed,
-    /// [`Entry::Isolation`]
-    Isolation,
-    /// [`Entry::Override`]
-    Override,
-    /// [`Entry::Observation`]
-    Observation,
-    /// [`Entry::Campaign`]
-    Campaign,
-    /// [`Entry::Expulsion`]
-    Expulsion,
-}
-
 /// Step of a run, in the order of a successful run; the last three are taken after a failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, IntoStaticStr)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum RunStep {
     /// The verdict is compared with VM, hosts and time.
     Gate,
@@ -107,8 +85,9 @@ pub enum RunStep {
 }
 
 /// Ending of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, IntoStaticStr)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum RunEnding {
     /// The VM runs on the destination, verified.
     Done,
@@ -415,23 +394,10 @@ pub struct Override {
 impl Entry {
     /// Name of its kind in the records.
     pub fn kind_name(&self) -> &str {
-        let kind = match self {
-            Self::Verdict(_) => EntryKind::Verdict,
-            Self::RunStarted(_) => EntryKind::RunStarted,
-            Self::Transition(_) => EntryKind::Transition,
-            Self::RunEnded(_) => EntryKind::RunEnded,
-            Self::Migration(_) => EntryKind::Migration,
-            Self::Rehearsal(_) => EntryKind::Rehearsal,
-            Self::RehearsalStarted(_) => EntryKind::RehearsalStarted,
-            Self::NetworkRehearsed(_) => EntryKind::NetworkRehearsed,
-            Self::Isolation(_) => EntryKind::Isolation,
-            Self::Override(_) => EntryKind::Override,
-            Self::Observation(_) => EntryKind::Observation,
-            Self::Campaign(_) => EntryKind::Campaign,
-            Self::Expulsion(_) => EntryKind::Expulsion,
-            Self::Unknown(unknown) => return &unknown.kind,
-        };
-        kind.name()
+        match self {
+            Self::Unknown(unknown) => &unknown.kind,
+            known => EntryKind::from(known).name(),
+        }
     }
 
     /// Person or runner that the entry itself names as its author, as far as it names one.
@@ -453,70 +419,28 @@ impl Entry {
 }
 
 impl EntryKind {
-    /// All kinds.
-    pub const ALL: [Self; 13] = [
-        Self::Verdict,
-        Self::RunStarted,
-        Self::Transition,
-        Self::RunEnded,
-        Self::Migration,
-        Self::Rehearsal,
-        Self::RehearsalStarted,
-        Self::NetworkRehearsed,
-        Self::Isolation,
-        Self::Override,
-        Self::Observation,
-        Self::Campaign,
-        Self::Expulsion,
-    ];
+    /// Every kind that this version reads.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::VARIANTS.iter().copied().filter(|kind| *kind != Self::Unknown)
+    }
 
     /// Name in the records.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Verdict => "verdict",
-            Self::RunStarted => "run-started",
-            Self::Transition => "transition",
-            Self::RunEnded => "run-ended",
-            Self::Migration => "migration",
-            Self::Rehearsal => "rehearsal",
-            Self::RehearsalStarted => "rehearsal-started",
-            Self::NetworkRehearsed => "network-rehearsed",
-            Self::Isolation => "isolation",
-            Self::Override => "override",
-            Self::Observation => "observation",
-            Self::Campaign => "campaign",
-            Self::Expulsion => "expulsion",
-        }
+        self.into()
     }
 }
 
 impl RunStep {
     /// Name in the records.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Gate => "gate",
-            Self::Notify => "notify",
-            Self::Prepare => "prepare",
-            Self::Recheck => "recheck",
-            Self::Migrate => "migrate",
-            Self::Verify => "verify",
-            Self::Restore => "restore",
-            Self::Abort => "abort",
-            Self::Fail => "fail",
-            Self::Isolate => "isolate",
-        }
+        self.into()
     }
 }
 
 impl RunEnding {
     /// Name in the records.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::Aborted => "aborted",
-            Self::Failed => "failed",
-            Self::Isolated => "isolated",
-        }
+        self.into()
     }
 }
 

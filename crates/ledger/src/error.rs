@@ -8,49 +8,28 @@ use crate::ledger_url::LedgerUrl;
 
 /// The ledger could not be read or written, or does not allow what was asked.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum LedgerError {
     /// No ledger at this place.
     #[error("{place}: there is no ledger; {}", creation_hint(.place))]
-    Missing {
-        /// Location of the missing ledger.
-        place: LedgerUrl,
-    },
+    Missing { place: LedgerUrl },
     /// The ledger cannot be opened.
     #[error(
         "{place}: the ledger cannot be opened: {why}. Check the place and its permissions, or name another one with --ledger"
     )]
-    Unopened {
-        /// Location of the ledger.
-        place: LedgerUrl,
-        /// Reason, as the database gave it.
-        why: String,
-    },
+    Unopened { place: LedgerUrl, why: String },
     /// A newer version of vmgate wrote the ledger.
     #[error(
         "{place}: the ledger has format {found}, and this version of vmgate knows {known}: use a newer vmgate"
     )]
-    Newer {
-        /// Location of the ledger.
-        place: LedgerUrl,
-        /// The format it has.
-        found: i64,
-        /// Newest format that this version knows.
-        known: i64,
-    },
+    Newer { place: LedgerUrl, found: i64, known: i64 },
     /// The ledger has an older format, which this version reads and does not write.
     #[error(
         "{place}: the ledger has format {found}, in which a runner could write records as it liked, and this version of vmgate \
          writes format {known}: run `vmgate ledger init` with this version once, as the owner of the ledger. Older versions \
          cannot use it from then on"
     )]
-    Older {
-        /// Location of the ledger.
-        place: LedgerUrl,
-        /// The format it has.
-        found: i64,
-        /// The format that this version writes.
-        known: i64,
-    },
+    Older { place: LedgerUrl, found: i64, known: i64 },
     /// There is no room for another record. Nothing was written.
     #[error("{0}: the disk under the ledger is full, so nothing was written: free some space there")]
     DiskFull(LedgerUrl),
@@ -62,70 +41,34 @@ pub enum LedgerError {
         "{place}: {} the ledger locked for more than {seconds} s, so nothing was written. If it does not end by itself, a \
          superuser of the database ends it: {}", holding(.by), ending(.by)
     )]
-    Blocked {
-        /// Location of the ledger.
-        place: LedgerUrl,
-        /// Processes and roles that hold the lock.
-        by: Vec<Blocker>,
-        /// Longest wait.
-        seconds: u64,
-    },
+    Blocked { place: LedgerUrl, by: Vec<Blocker>, seconds: u64 },
     /// Others wrote again and again between what was read and what was to be written on it.
     #[error(
         "{place}: others write to the ledger so often (role {last} was the last) that nothing could be decided on it for \
          {seconds} s, and nothing was written: `vmgate ledger list` shows what they write"
     )]
-    Overtaken {
-        /// Location of the ledger.
-        place: LedgerUrl,
-        /// Role that wrote the newest record.
-        last: String,
-        /// Time of all attempts.
-        seconds: u64,
-    },
+    Overtaken { place: LedgerUrl, last: String, seconds: u64 },
     /// The database confirmed something else than what was to be written.
     #[error(
         "{place}: the database confirmed record {sequence} with another content than it was given: {why}"
     )]
-    Altered {
-        /// Location of the ledger.
-        place: LedgerUrl,
-        /// Number of the record.
-        sequence: u64,
-        /// The difference.
-        why: String,
-    },
+    Altered { place: LedgerUrl, sequence: u64, why: String },
     /// The database cannot be reached, or went away. Nothing was written.
     #[error(
         "{place}: the ledger cannot be reached: {why}; check that PostgreSQL runs there and accepts this machine"
     )]
-    Unreachable {
-        /// Location of the ledger.
-        place: LedgerUrl,
-        /// Reason, as the database gave it.
-        why: String,
-    },
+    Unreachable { place: LedgerUrl, why: String },
     /// The connection to the database was lost while a record was written.
     #[error(
         "{place}: the connection to the ledger was lost while a record was written, so the record may be missing ({why}): run \
          `vmgate ledger list` when the ledger can be reached again"
     )]
-    Unconfirmed {
-        /// Location of the ledger.
-        place: LedgerUrl,
-        /// Description of the failure.
-        why: String,
-    },
+    Unconfirmed { place: LedgerUrl, why: String },
     /// The database role lacks a privilege.
     #[error(
         "{place}: {why}: run `vmgate ledger init --runner ROLE` as the owner of the ledger to give a role its privileges"
     )]
-    Denied {
-        /// Location of the ledger.
-        place: LedgerUrl,
-        /// Message of PostgreSQL.
-        why: String,
-    },
+    Denied { place: LedgerUrl, why: String },
     /// The database failed.
     #[error("the ledger failed: {0}")]
     Store(String),
@@ -136,20 +79,12 @@ pub enum LedgerError {
     #[error(
         "record {sequence} has another digest than before: the ledger was rewritten, or it is another ledger"
     )]
-    Rewritten {
-        /// Number of the record.
-        sequence: u64,
-    },
+    Rewritten { sequence: u64 },
     /// Records at the end are missing.
     #[error(
         "the ledger ends at record {last}, but it once had record {once}: records at the end were removed"
     )]
-    CutOff {
-        /// Number of the newest record.
-        last: u64,
-        /// Number of the record that was once the newest.
-        once: u64,
-    },
+    CutOff { last: u64, once: u64 },
     /// The entry cannot be written.
     #[error("the entry cannot be written as JSON: {0}")]
     Encode(String),
@@ -164,12 +99,7 @@ pub enum LedgerError {
          wrote it (`{}`), or wait for the end of that run",
         ShownCommand::new("vmgate ledger show").value(sequence)
     )]
-    UnreadRun {
-        /// The VM.
-        vm: String,
-        /// Number of the record.
-        sequence: u64,
-    },
+    UnreadRun { vm: String, sequence: u64 },
     /// Another move blocks this one.
     #[error(transparent)]
     Refused(Box<Refusal>),

@@ -16,7 +16,7 @@ pub struct UnknownEntry {
 impl UnknownEntry {
     /// True if this version does not know the kind at all.
     fn is_newer(&self) -> bool {
-        !EntryKind::ALL.iter().any(|kind| kind.name() == self.kind)
+        !EntryKind::all().any(|kind| kind.name() == self.kind)
     }
 }
 

@@ -104,6 +104,15 @@ pub struct ParamList {
     capacity: c_int,
 }
 
+/// Adds a parameter with one of libvirt's functions, each for one type of value.
+macro_rules! add {
+    ($list:ident, $function:ident, $name:ident, $value:expr) => {{
+        let (params, count, capacity) = (&raw mut $list.params, &raw mut $list.count, &raw mut $list.capacity);
+        // SAFETY: the three describe the list, which libvirt grows in place; name and text end with a NUL and are copied.
+        checked(unsafe { sys::$function(params, count, capacity, $name.as_ptr(), $value) })
+    }};
+}
+
 impl ParamList {
     /// An empty list.
     #[allow(clippy::new_without_default, reason = "a list is made to be filled")]
@@ -114,48 +123,17 @@ impl ParamList {
     /// Adds a text.
     pub fn text(&mut self, name: &CStr, value: &str) -> Result<(), Error> {
         let value = CString::new(value)?;
-        // SAFETY: the three counters describe the list, which libvirt grows in place; both strings end with a NUL
-        // and libvirt copies them.
-        let result = unsafe {
-            sys::virTypedParamsAddString(
-                &raw mut self.params,
-                &raw mut self.count,
-                &raw mut self.capacity,
-                name.as_ptr(),
-                value.as_ptr(),
-            )
-        };
-        checked(result)
+        add!(self, virTypedParamsAddString, name, value.as_ptr())
     }
 
     /// Adds an unsigned 64-bit number.
     pub fn number(&mut self, name: &CStr, value: u64) -> Result<(), Error> {
-        // SAFETY: as for `text`.
-        let result = unsafe {
-            sys::virTypedParamsAddULLong(
-                &raw mut self.params,
-                &raw mut self.count,
-                &raw mut self.capacity,
-                name.as_ptr(),
-                value,
-            )
-        };
-        checked(result)
+        add!(self, virTypedParamsAddULLong, name, value)
     }
 
     /// Adds a signed 32-bit number.
     pub fn int(&mut self, name: &CStr, value: c_int) -> Result<(), Error> {
-        // SAFETY: as for `text`.
-        let result = unsafe {
-            sys::virTypedParamsAddInt(
-                &raw mut self.params,
-                &raw mut self.count,
-                &raw mut self.capacity,
-                name.as_ptr(),
-                value,
-            )
-        };
-        checked(result)
+        add!(self, virTypedParamsAddInt, name, value)
     }
 
     /// The list as libvirt's calls take it: pointer and length, valid while `self` is.

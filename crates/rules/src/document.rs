@@ -9,6 +9,7 @@ use vmgate_verdict::{Effect, Severity, Step};
 
 /// A rule: one statement about a healthy migration.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[schemars(title = "vmgate rule")]
 #[serde(deny_unknown_fields)]
 #[allow(dead_code, reason = "expressions are read from the document with their positions")]
 pub(crate) struct RuleDocument {
@@ -83,13 +84,7 @@ pub enum SettledBy {
     Trial,
 }
 
-/// Versions of the rule format that this program reads.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-pub(crate) enum RuleSchema {
-    /// The first format.
-    #[serde(rename = "vmgate/rule/v1")]
-    V1,
-}
+vmgate_facts::schema_id!(pub(crate) RuleSchema = "vmgate/rule/v1");
 
 /// A document that readers can look up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -166,6 +161,7 @@ impl ParamUnit {
 
 /// A profile: values for the parameters of rules, for one kind of guests.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[schemars(title = "vmgate profile")]
 #[serde(deny_unknown_fields)]
 #[allow(dead_code, reason = "the schema is checked when the document is read")]
 pub(crate) struct ProfileDocument {
@@ -178,10 +174,4 @@ pub(crate) struct ProfileDocument {
     pub(crate) params: BTreeMap<String, BTreeMap<String, serde_json::Value>>,
 }
 
-/// Versions of the profile format that this program reads.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-pub(crate) enum ProfileSchema {
-    /// The first format.
-    #[serde(rename = "vmgate/profile/v1")]
-    V1,
-}
+vmgate_facts::schema_id!(pub(crate) ProfileSchema = "vmgate/profile/v1");

@@ -64,51 +64,20 @@ impl fmt::Display for ParamOrigin {
 
 /// A parameter that cannot be set, with the reason.
 #[derive(Debug, Clone, PartialEq, Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum ParamError {
     /// The profile does not exist.
     #[error("there is no profile `{name}`; {known}")]
-    NoProfile {
-        /// The name as it was given.
-        name: String,
-        /// The profiles that there are, in words.
-        known: String,
-    },
+    NoProfile { name: String, known: String },
     /// The rule does not exist.
     #[error("{origin} sets parameters of the rule `{rule}`, but there is no such rule{hint}")]
-    NoRule {
-        /// The name as it was given.
-        rule: String,
-        /// Origin of the value.
-        origin: ParamOrigin,
-        /// A rule with a similar name.
-        hint: String,
-    },
+    NoRule { rule: String, origin: ParamOrigin, hint: String },
     /// The rule has no such parameter.
     #[error("{origin} sets `{param}` of {rule}, but this rule has no such parameter{hint}")]
-    NoParam {
-        /// The rule.
-        rule: String,
-        /// The name as it was given.
-        param: String,
-        /// Origin of the value.
-        origin: ParamOrigin,
-        /// A parameter with a similar name, or all parameters of the rule.
-        hint: String,
-    },
+    NoParam { rule: String, param: String, origin: ParamOrigin, hint: String },
     /// The value is not allowed for the parameter.
     #[error("{origin} sets `{param}` of {rule} to {value}, but the value {reason}")]
-    BadValue {
-        /// The rule.
-        rule: String,
-        /// The parameter.
-        param: String,
-        /// The value as it was given.
-        value: String,
-        /// Origin of the value.
-        origin: ParamOrigin,
-        /// The values that are allowed, as the rest of a sentence: "must be …".
-        reason: String,
-    },
+    BadValue { rule: String, param: String, value: String, origin: ParamOrigin, reason: String },
 }
 
 /// All errors of the parameters that were set.

@@ -256,32 +256,18 @@ pub fn facts_markdown() -> String {
 
 /// JSON Schemas by file name without ending, for editors and for programs that write these documents.
 pub fn schemas() -> Vec<(&'static str, Json)> {
-    let mut rule = schema_for!(RuleDocument).to_value();
-    let mut test = schema_for!(TestDocument).to_value();
-    let mut profile = schema_for!(ProfileDocument).to_value();
-    let mut catalogue_test = schema_for!(CatalogueTestDocument).to_value();
-    for (schema, title) in [
-        (&mut rule, "vmgate rule"),
-        (&mut test, "vmgate rule test"),
-        (&mut profile, "vmgate profile"),
-        (&mut catalogue_test, "vmgate catalogue test"),
-    ] {
-        if let Some(object) = schema.as_object_mut() {
-            object.insert("title".to_owned(), title.into());
-        }
-    }
     vec![
         ("facts.v1", schema_for!(Facts).to_value()),
-        ("rule.v1", rule),
-        ("rule-test.v1", test),
-        ("profile.v1", profile),
+        ("rule.v1", schema_for!(RuleDocument).to_value()),
+        ("rule-test.v1", schema_for!(TestDocument).to_value()),
+        ("profile.v1", schema_for!(ProfileDocument).to_value()),
         ("memory-sync.v1", schema_for!(MemorySyncCatalogue).to_value()),
         ("udp-services.v1", schema_for!(UdpCatalogue).to_value()),
         ("components.v1", schema_for!(ComponentCatalogue).to_value()),
         ("known-failures.v1", schema_for!(KnownFailureCatalogue).to_value()),
         ("managers.v1", schema_for!(ManagerCatalogue).to_value()),
         ("control-protocols.v1", schema_for!(ControlCatalogue).to_value()),
-        ("catalogue-test.v1", catalogue_test),
+        ("catalogue-test.v1", schema_for!(CatalogueTestDocument).to_value()),
     ]
 }
 

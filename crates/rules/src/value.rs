@@ -217,12 +217,20 @@ fn not_a_fact(what: &str) -> ConversionResult {
     Err(NotConvertible(format!("{what} is not a fact")))
 }
 
+macro_rules! whole {
+    ($($function:ident: $number:ty),+ $(,)?) => {$(
+        fn $function(self, value: $number) -> ConversionResult {
+            Ok(self.whole(value.into()))
+        }
+    )+};
+}
+
 impl<'t> ser::Serializer for ValueSerializer<'t> {
     type Ok = Value;
     type Error = NotConvertible;
     type SerializeSeq = ListSerializer<'t>;
     type SerializeTuple = ListSerializer<'t>;
-    type SerializeTupleStruct = ListSerializer<'t>;
+    type SerializeTupleStruct = ser::Impossible<Value, NotConvertible>;
     type SerializeTupleVariant = ser::Impossible<Value, NotConvertible>;
     type SerializeMap = MapSerializer<'t>;
     type SerializeStruct = RecordSerializer<'t>;
@@ -231,26 +239,9 @@ impl<'t> ser::Serializer for ValueSerializer<'t> {
     fn serialize_bool(self, value: bool) -> ConversionResult {
         Ok(Value::Bool(value))
     }
-    fn serialize_i8(self, value: i8) -> ConversionResult {
-        Ok(self.whole(value.into()))
-    }
-    fn serialize_i16(self, value: i16) -> ConversionResult {
-        Ok(self.whole(value.into()))
-    }
-    fn serialize_i32(self, value: i32) -> ConversionResult {
-        Ok(self.whole(value.into()))
-    }
-    fn serialize_i64(self, value: i64) -> ConversionResult {
-        Ok(self.whole(value))
-    }
-    fn serialize_u8(self, value: u8) -> ConversionResult {
-        Ok(self.whole(value.into()))
-    }
-    fn serialize_u16(self, value: u16) -> ConversionResult {
-        Ok(self.whole(value.into()))
-    }
-    fn serialize_u32(self, value: u32) -> ConversionResult {
-        Ok(self.whole(value.into()))
+    whole! {
+        serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64,
+        serialize_u8: u8, serialize_u16: u16, serialize_u32: u32,
     }
     fn serialize_u64(self, value: u64) -> ConversionResult {
         match i64::try_from(value) {
@@ -331,9 +322,9 @@ impl<'t> ser::Serializer for ValueSerializer<'t> {
     fn serialize_tuple_struct(
         self,
         _: &'static str,
-        len: usize,
-    ) -> Result<ListSerializer<'t>, NotConvertible> {
-        self.serialize_seq(Some(len))
+        _: usize,
+    ) -> Result<Self::SerializeTupleStruct, NotConvertible> {
+        Err(NotConvertible("a tuple with a name is not a fact".to_owned()))
     }
     fn serialize_tuple_variant(
         self,
@@ -398,17 +389,6 @@ impl ser::SerializeTuple for ListSerializer<'_> {
     type Ok = Value;
     type Error = NotConvertible;
     fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NotConvertible> {
-        ser::SerializeSeq::serialize_element(self, value)
-    }
-    fn end(self) -> ConversionResult {
-        ser::SerializeSeq::end(self)
-    }
-}
-
-impl ser::SerializeTupleStruct for ListSerializer<'_> {
-    type Ok = Value;
-    type Error = NotConvertible;
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NotConvertible> {
         ser::SerializeSeq::serialize_element(self, value)
     }
     fn end(self) -> ConversionResult {

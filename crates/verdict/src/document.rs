@@ -81,13 +81,7 @@ pub struct Verdict {
     pub basis: Option<Basis>,
 }
 
-/// Ids of the verdict format that this version reads and writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum VerdictSchema {
-    /// The first format.
-    #[serde(rename = "vmgate/verdict/v1")]
-    V1,
-}
+vmgate_facts::schema_id!(pub VerdictSchema = "vmgate/verdict/v1");
 
 /// The program that made a verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -17,13 +17,7 @@ pub struct Verdicts {
     pub verdicts: Vec<Verdict>,
 }
 
-/// Ids of the list format that this version reads and writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum VerdictsSchema {
-    /// The first format.
-    #[serde(rename = "vmgate/verdicts/v1")]
-    V1,
-}
+vmgate_facts::schema_id!(pub VerdictsSchema = "vmgate/verdicts/v1");
 
 /// A file that holds no verdict.
 #[derive(Debug, Error)]

@@ -32,13 +32,7 @@ pub(super) struct InventoryDocument {
     pub(super) after_maintenance: Versions,
 }
 
-/// Ids of the inventory format that this version reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-pub(super) enum InventorySchema {
-    /// The first format.
-    #[serde(rename = "vmgate/inventory/v1")]
-    V1,
-}
+vmgate_facts::schema_id!(pub(super) InventorySchema = "vmgate/inventory/v1");
 
 /// A migration network.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

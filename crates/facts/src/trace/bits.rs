@@ -1,17 +1,16 @@
 //! Bit vector, written to a document as run lengths, so that long runs of equal bits take little space.
 
-use std::borrow::Cow;
+use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
+use schemars::JsonSchema;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
-
-use super::leb128::{from_base64, put_leb128, take_leb128, to_base64};
+use super::leb128::{put_leb128, serde_by_base64, take_leb128};
 
 /// Most bits that are read, 16 MiB of them: fifty times those of the longest trace of the largest sample.
 const MOST_BITS: usize = 1 << 27;
 
 /// Bit vector. Written as base64 of run lengths (LEB128), clear and set in turn, clear first; the length comes first.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, JsonSchema)]
+#[schemars(with = "String", inline, extend("contentEncoding" = "base64"))]
 pub struct Bits {
     words: Vec<u64>,
     len: usize,
@@ -65,7 +64,7 @@ impl Bits {
         })
     }
 
-    fn runs(&self) -> Vec<u8> {
+    fn pack(&self) -> Vec<u8> {
         let mut out = Vec::new();
         put_leb128(&mut out, self.len as u64);
         let (mut value, mut begin) = (false, 0);
@@ -93,7 +92,7 @@ impl Bits {
         self.len
     }
 
-    fn from_runs(mut runs: &[u8]) -> Option<Self> {
+    fn unpack(mut runs: &[u8]) -> Option<Self> {
         let len = usize::try_from(take_leb128(&mut runs)?).ok().filter(|len| *len <= MOST_BITS)?;
         // All runs are read before any bit costs memory.
         let mut set = Vec::new();
@@ -112,31 +111,4 @@ impl Bits {
     }
 }
 
-impl Serialize for Bits {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&to_base64(&self.runs()))
-    }
-}
-
-impl<'de> Deserialize<'de> for Bits {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Cow::<str>::deserialize(deserializer)?;
-        from_base64(&text)
-            .and_then(|runs| Self::from_runs(&runs))
-            .ok_or_else(|| D::Error::custom("not the run lengths of bits in base64"))
-    }
-}
-
-impl JsonSchema for Bits {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "Bits".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "contentEncoding": "base64", "description": "Bits as run lengths" })
-    }
-}
+serde_by_base64!(Bits, "the run lengths of bits");

@@ -1,10 +1,9 @@
 //! Compact text form of page positions and tick lengths: LEB128 numbers in base64, positions as gaps between them.
 
-use std::{borrow::Cow, ops::Deref};
+use std::ops::Deref;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use schemars::JsonSchema;
 
 use super::{MOST_PAGES, MOST_TICKS};
 
@@ -39,16 +38,32 @@ pub(super) fn take_leb128(from: &mut &[u8]) -> Option<u64> {
     None
 }
 
-pub(super) fn to_base64(bytes: &[u8]) -> String {
-    STANDARD_NO_PAD.encode(bytes)
-}
+/// Writes a type as its packed bytes in base64, by its methods `pack` and `unpack`.
+macro_rules! serde_by_base64 {
+    ($name:ident, $content:literal) => {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&STANDARD_NO_PAD.encode(self.pack()))
+            }
+        }
 
-pub(super) fn from_base64(text: &str) -> Option<Vec<u8>> {
-    STANDARD_NO_PAD.decode(text).ok()
+        impl std::str::FromStr for $name {
+            type Err = &'static str;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                let bytes = STANDARD_NO_PAD.decode(text).ok();
+                bytes.and_then(|bytes| Self::unpack(&bytes)).ok_or(concat!("not ", $content, " in base64"))
+            }
+        }
+
+        crate::serde_by_text!($name);
+    };
 }
+pub(super) use serde_by_base64;
 
 /// Rising page numbers. Written as base64 of the gaps between them (LEB128), from the first page's number on.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, JsonSchema)]
+#[schemars(with = "String", inline, extend("contentEncoding" = "base64"))]
 pub struct Positions(Vec<u64>);
 
 impl Positions {
@@ -74,45 +89,22 @@ impl Positions {
         }
         gaps.is_empty().then_some(Self(positions))
     }
-}
 
-impl Serialize for Positions {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut out = Vec::new();
-        let mut next = 0;
+    fn pack(&self) -> Vec<u8> {
+        let (mut out, mut next) = (Vec::new(), 0);
         for &at in &self.0 {
             put_leb128(&mut out, at - next);
             next = at + 1;
         }
-        serializer.serialize_str(&to_base64(&out))
+        out
     }
 }
 
-impl<'de> Deserialize<'de> for Positions {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Cow::<str>::deserialize(deserializer)?;
-        from_base64(&text)
-            .and_then(|gaps| Self::unpack(&gaps))
-            .ok_or_else(|| D::Error::custom("not the gaps between page numbers in base64"))
-    }
-}
-
-impl JsonSchema for Positions {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "Positions".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "contentEncoding": "base64", "description": "Page numbers as gaps" })
-    }
-}
+serde_by_base64!(Positions, "the gaps between page numbers");
 
 /// Lengths of ticks in microseconds. Written as base64 of LEB128 numbers.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, JsonSchema)]
+#[schemars(with = "String", inline, extend("contentEncoding" = "base64"))]
 pub struct TickLengths(Vec<u32>);
 
 impl From<Vec<u32>> for TickLengths {
@@ -137,35 +129,12 @@ impl TickLengths {
         }
         bytes.is_empty().then_some(Self(ticks))
     }
-}
 
-impl Serialize for TickLengths {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn pack(&self) -> Vec<u8> {
         let mut out = Vec::new();
         self.0.iter().for_each(|tick| put_leb128(&mut out, (*tick).into()));
-        serializer.serialize_str(&to_base64(&out))
+        out
     }
 }
 
-impl<'de> Deserialize<'de> for TickLengths {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Cow::<str>::deserialize(deserializer)?;
-        from_base64(&text)
-            .and_then(|bytes| Self::unpack(&bytes))
-            .ok_or_else(|| D::Error::custom("not the lengths of ticks in base64"))
-    }
-}
-
-impl JsonSchema for TickLengths {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "TickLengths".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "contentEncoding": "base64", "description": "Lengths of ticks" })
-    }
-}
+serde_by_base64!(TickLengths, "the lengths of ticks");

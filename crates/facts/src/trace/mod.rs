@@ -69,13 +69,7 @@ pub struct DirtyTrace {
     pub ended: TraceEnd,
 }
 
-/// Trace formats that this version reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum TraceSchema {
-    /// The first format.
-    #[serde(rename = "vmgate/trace/v1")]
-    V1,
-}
+crate::schema_id!(pub TraceSchema = "vmgate/trace/v1");
 
 /// Consecutive pages of RAM of which some were sampled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -28,7 +28,7 @@ const NEIGHBOURS_ASK: Quantiles = Quantiles { p5: 0.0, p50: 38.0, p95: 53.0 };
 pub(super) const LEARNT: &str = "switches learn the guest's new port from QEMU's announcements";
 
 /// Fate of a guest whose announcements are over before the port forwards, and that was not seen to speak.
-const QUIET: &str = "; unless the guest speaks first, it is found when its neighbours ask anew";
+const QUIET: &str = "; unless the guest speaks first, it is found when its neighbours ask anew, at a random time of 23 to 53 s";
 
 /// Dark time of macvtap: neighbours on the source host are led to the source's interface for as long as libvirt keeps it, which
 /// is until it has heard from the destination that the guest runs there.

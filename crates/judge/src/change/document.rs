@@ -65,13 +65,7 @@ pub(super) struct ChangeDocument {
     pub(super) moves: Vec<MoveDocument>,
 }
 
-/// Versions of the change format that this program reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-pub(super) enum ChangeSchema {
-    /// The first format.
-    #[serde(rename = "vmgate/change/v1")]
-    V1,
-}
+vmgate_facts::schema_id!(pub(super) ChangeSchema = "vmgate/change/v1");
 
 /// A wave: a part of a change.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

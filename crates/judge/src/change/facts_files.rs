@@ -23,28 +23,17 @@ pub struct FactsFiles {
 
 /// Facts files that cannot be used.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum FactsFilesError {
     /// The folder, or the one file, cannot be read.
     #[error("{}: cannot be read: {source}; name a facts file, or a folder of them", path.display())]
-    Unreadable {
-        /// Path, as it was named.
-        path: PathBuf,
-        /// Error of the operating system.
-        source: io::Error,
-    },
+    Unreadable { path: PathBuf, source: io::Error },
     /// One of the files has problems.
     #[error(transparent)]
     Document(#[from] EvidenceError),
     /// Two files are about the same move, so the choice between them would be chance.
     #[error("{} and {} are both about the move of {vm}: keep the later one", first.display(), second.display())]
-    SameMove {
-        /// Name of the VM.
-        vm: String,
-        /// First file.
-        first: PathBuf,
-        /// Second file.
-        second: PathBuf,
-    },
+    SameMove { vm: String, first: PathBuf, second: PathBuf },
 }
 
 impl FactsFiles {

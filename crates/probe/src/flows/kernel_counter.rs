@@ -7,7 +7,6 @@ use std::{
 
 use crate::{
     flows::{
-        batch::Batch,
         bpf::{
             self, BUDGET_REFUSED, BrokenJump, Budget, COUNT_BYTES, Clock, KEY_BYTES, Map, MapKind, Maps,
             PART_BYTES, Program, TOTAL_BYTES, TOTAL_FRAMES, TOTAL_MALFORMED, TOTAL_NO_ROOM,
@@ -17,16 +16,17 @@ use crate::{
         evidence::Evidence,
         interface::GuestEnd,
         raw_capture::RawCapture,
+        ring::Ring,
         socket::{PacketSocket, WaitResult, monotonic_nanoseconds, real_nanoseconds},
         table::{Counts, MOST_PARTS},
     },
     netlink::Interface,
 };
 
-/// Pause after a read, so that packets come in batches.
+/// Pause after a read, so that packets come together.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Most batches of one read: more than all budgets of a pause together.
-const MOST_BATCHES: usize = 32;
+/// Memory for packets that wait to be read: more than all budgets of a pause together.
+const RING_BYTES: usize = 1 << 20;
 
 /// Reason why the kernel cannot count.
 #[derive(Debug, thiserror::Error)]
@@ -81,36 +81,33 @@ impl Counter {
             .map_err(KernelCountError::Attach)
     }
 
-    /// Counts for the window, and reads what the program passes. The socket's buffer must hold what comes in a pause.
+    /// Counts for the window, and reads what the program passes.
     pub(crate) fn run(
         self,
         socket: PacketSocket,
         interface: &Interface,
         window: Duration,
-        buffer_bytes: usize,
     ) -> io::Result<RawCapture> {
-        socket.set_buffer(buffer_bytes)?;
-        socket.describe_packets()?;
-        let (mut batch, mut evidence) = (Batch::new(), Evidence::new());
+        let (mut ring, mut evidence) = (Ring::of(&socket, RING_BYTES)?, Evidence::new());
         let (begin, real_begin) = (monotonic_nanoseconds(), real_nanoseconds());
         let deadline = Instant::now() + window;
+        let mut read = || {
+            ring.read(self.guest, |frame, at| evidence.observe(frame, at.saturating_sub(real_begin)));
+        };
         socket.bind(interface)?;
         let mut wake = WaitResult::Timeout;
-        let mut unreadable = 0;
         while Instant::now() < deadline && wake != WaitResult::InterfaceLost {
             wake = socket.wait(true, deadline)?;
+            read();
             if wake == WaitResult::Readable {
-                unreadable += self.read_packets(&socket, &mut batch, &mut evidence, real_begin)?;
                 std::thread::sleep(PAUSE.min(deadline.saturating_duration_since(Instant::now())));
             }
         }
-        if wake != WaitResult::InterfaceLost {
-            unreadable += self.read_packets(&socket, &mut batch, &mut evidence, real_begin)?;
-        }
-        let unseen = socket.drops()?.saturating_add(unreadable);
+        read();
+        let unseen = socket.drops()?;
         let end = monotonic_nanoseconds();
         // Closing waits until no processor runs the program any more: then the maps no longer change.
-        drop(socket);
+        drop((ring, socket));
         let (directed_flows, streams, totals) = self.read()?;
         Ok(RawCapture {
             directed_flows,
@@ -123,44 +120,6 @@ impl Counter {
             begin,
             end,
         })
-    }
-
-    /// Reads the packets that wait, at most those of one budget after the other; returns how many could not be read.
-    fn read_packets(
-        &self,
-        socket: &PacketSocket,
-        batch: &mut Batch,
-        evidence: &mut Evidence,
-        real_begin: u64,
-    ) -> io::Result<u64> {
-        let mut unreadable = 0;
-        for _ in 0..MOST_BATCHES {
-            if let Err(error) = batch.receive(socket) {
-                return match error.raw_os_error() {
-                    // The loss of the interface shows in the next wait.
-                    Some(libc::EAGAIN | libc::EINTR | libc::ENETDOWN) => Ok(unreadable),
-                    // A packet whose offload this kernel cannot describe.
-                    Some(libc::EINVAL) => {
-                        unreadable += 1;
-                        continue;
-                    }
-                    _ => Err(error),
-                };
-            }
-            if batch.len() == 0 {
-                break;
-            }
-            for frame in batch.frames(self.guest) {
-                match frame {
-                    Some((frame, at)) => {
-                        let real = at.unwrap_or_else(real_nanoseconds);
-                        evidence.observe(frame, real.saturating_sub(real_begin));
-                    }
-                    None => unreadable += 1,
-                }
-            }
-        }
-        Ok(unreadable)
     }
 
     pub(crate) fn read(&self) -> io::Result<(Counts, Counts, Totals)> {

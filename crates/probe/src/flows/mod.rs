@@ -10,7 +10,6 @@
 //! Not covered: UDP inside tunnels (the tunnel itself is, if it uses UDP), PPPoE and MPLS, encrypted extension headers
 //! (ESP), and devices that bypass the tap: SR-IOV, vhost-user, XDP redirects.
 
-mod batch;
 mod bpf;
 mod control;
 mod directed_flow;
@@ -27,6 +26,7 @@ mod packet;
 mod packet_capture;
 mod parse;
 mod raw_capture;
+mod ring;
 mod socket;
 mod table;
 #[cfg(test)]
@@ -71,69 +71,38 @@ use vmgate_facts::{Cause, Unknown};
 
 /// Reason why flows could not be captured.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum FlowError {
     /// There is no interface of that name in this network namespace.
     #[error(
         "this host has no interface {interface:?}; existing interfaces: {others}. Run vmgate on the VM's host, and take the name from `virsh domiflist`"
     )]
-    NoSuchInterface {
-        /// The name that was given.
-        interface: String,
-        /// Names of the existing interfaces.
-        others: String,
-    },
+    NoSuchInterface { interface: String, others: String },
     /// The interface is down: nothing crosses it.
     #[error("interface {interface} is down: is the VM running?")]
-    InterfaceDown {
-        /// The interface.
-        interface: String,
-    },
+    InterfaceDown { interface: String },
     /// The interface has no Ethernet headers.
     #[error(
         "interface {interface} is not Ethernet, so it is not the tap of a VM: take the name from `virsh domiflist`"
     )]
-    NotEthernet {
-        /// The interface.
-        interface: String,
-    },
+    NotEthernet { interface: String },
     /// The kind of the interface cannot be determined.
     #[error("cannot determine the kind of interface {interface}")]
-    Interface {
-        /// The interface.
-        interface: String,
-        /// The kernel's error.
-        source: io::Error,
-    },
+    Interface { interface: String, source: io::Error },
     /// The window is empty or longer than [`LONGEST_WINDOW`].
     #[error("cannot capture for {} s: give a time from 0.001 to {} s", .window.as_secs_f64(), LONGEST_WINDOW.as_secs())]
-    Window {
-        /// The window that was given.
-        window: Duration,
-    },
+    Window { window: Duration },
     /// No permission to read packets.
     #[error(
         "no permission to open a packet socket for {interface}: run as root, or give vmgate CAP_NET_RAW and CAP_BPF"
     )]
-    NotPermitted {
-        /// The interface.
-        interface: String,
-    },
+    NotPermitted { interface: String },
     /// The kernel cannot count, and no other method was allowed.
     #[error("the kernel cannot count the flows of {interface}: {why}")]
-    KernelRefused {
-        /// The interface.
-        interface: String,
-        /// Reason of the failure.
-        why: String,
-    },
+    KernelRefused { interface: String, why: String },
     /// The capture failed.
     #[error("the capture on {interface} failed; try again")]
-    Capture {
-        /// The interface.
-        interface: String,
-        /// The kernel's error.
-        source: io::Error,
-    },
+    Capture { interface: String, source: io::Error },
 }
 
 impl From<FlowError> for Unknown {
@@ -175,7 +144,7 @@ pub fn watch(interface: &str, window: Duration, limits: &Limits) -> Result<FlowC
         let counter = kernel_counter::Counter::load(guest, limits.max_directed_flows());
         match counter.and_then(|counter| counter.attach(&socket).map(|()| counter)) {
             Ok(counter) => {
-                let raw = counter.run(socket, &interface, window, limits.buffer_bytes).map_err(failed)?;
+                let raw = counter.run(socket, &interface, window).map_err(failed)?;
                 return Ok(FlowCapture::new(name, Method::KernelCounted, None, raw));
             }
             Err(why) => refused = Some(why.to_string()),

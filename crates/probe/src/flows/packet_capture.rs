@@ -1,7 +1,7 @@
 //! Packet capture, the second method, used if the kernel cannot count: this process reads the headers of packets that
 //! may be UDP, of control protocols, and of a sample of the rest.
 //!
-//! Frames are read with recvmmsg and not through `pnet::datalink`, which drops the packet's direction, the VLAN tag in its
+//! Frames are read from a ring and not through `pnet::datalink`, which drops the packet's direction, the VLAN tag in its
 //! metadata and its true length.
 
 use std::{
@@ -11,13 +11,13 @@ use std::{
 
 use crate::{
     flows::{
-        batch::Batch,
         evidence::Evidence,
         filter::{accept_nothing, worth_reading},
         interface::GuestEnd,
         limits::Limits,
         parse::parse,
         raw_capture::RawCapture,
+        ring::Ring,
         socket::{PacketSocket, WaitResult, monotonic_nanoseconds, real_nanoseconds, thread_nanoseconds},
         table::Table,
     },
@@ -33,21 +33,12 @@ struct Capture<'a> {
     socket: &'a PacketSocket,
     guest: GuestEnd,
     limits: &'a Limits,
-    batch: Batch,
+    ring: Ring,
     table: Table,
     evidence: Evidence,
     /// Start of the window by the clock that dates packets.
     real_begin: u64,
     taken: u64,
-    drops: u64,
-}
-
-/// Result of one read.
-#[derive(PartialEq, Eq)]
-enum ReadResult {
-    Packets,
-    Empty,
-    InterfaceLost,
 }
 
 /// Captures on the interface for the window; `socket` must not be bound yet.
@@ -58,35 +49,28 @@ pub(crate) fn run(
     window: Duration,
     limits: &Limits,
 ) -> io::Result<RawCapture> {
-    prepare(socket, limits)?;
+    set_filter(socket, worth_reading())?;
     let table = Table::new(usize::try_from(limits.max_directed_flows()).unwrap_or(usize::MAX));
     let mut capture = Capture {
         socket,
         guest,
         limits,
-        batch: Batch::new(),
+        ring: Ring::of(socket, limits.buffer_bytes)?,
         table,
         evidence: Evidence::new(),
         real_begin: real_nanoseconds(),
         taken: 0,
-        drops: 0,
     };
     let begin = monotonic_nanoseconds();
     let deadline = Instant::now() + window;
     socket.bind(interface)?;
-    let mut lost = capture.watch(begin, deadline)?;
+    let lost = capture.watch(begin, deadline)?;
     let end = monotonic_nanoseconds();
 
     // Packets that wait now belong to the window; no more may arrive while they are read.
     set_filter(socket, accept_nothing())?;
-    while !capture.is_full() {
-        match capture.read()? {
-            ReadResult::Packets => {}
-            ReadResult::Empty => break,
-            ReadResult::InterfaceLost => lost = true,
-        }
-    }
-    let drops = capture.drops.saturating_add(socket.drops()?);
+    while !capture.is_full() && capture.read() > 0 {}
+    let drops = socket.drops()?;
     let (directed_flows, streams, totals) = capture.table.finish();
     let full = capture.taken >= limits.max_packets;
     Ok(RawCapture {
@@ -100,12 +84,6 @@ pub(crate) fn run(
         begin,
         end,
     })
-}
-
-fn prepare(socket: &PacketSocket, limits: &Limits) -> io::Result<()> {
-    set_filter(socket, worth_reading())?;
-    socket.set_buffer(limits.buffer_bytes)?;
-    socket.describe_packets()
 }
 
 fn set_filter(socket: &PacketSocket, mut code: Vec<libc::sock_filter>) -> io::Result<()> {
@@ -123,13 +101,10 @@ impl Capture<'_> {
         let busy_before = thread_nanoseconds();
         while Instant::now() < deadline && !self.is_full() {
             match self.socket.wait(true, deadline)? {
-                WaitResult::Readable => {}
+                WaitResult::Readable => self.read(),
                 WaitResult::Timeout => break,
                 WaitResult::InterfaceLost => return Ok(true),
-            }
-            if self.read()? == ReadResult::InterfaceLost {
-                return Ok(true);
-            }
+            };
             let busy = Duration::from_nanos(thread_nanoseconds().saturating_sub(busy_before));
             let passed = Duration::from_nanos(monotonic_nanoseconds().saturating_sub(begin));
             if busy > passed.mul_f64(self.limits.processor_share()) + HEAD_START {
@@ -140,31 +115,14 @@ impl Capture<'_> {
         Ok(false)
     }
 
-    fn read(&mut self) -> io::Result<ReadResult> {
-        if let Err(error) = self.batch.receive(self.socket) {
-            return match error.raw_os_error() {
-                Some(libc::ENETDOWN) => Ok(ReadResult::InterfaceLost),
-                Some(libc::EAGAIN | libc::EINTR) => Ok(ReadResult::Empty),
-                // A packet whose offload this kernel cannot describe: it counts as dropped.
-                Some(libc::EINVAL) => {
-                    self.drops = self.drops.saturating_add(1);
-                    Ok(ReadResult::Packets)
-                }
-                _ => Err(error),
-            };
-        }
+    /// Reads the packets that have come; returns their number.
+    fn read(&mut self) -> usize {
         let now = monotonic_nanoseconds();
-        for frame in self.batch.frames(self.guest) {
-            self.taken = self.taken.saturating_add(1);
-            match frame {
-                Some((frame, at)) => {
-                    self.table.count(parse(frame), now);
-                    let real = at.unwrap_or_else(real_nanoseconds);
-                    self.evidence.observe(frame, real.saturating_sub(self.real_begin));
-                }
-                None => self.drops = self.drops.saturating_add(1),
-            }
-        }
-        Ok(if self.batch.len() == 0 { ReadResult::Empty } else { ReadResult::Packets })
+        let read = self.ring.read(self.guest, |frame, at| {
+            self.table.count(parse(frame), now);
+            self.evidence.observe(frame, at.saturating_sub(self.real_begin));
+        });
+        self.taken = self.taken.saturating_add(read as u64);
+        read
     }
 }

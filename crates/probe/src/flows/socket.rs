@@ -48,13 +48,6 @@ impl PacketSocket {
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// Sets the receive buffer size; above the system's limit if the process has the privilege.
-    pub(crate) fn set_buffer(&self, bytes: usize) -> io::Result<()> {
-        let bytes = c_int::try_from(bytes).unwrap_or(c_int::MAX);
-        self.set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &bytes)
-            .or_else(|_| self.set(libc::SOL_SOCKET, libc::SO_RCVBUF, &bytes))
-    }
-
     /// Starts to receive every frame of the interface, in both directions.
     pub(crate) fn bind(&self, interface: &Interface) -> io::Result<()> {
         // SAFETY: all zeros is a valid sockaddr_ll.
@@ -66,14 +59,6 @@ impl PacketSocket {
         // SAFETY: pointer and length describe the live address.
         let result = unsafe { libc::bind(self.raw(), (&raw const address).cast(), length) };
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-    }
-
-    /// Asks for what comes with each packet: its VLAN tag and true length, its offload header, and its time of arrival.
-    pub(crate) fn describe_packets(&self) -> io::Result<()> {
-        const PACKET_VNET_HDR: c_int = 15;
-        self.set(libc::SOL_PACKET, libc::PACKET_AUXDATA, &1_i32)?;
-        self.set(libc::SOL_PACKET, PACKET_VNET_HDR, &1_i32)?;
-        self.set(libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, &1_i32)
     }
 
     /// Sends one frame, with its Ethernet header.

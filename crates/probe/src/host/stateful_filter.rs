@@ -266,15 +266,7 @@ fn name(payload: &[u8], offset: usize, wanted: u16) -> Option<String> {
 mod tests {
     use proptest::prelude::*;
 
-    use crate::host::stateful_filter::*;
-
-    fn nested(kind: u16, value: &[u8]) -> Vec<u8> {
-        let mut bytes = u16::try_from(4 + value.len()).unwrap().to_ne_bytes().to_vec();
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend(value);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
-    }
+    use crate::{host::stateful_filter::*, netlink::encoded as nested};
 
     fn message(kind: u16, family: i32, attributes: &[Vec<u8>]) -> Vec<u8> {
         let mut payload = vec![u8::try_from(family).unwrap(), 0, 0, 0];

@@ -9,6 +9,8 @@ mod socket;
 pub(super) use forwarding::tunnel_remotes;
 pub(super) use interface::{Interface, address, interfaces};
 pub(super) use message::{NetlinkParseError, attribute, attributes, messages, number32, number64, text};
+#[cfg(test)]
+pub(super) use request::encoded;
 pub(super) use request::{Request, dump, query};
 pub(super) use socket::Netlink;
 

@@ -26,10 +26,7 @@ impl Request {
     /// Adds an attribute.
     #[must_use]
     pub(crate) fn with(mut self, kind: u16, value: &[u8]) -> Self {
-        self.payload.extend(u16::try_from(4 + value.len()).unwrap_or(u16::MAX).to_ne_bytes());
-        self.payload.extend(kind.to_ne_bytes());
-        self.payload.extend(value);
-        self.payload.resize(self.payload.len().next_multiple_of(4), 0);
+        self.payload.extend(encoded(kind, value));
         self
     }
 
@@ -42,6 +39,14 @@ impl Request {
         bytes.extend(&self.payload);
         bytes
     }
+}
+
+/// An attribute, with the bytes that align the next one.
+pub(crate) fn encoded(kind: u16, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
+    let mut bytes = [&length.to_ne_bytes(), &kind.to_ne_bytes(), value].concat();
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
 }
 
 /// Sends a request and returns the payload of its only answer.

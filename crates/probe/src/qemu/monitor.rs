@@ -49,6 +49,7 @@ const SHOWN: usize = 60;
 
 /// Failure to ask a monitor.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum MonitorError {
     /// There is no such socket.
     #[error("the host has no socket {0}: is the VM running there?")]
@@ -64,12 +65,7 @@ pub enum MonitorError {
         "{socket} did not greet within {} s: another program holds the monitor (try again), or it is no QMP monitor",
         .waited.as_secs()
     )]
-    Busy {
-        /// The socket.
-        socket: String,
-        /// Time for which vmgate waited.
-        waited: Duration,
-    },
+    Busy { socket: String, waited: Duration },
     /// The monitor speaks QEMU's protocol for people.
     #[error(
         "{0} is a monitor for people (HMP), and vmgate asks QMP alone: name the VM's QMP socket (of Ganeti the one that ends in .qmp)"
@@ -77,12 +73,7 @@ pub enum MonitorError {
     ForPeople(String),
     /// The socket is of something else.
     #[error("{socket} is no QMP monitor: it says {said:?}")]
-    NotQmp {
-        /// The socket.
-        socket: String,
-        /// Beginning of what it says.
-        said: String,
-    },
+    NotQmp { socket: String, said: String },
     /// The connection ended.
     #[error("QEMU closed {0}, or died")]
     Closed(String),
@@ -94,12 +85,7 @@ pub enum MonitorError {
     Io(String, #[source] io::Error),
     /// QEMU refused a command, or does not know it.
     #[error("QEMU refuses {command}: {why}")]
-    Refused {
-        /// The command.
-        command: String,
-        /// QEMU's words.
-        why: String,
-    },
+    Refused { command: String, why: String },
 }
 
 impl From<MonitorError> for Unknown {

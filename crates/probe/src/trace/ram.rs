@@ -25,6 +25,7 @@ pub struct RamBlock {
 
 /// Reason why guest RAM was not recognised.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the messages say what the fields are")]
 pub enum RamError {
     /// The mappings cannot be read.
     #[error("cannot read the memory mappings of process {0}: run as root")]
@@ -36,16 +37,7 @@ pub enum RamError {
     #[error(
         "{found} mappings of {bytes} bytes match the guest's memory `{id}`, expected {wanted}: vmgate does not read memory without a certain match"
     )]
-    NotCertain {
-        /// The backend.
-        id: String,
-        /// Its size.
-        bytes: u64,
-        /// Mappings of its kind and size.
-        found: usize,
-        /// Backends of this kind and size.
-        wanted: usize,
-    },
+    NotCertain { id: String, bytes: u64, found: usize, wanted: usize },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

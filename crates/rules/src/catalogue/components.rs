@@ -6,29 +6,6 @@ use vmgate_facts::Version;
 
 use super::{Reference, check::EntryCheck};
 
-/// A catalogue file of components.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ComponentCatalogue {
-    /// Name and version of this format.
-    pub schema: ComponentSchema,
-    /// Entries, one for each group of components that migrate alike.
-    pub entries: Vec<ComponentEntry>,
-}
-
-/// Versions of this format that this program reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum ComponentSchema {
-    /// The first format.
-    #[serde(rename = "vmgate/catalogue/components/v1")]
-    V1,
-}
-
-impl ComponentCatalogue {
-    /// Name of the newest format.
-    pub const SCHEMA: &'static str = "vmgate/catalogue/components/v1";
-}
-
 /// Group of components that migrate alike.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

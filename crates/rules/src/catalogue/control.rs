@@ -10,29 +10,6 @@ use super::{Catalogues, Reference, check::EntryCheck};
 /// that are lost.
 const UNSEEN_INTERVAL: f64 = 1.0 / 3.0;
 
-/// A catalogue file of control protocols.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ControlCatalogue {
-    /// Name and version of this format.
-    pub schema: ControlSchema,
-    /// Entries, one for each protocol.
-    pub entries: Vec<ControlEntry>,
-}
-
-/// Versions of this format that this program reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum ControlSchema {
-    /// The first format.
-    #[serde(rename = "vmgate/catalogue/control-protocols/v1")]
-    V1,
-}
-
-impl ControlCatalogue {
-    /// Name of the newest format.
-    pub const SCHEMA: &'static str = "vmgate/catalogue/control-protocols/v1";
-}
-
 /// One protocol by which machines watch each other.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

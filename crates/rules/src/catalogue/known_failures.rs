@@ -8,29 +8,6 @@ use vmgate_facts::{Accelerator, Cause, Fact, Guest, Host, KnownFailure, Unknown,
 
 use super::{Catalogues, Reference, VersionRange, check::EntryCheck};
 
-/// A catalogue file of migrations that are known to fail.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct KnownFailureCatalogue {
-    /// Name and version of this format.
-    pub schema: KnownFailureSchema,
-    /// Entries, one for each failure.
-    pub entries: Vec<KnownFailureEntry>,
-}
-
-/// Versions of this format that this program reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum KnownFailureSchema {
-    /// The first format.
-    #[serde(rename = "vmgate/catalogue/known-failures/v1")]
-    V1,
-}
-
-impl KnownFailureCatalogue {
-    /// Name of the newest format.
-    pub const SCHEMA: &'static str = "vmgate/catalogue/known-failures/v1";
-}
-
 /// A failure, and the moves that it concerns: those that meet every condition of the entry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -8,29 +8,6 @@ use vmgate_facts::ManagedStall;
 
 use super::{NamePattern, Reference, check::EntryCheck};
 
-/// A catalogue file of managers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ManagerCatalogue {
-    /// Name and version of this format.
-    pub schema: ManagerSchema,
-    /// Entries, one for each manager.
-    pub entries: Vec<ManagerEntry>,
-}
-
-/// Versions of this format that this program reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum ManagerSchema {
-    /// The first format.
-    #[serde(rename = "vmgate/catalogue/managers/v1")]
-    V1,
-}
-
-impl ManagerCatalogue {
-    /// Name of the newest format.
-    pub const SCHEMA: &'static str = "vmgate/catalogue/managers/v1";
-}
-
 /// A manager of VMs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -9,29 +9,6 @@ use super::{Catalogues, Pattern, Reference, check::EntryCheck};
 /// First words of the source of a time-out that was not read in the guest. Rules look for these words.
 const VENDOR_DEFAULT: &str = "vendor default";
 
-/// A catalogue file of software whose members monitor each other.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct MemorySyncCatalogue {
-    /// Name and version of this format.
-    pub schema: MemorySyncSchema,
-    /// Entries, one for each kind of software.
-    pub entries: Vec<MemorySyncEntry>,
-}
-
-/// Versions of this format that this program reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum MemorySyncSchema {
-    /// The first format.
-    #[serde(rename = "vmgate/catalogue/memory-sync/v1")]
-    V1,
-}
-
-impl MemorySyncCatalogue {
-    /// Name of the newest format.
-    pub const SCHEMA: &'static str = "vmgate/catalogue/memory-sync/v1";
-}
-
 /// One kind of software whose members monitor each other.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

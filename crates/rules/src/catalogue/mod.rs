@@ -25,18 +25,19 @@ mod version_range;
 use std::{collections::BTreeSet, sync::Arc};
 
 pub use classify::{Migrator, QemuAnswer};
-pub use components::{ComponentCatalogue, ComponentEntry, ShownBy, Since};
-pub use control::{ControlCatalogue, ControlEntry};
-pub use known_failures::{KnownFailureCatalogue, KnownFailureEntry, Versions};
-pub use managers::{ManagerCatalogue, ManagerEntry, MigrationKnob, SettingEntry};
+pub use components::{ComponentEntry, ShownBy, Since};
+pub use control::ControlEntry;
+pub use known_failures::{KnownFailureEntry, Versions};
+pub use managers::{ManagerEntry, MigrationKnob, SettingEntry};
 pub use memory_sync::{
-    CommandLineSetting, FileSetting, ListenerPort, MemorySyncCatalogue, MemorySyncEntry, Protocol, TakeOut,
-    is_process_name,
+    CommandLineSetting, FileSetting, ListenerPort, MemorySyncEntry, Protocol, TakeOut, is_process_name,
 };
 pub use name_pattern::NamePattern;
 pub use pattern::{InvalidPattern, Pattern};
 pub use ports::{InvalidPorts, PortRange};
-pub use udp::{UdpCatalogue, UdpEntry};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+pub use udp::UdpEntry;
 pub use version_range::{InvalidRange, VersionRange};
 use vmgate_documents::{Node, Parsed, Problem, Problems, Shape, SourceFile, closest, parse};
 
@@ -45,23 +46,80 @@ use super::{
     files::{self, FileRole},
 };
 
-static MEMORY_SYNC: Shape<MemorySyncCatalogue> = Shape::new();
-static UDP: Shape<UdpCatalogue> = Shape::new();
-static COMPONENTS: Shape<ComponentCatalogue> = Shape::new();
-static MANAGERS: Shape<ManagerCatalogue> = Shape::new();
-static CONTROL: Shape<ControlCatalogue> = Shape::new();
-static KNOWN_FAILURES: Shape<KnownFailureCatalogue> = Shape::new();
+/// Declares the catalogues: the list of entries that each fills, the document that it is read from, and the check of an entry.
+macro_rules! catalogues {
+    ($($(#[$doc:meta])+ $list:ident: $document:ident($schema:ident = $id:tt), $entry:ident, $check:path;)+) => {
+        /// All catalogues in use. Order matters only for entries that match equally well: the first wins.
+        #[derive(Debug, Clone, Default)]
+        pub struct Catalogues {
+            $($list: Vec<$entry>,)+
+            files: Vec<CatalogueFile>,
+        }
 
-/// All catalogues in use. Order matters only for entries that match equally well: the first wins.
-#[derive(Debug, Clone, Default)]
-pub struct Catalogues {
-    memory_sync: Vec<MemorySyncEntry>,
-    udp_services: Vec<UdpEntry>,
-    components: Vec<ComponentEntry>,
-    known_failures: Vec<KnownFailureEntry>,
-    managers: Vec<ManagerEntry>,
-    control_protocols: Vec<ControlEntry>,
-    files: Vec<CatalogueFile>,
+        $(
+            vmgate_facts::schema_id!(pub $schema = $id);
+
+            $(#[$doc])+
+            #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+            #[serde(deny_unknown_fields)]
+            pub struct $document {
+                /// Name and version of this format.
+                pub schema: $schema,
+                /// Entries of the catalogue.
+                pub entries: Vec<$entry>,
+            }
+
+            impl $document {
+                /// Name of the newest format.
+                pub const SCHEMA: &'static str = $id;
+            }
+        )+
+
+        const SCHEMAS: &[&str] = &[$($id),+];
+
+        impl Catalogues {
+            $(
+                $(#[$doc])+
+                pub fn $list(&self) -> &[$entry] {
+                    &self.$list
+                }
+            )+
+
+            /// Adds the entries of one file; none of them if the file has a problem.
+            fn add(&mut self, file: &Arc<SourceFile>) -> Result<(), Vec<Problem>> {
+                let parsed = parse(file);
+                let schema = parsed.node.as_ref().and_then(|root| root.get("schema")).and_then(Node::text);
+                let node = match schema {
+                    $(Some($id) => {
+                        static SHAPE: Shape<$document> = Shape::new();
+                        let known = self.$list.iter().map(|entry| entry.id.clone()).collect();
+                        let check = |root: &Node| check::entries(file, root, known, $check);
+                        let (read, node) = SHAPE.read_parsed(file, parsed, check)?;
+                        self.$list.extend(read.entries);
+                        node
+                    })+
+                    _ => return Err(not_a_catalogue(file, parsed)),
+                };
+                self.files.push(CatalogueFile { source: Arc::clone(file), node });
+                Ok(())
+            }
+        }
+    };
+}
+
+catalogues! {
+    /// Software that monitors its peers.
+    memory_sync: MemorySyncCatalogue(MemorySyncSchema = "vmgate/catalogue/memory-sync/v1"), MemorySyncEntry, memory_sync::check;
+    /// UDP services.
+    udp_services: UdpCatalogue(UdpSchema = "vmgate/catalogue/udp-services/v1"), UdpEntry, udp::check;
+    /// Components of VMs.
+    components: ComponentCatalogue(ComponentSchema = "vmgate/catalogue/components/v1"), ComponentEntry, components::check;
+    /// Migrations that are known to fail.
+    known_failures: KnownFailureCatalogue(KnownFailureSchema = "vmgate/catalogue/known-failures/v1"), KnownFailureEntry, known_failures::check;
+    /// Managers of VMs.
+    managers: ManagerCatalogue(ManagerSchema = "vmgate/catalogue/managers/v1"), ManagerEntry, managers::check;
+    /// Control protocols, by which machines watch each other.
+    control_protocols: ControlCatalogue(ControlSchema = "vmgate/catalogue/control-protocols/v1"), ControlEntry, control::check;
 }
 
 /// File of a catalogue, kept for messages about its entries.
@@ -105,67 +163,9 @@ impl Catalogues {
         Self::load(&[RuleSource::Builtin])
     }
 
-    /// Adds the entries of one file; none of them if the file has a problem.
-    fn add(&mut self, file: &Arc<SourceFile>) -> Result<(), Vec<Problem>> {
-        let parsed = parse(file);
-        let schema = parsed.node.as_ref().and_then(|root| root.get("schema")).and_then(Node::text);
-        let node = match schema {
-            Some(UdpCatalogue::SCHEMA) => {
-                let known = ids(&self.udp_services, |entry| &entry.id);
-                let (read, node) =
-                    UDP.read_parsed(file, parsed, |root| check::entries(file, root, known, udp::check))?;
-                self.udp_services.extend(read.entries);
-                node
-            }
-            Some(ComponentCatalogue::SCHEMA) => {
-                let known = ids(&self.components, |entry| &entry.id);
-                let check = |root: &Node| check::entries(file, root, known, components::check);
-                let (read, node) = COMPONENTS.read_parsed(file, parsed, check)?;
-                self.components.extend(read.entries);
-                node
-            }
-            Some(KnownFailureCatalogue::SCHEMA) => {
-                let known = ids(&self.known_failures, |entry| &entry.id);
-                let check = |root: &Node| check::entries(file, root, known, known_failures::check);
-                let (read, node) = KNOWN_FAILURES.read_parsed(file, parsed, check)?;
-                self.known_failures.extend(read.entries);
-                node
-            }
-            Some(ManagerCatalogue::SCHEMA) => {
-                let known = ids(&self.managers, |entry| &entry.id);
-                let check = |root: &Node| check::entries(file, root, known, managers::check);
-                let (read, node) = MANAGERS.read_parsed(file, parsed, check)?;
-                self.managers.extend(read.entries);
-                node
-            }
-            Some(ControlCatalogue::SCHEMA) => {
-                let known = ids(&self.control_protocols, |entry| &entry.id);
-                let check = |root: &Node| check::entries(file, root, known, control::check);
-                let (read, node) = CONTROL.read_parsed(file, parsed, check)?;
-                self.control_protocols.extend(read.entries);
-                node
-            }
-            Some(MemorySyncCatalogue::SCHEMA) => {
-                let known = ids(&self.memory_sync, |entry| &entry.id);
-                let check = |root: &Node| check::entries(file, root, known, memory_sync::check);
-                let (read, node) = MEMORY_SYNC.read_parsed(file, parsed, check)?;
-                self.memory_sync.extend(read.entries);
-                node
-            }
-            _ => return Err(not_a_catalogue(file, parsed)),
-        };
-        self.files.push(CatalogueFile { source: Arc::clone(file), node });
-        Ok(())
-    }
-
     /// Returns a warning for everything in the catalogues that is not good style.
     pub fn lint(&self) -> Vec<Problem> {
         self.files.iter().flat_map(lint::lint).collect()
-    }
-
-    /// Software that monitors its peers.
-    pub fn memory_sync(&self) -> &[MemorySyncEntry] {
-        &self.memory_sync
     }
 
     /// Software that vmgate itself takes out of its cluster, by id: that of an entry, or of one that is taken out with another.
@@ -179,31 +179,6 @@ impl Catalogues {
             }
             _ => None,
         }
-    }
-
-    /// UDP services.
-    pub fn udp_services(&self) -> &[UdpEntry] {
-        &self.udp_services
-    }
-
-    /// Components of VMs.
-    pub fn components(&self) -> &[ComponentEntry] {
-        &self.components
-    }
-
-    /// Migrations that are known to fail.
-    pub fn known_failures(&self) -> &[KnownFailureEntry] {
-        &self.known_failures
-    }
-
-    /// Managers of VMs.
-    pub fn managers(&self) -> &[ManagerEntry] {
-        &self.managers
-    }
-
-    /// Control protocols, by which machines watch each other.
-    pub fn control_protocols(&self) -> &[ControlEntry] {
-        &self.control_protocols
     }
 
     /// The file with the given name.
@@ -229,27 +204,18 @@ impl Catalogues {
     }
 }
 
-fn ids<T>(entries: &[T], id: impl Fn(&T) -> &String) -> BTreeSet<String> {
-    entries.iter().map(|entry| id(entry).clone()).collect()
-}
-
 /// Problems of a file whose schema is not the schema of a catalogue.
 fn not_a_catalogue(file: &Arc<SourceFile>, parsed: Parsed) -> Vec<Problem> {
     let Parsed { node, mut problems } = parsed;
     let Some(root) = node else { return problems };
-    let known = [
-        MemorySyncCatalogue::SCHEMA,
-        UdpCatalogue::SCHEMA,
-        ComponentCatalogue::SCHEMA,
-        KnownFailureCatalogue::SCHEMA,
-        ManagerCatalogue::SCHEMA,
-        ControlCatalogue::SCHEMA,
-    ];
     let schema = root.get("schema");
     let text = schema.and_then(Node::text).unwrap_or_default();
-    let help = match closest(text, known) {
+    let help = match closest(text, SCHEMAS.iter().copied()) {
         Some(like) => format!("did you mean `{like}`?"),
-        None => format!("begin it with one of {}", known.map(|id| format!("`schema: {id}`")).join(", ")),
+        None => format!(
+            "begin it with one of {}",
+            SCHEMAS.iter().map(|id| format!("`schema: {id}`")).collect::<Vec<_>>().join(", ")
+        ),
     };
     let span = schema.map_or(root.span.clone(), |schema| schema.span.clone());
     problems.push(

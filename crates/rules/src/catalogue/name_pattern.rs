@@ -1,12 +1,13 @@
 //! Patterns of whole names, with the parts that they capture.
 
 use regex::Regex;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A regular expression for a whole name, in the syntax of the regex crate; its groups have names.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(extend("format" = "regex"))]
 pub struct NamePattern {
     text: String,
     whole: Regex,
@@ -37,15 +38,5 @@ impl From<NamePattern> for String {
 impl PartialEq for NamePattern {
     fn eq(&self, other: &Self) -> bool {
         self.text == other.text
-    }
-}
-
-impl JsonSchema for NamePattern {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "NamePattern".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "format": "regex" })
     }
 }

@@ -1,9 +1,7 @@
 //! Regular expressions of catalogues, compiled when the catalogue is read.
 
-use std::borrow::Cow;
-
 use regex::bytes::{Regex, RegexBuilder};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -12,8 +10,9 @@ const SIZE_LIMIT_BYTES: usize = 256 * 1024;
 
 /// A regular expression in the syntax of the regex crate, which takes time linear in the text. Its classes (`\s`, `\d`) are
 /// those of ASCII: command lines and configuration files need no others, and such patterns compile ten times faster.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(inline, extend("format" = "regex"))]
 pub struct Pattern(Regex);
 
 /// A text that is not a regular expression, or is too large.
@@ -78,19 +77,5 @@ impl From<Pattern> for String {
 impl PartialEq for Pattern {
     fn eq(&self, other: &Self) -> bool {
         self.as_str() == other.as_str()
-    }
-}
-
-impl JsonSchema for Pattern {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "Pattern".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "format": "regex" })
     }
 }

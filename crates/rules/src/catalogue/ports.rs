@@ -1,14 +1,13 @@
 //! Port ranges: one port, or several in a row.
 
-use std::{borrow::Cow, str::FromStr};
+use std::{fmt, str::FromStr};
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize};
+use schemars::JsonSchema;
 use thiserror::Error;
 
 /// Ports from the first to the last, both included; written `"53"` or `"67-68"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
+#[schemars(with = "String", inline, extend("pattern" = r"^\d{1,5}(-\d{1,5})?$"))]
 pub struct PortRange {
     first: u16,
     last: u16,
@@ -38,30 +37,11 @@ impl FromStr for PortRange {
     }
 }
 
-impl TryFrom<String> for PortRange {
-    type Error = InvalidPorts;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { first, last } = self;
+        if first == last { write!(f, "{first}") } else { write!(f, "{first}-{last}") }
     }
 }
 
-impl From<PortRange> for String {
-    fn from(PortRange { first, last }: PortRange) -> Self {
-        if first == last { first.to_string() } else { format!("{first}-{last}") }
-    }
-}
-
-impl JsonSchema for PortRange {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "PortRange".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": r"^\d{1,5}(-\d{1,5})?$" })
-    }
-}
+vmgate_facts::serde_by_text!(PortRange);

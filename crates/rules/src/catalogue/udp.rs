@@ -6,29 +6,6 @@ use vmgate_facts::{Fact, LossTolerance, UdpFlow, UdpService, UdpSocket};
 
 use super::{Catalogues, PortRange, Reference, check::EntryCheck};
 
-/// A catalogue file of UDP services.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct UdpCatalogue {
-    /// Name and version of this format.
-    pub schema: UdpSchema,
-    /// Entries, one for each service.
-    pub entries: Vec<UdpEntry>,
-}
-
-/// Versions of this format that this program reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum UdpSchema {
-    /// The first format.
-    #[serde(rename = "vmgate/catalogue/udp-services/v1")]
-    V1,
-}
-
-impl UdpCatalogue {
-    /// Name of the newest format.
-    pub const SCHEMA: &'static str = "vmgate/catalogue/udp-services/v1";
-}
-
 /// One UDP service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

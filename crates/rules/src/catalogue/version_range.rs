@@ -1,15 +1,14 @@
 //! Range of versions, such as `>=8.0 <8.0.3`.
 
-use std::{borrow::Cow, str::FromStr};
+use std::{fmt, str::FromStr};
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize};
+use schemars::JsonSchema;
 use thiserror::Error;
 use vmgate_facts::Version;
 
 /// Versions that meet every bound; written as bounds with blanks between them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(with = "String", inline, extend("pattern" = r"^(>=|<|=)\d+(\.\d+){0,2}( (>=|<|=)\d+(\.\d+){0,2})*$"))]
 pub struct VersionRange {
     bounds: Vec<(Bound, Version)>,
     text: String,
@@ -53,33 +52,13 @@ impl FromStr for VersionRange {
     }
 }
 
-impl TryFrom<String> for VersionRange {
-    type Error = InvalidRange;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
+impl fmt::Display for VersionRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
     }
 }
 
-impl From<VersionRange> for String {
-    fn from(range: VersionRange) -> Self {
-        range.text
-    }
-}
-
-impl JsonSchema for VersionRange {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "VersionRange".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": r"^(>=|<|=)\d+(\.\d+){0,2}( (>=|<|=)\d+(\.\d+){0,2})*$" })
-    }
-}
+vmgate_facts::serde_by_text!(VersionRange);
 
 #[cfg(test)]
 mod tests {

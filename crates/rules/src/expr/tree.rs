@@ -110,10 +110,10 @@ pub(crate) enum Function {
     DurationIn(i64),
 }
 
-impl Expr {
-    /// Nodes directly below this one.
-    pub(crate) fn children(&self) -> Vec<&Expr> {
-        match &self.node {
+/// Nodes directly below one, shared or for changes.
+macro_rules! children {
+    ($node:expr, $iter:ident) => {
+        match $node {
             Node::Access { base: Base::Expr(base), .. } => vec![base],
             Node::Access { .. } | Node::Literal(_) | Node::Param(_) | Node::Let(_) => Vec::new(),
             Node::Not(a) | Node::Negate(a) | Node::Present(a) | Node::Matches(a, _) => vec![a],
@@ -125,34 +125,22 @@ impl Expr {
             | Node::In(a, b)
             | Node::OrValue(a, b) => vec![a, b],
             Node::Conditional(a, b, c) => vec![a, b, c],
-            Node::Call(_, args) | Node::List(args) => args.iter().collect(),
-            Node::Quantify { list, filter, body, .. } => {
-                [Some(list), filter.as_ref(), Some(body)].into_iter().flatten().map(|expr| &**expr).collect()
-            }
+            Node::Call(_, args) | Node::List(args) => args.$iter().collect(),
+            Node::Quantify { list, filter: Some(filter), body, .. } => vec![list, filter, body],
+            Node::Quantify { list, filter: None, body, .. } => vec![list, body],
         }
+    };
+}
+
+impl Expr {
+    /// Nodes directly below this one.
+    pub(crate) fn children(&self) -> Vec<&Expr> {
+        children!(&self.node, iter)
     }
 
     /// Nodes directly below this one, for changes.
     pub(crate) fn children_mut(&mut self) -> Vec<&mut Expr> {
-        match &mut self.node {
-            Node::Access { base: Base::Expr(base), .. } => vec![base],
-            Node::Access { .. } | Node::Literal(_) | Node::Param(_) | Node::Let(_) => Vec::new(),
-            Node::Not(a) | Node::Negate(a) | Node::Present(a) | Node::Matches(a, _) => vec![a],
-            Node::Index(a, b)
-            | Node::And(a, b)
-            | Node::Or(a, b)
-            | Node::Compare(_, a, b)
-            | Node::Arithmetic(_, a, b)
-            | Node::In(a, b)
-            | Node::OrValue(a, b) => vec![a, b],
-            Node::Conditional(a, b, c) => vec![a, b, c],
-            Node::Call(_, args) | Node::List(args) => args.iter_mut().collect(),
-            Node::Quantify { list, filter, body, .. } => [Some(list), filter.as_mut(), Some(body)]
-                .into_iter()
-                .flatten()
-                .map(|expr| &mut **expr)
-                .collect(),
-        }
+        children!(&mut self.node, iter_mut)
     }
 
     /// True if the value depends on no fact, parameter or variable.

@@ -28,6 +28,7 @@ static TESTS: Shape<CatalogueTestDocument> = Shape::new();
 
 /// The tests of one catalogue. The file name is `<name>.test.yaml`, in the folder of `<name>.yaml`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[schemars(title = "vmgate catalogue test")]
 #[serde(deny_unknown_fields)]
 #[allow(dead_code, reason = "the schema is checked when the document is read")]
 pub(crate) struct CatalogueTestDocument {
@@ -37,13 +38,7 @@ pub(crate) struct CatalogueTestDocument {
     pub(crate) cases: Vec<CatalogueCase>,
 }
 
-/// Versions of the format of catalogue tests that this program reads.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-pub(crate) enum CatalogueTestSchema {
-    /// The first format.
-    #[serde(rename = "vmgate/catalogue-test/v1")]
-    V1,
-}
+vmgate_facts::schema_id!(pub(crate) CatalogueTestSchema = "vmgate/catalogue-test/v1");
 
 /// One case: a process, listener or UDP socket of a guest, a component of a VM, a VM, a move, or a session, and the entries that
 /// match. A case has exactly one of process, listener, udp, component, vm, move and control.

@@ -10,6 +10,7 @@ use vmgate_verdict::Status;
 
 /// The tests of one rule. The file name is `<id>.test.yaml`, in the folder of the rule.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[schemars(title = "vmgate rule test")]
 #[serde(deny_unknown_fields)]
 #[allow(dead_code, reason = "the schema is checked when the document is read")]
 pub(crate) struct TestDocument {
@@ -22,13 +23,7 @@ pub(crate) struct TestDocument {
     pub(crate) cases: Vec<CaseDocument>,
 }
 
-/// Versions of the test format that this program reads.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-pub(crate) enum TestSchema {
-    /// The first format.
-    #[serde(rename = "vmgate/rule-test/v1")]
-    V1,
-}
+vmgate_facts::schema_id!(pub(crate) TestSchema = "vmgate/rule-test/v1");
 
 /// One case.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -34,13 +34,7 @@ pub struct WaiverFile {
     pub waivers: Vec<Waiver>,
 }
 
-/// Ids of the waiver format that this version reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum WaiversSchema {
-    /// The first format.
-    #[serde(rename = "vmgate/waivers/v1")]
-    V1,
-}
+vmgate_facts::schema_id!(pub WaiversSchema = "vmgate/waivers/v1");
 
 /// One exception. Of several matching waivers, the order of the fields decides which one applies.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]

@@ -89,38 +89,24 @@ pub(super) struct Counter {
 /// Assembles the program for an interface with the guest at the given end.
 pub(crate) fn assemble(maps: Maps, guest: GuestEnd, clock: Clock) -> Result<Vec<Instruction>, BrokenJump> {
     let mut asm = Assembler::default();
-    let [
-        done,
-        malformed,
-        too_deep,
-        ipv4,
-        ipv6,
-        udp,
-        ports,
-        later_fragment,
-        count,
-        stream,
-        sample,
-        link,
-        pass,
-    ] = std::array::from_fn(|_| asm.label());
+    let mut label = || asm.label();
     let mut counter = Counter {
+        done: label(),
+        malformed: label(),
+        too_deep: label(),
+        ipv4: label(),
+        ipv6: label(),
+        udp: label(),
+        ports: label(),
+        later_fragment: label(),
+        count: label(),
+        stream: label(),
+        sample: label(),
+        link: label(),
+        pass: label(),
         asm,
         maps,
         clock,
-        done,
-        malformed,
-        too_deep,
-        ipv4,
-        ipv6,
-        udp,
-        ports,
-        later_fragment,
-        count,
-        stream,
-        sample,
-        link,
-        pass,
     };
     counter.begin();
     counter.link_layer(guest);

@@ -119,18 +119,11 @@ fn big32(bytes: &[u8]) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use crate::host::path::firewall::*;
+    use crate::{host::path::firewall::*, netlink::encoded};
 
     fn message(family: u8, hook: u32, policy: u32, rules: u32, kind: &[u8]) -> Vec<u8> {
         let attributes = |list: &[(u16, Vec<u8>)]| {
-            let mut bytes = Vec::new();
-            for (kind, value) in list {
-                bytes.extend(u16::try_from(4 + value.len()).unwrap().to_ne_bytes());
-                bytes.extend(kind.to_ne_bytes());
-                bytes.extend(value);
-                bytes.resize(bytes.len().next_multiple_of(4), 0);
-            }
-            bytes
+            list.iter().flat_map(|(kind, value)| encoded(*kind, value)).collect::<Vec<_>>()
         };
         let number = |number: u32| number.to_be_bytes().to_vec();
         let mut bytes = vec![family, 0, 0, 0];

@@ -117,10 +117,7 @@ mod tests {
             (RTA_TABLE, 100_u32.to_ne_bytes().to_vec()),
             (RTA_VIA, [vec![10, 0], vec![0xfe; 16]].concat()),
         ] {
-            payload.extend(u16::try_from(4 + value.len()).unwrap().to_ne_bytes());
-            payload.extend(kind.to_ne_bytes());
-            payload.extend(&value);
-            payload.resize(payload.len().next_multiple_of(4), 0);
+            payload.extend(crate::netlink::encoded(kind, &value));
         }
         let names = BTreeMap::from([(7, "eth1".to_owned())]);
         let to = "10.9.0.1".parse().unwrap();

@@ -79,18 +79,11 @@ impl Qdisc {
 pub(super) mod tests {
     use proptest::prelude::*;
 
-    use crate::host::shaper::qdisc::*;
+    use crate::{host::shaper::qdisc::*, netlink::encoded};
 
     /// Attributes, one after the other.
     pub(crate) fn options(list: &[(u16, Vec<u8>)]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for (kind, value) in list {
-            bytes.extend(u16::try_from(4 + value.len()).unwrap().to_ne_bytes());
-            bytes.extend(kind.to_ne_bytes());
-            bytes.extend(value);
-            bytes.resize(bytes.len().next_multiple_of(4), 0);
-        }
-        bytes
+        list.iter().flat_map(|(kind, value)| encoded(*kind, value)).collect()
     }
 
     /// A message about a qdisc, class or filter.
