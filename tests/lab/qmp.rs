@@ -171,6 +171,20 @@ fn a_vm_without_a_destination_is_judged_where_it_runs_or_for_every_host_of_the_s
     std::fs::write(&config, hosts).unwrap();
     let site = ["--config", config.to_str().unwrap(), "--longest-blackout", ACCEPTED];
     vmgate(&[&alone[..], &site].concat()).exits(0).says("lab-b");
+    let all = [
+        "check",
+        "--all",
+        "--from",
+        "ssh://root@lab-a",
+        "--to",
+        "lab-b",
+        "--guest",
+        "wire",
+        "--output",
+        "json",
+    ];
+    let report = vmgate(&[&all[..], &["--as", "proxmox"], &site].concat()).exits(0).json();
+    assert_eq!(report["verdicts"][0]["move"]["vm"]["name"], "web14", "{report:#}");
 }
 
 #[test]

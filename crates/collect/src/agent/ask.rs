@@ -35,8 +35,8 @@ impl<C: AgentChannel> AgentGuest<C> {
             return Answers::new();
         }
         let mark = format!("vmgate-{:016x}", RandomState::new().hash_one(Instant::now()));
-        let output =
-            script::run(&self.agent, &ask::script(questions, &mark), self.deadline).and_then(|output| {
+        let output = script::run(&self.agent, &ask::script(questions, &mark), self.deadline, || {}).and_then(
+            |output| {
                 self.spent.set(self.spent.get().saturating_add(output.len()));
                 if self.spent.get() > TOTAL_LIMIT {
                     return Err(Unknown::new(
@@ -48,7 +48,8 @@ impl<C: AgentChannel> AgentGuest<C> {
                     ));
                 }
                 Ok(output)
-            });
+            },
+        );
         match output {
             Ok(output) => ask::answers(questions, &output, &mark),
             Err(why) => questions.iter().map(|question| (question.clone(), Err(why.clone()))).collect(),
