@@ -74,43 +74,60 @@ pub(super) fn gather<C: AgentChannel>(
 ) -> Result<ScriptOutput, Unknown> {
     let began = Instant::now();
     let mark = format!("vmgate-{:016x}", RandomState::new().hash_one(began));
-    let output = run(agent, &script(&mark, Some(FILES)), deadline, meanwhile)?;
+    let running = Running::start(agent, &script(&mark, Some(FILES)), deadline)?;
+    meanwhile();
+    let output = running.output(agent, deadline)?;
     if output.len() < OUTPUT_LIMIT {
         return parse(&output, &mark, began);
     }
-    let output = run(agent, &script(&mark, None), deadline, || {})?;
+    let output = Running::start(agent, &script(&mark, None), deadline)?.output(agent, deadline)?;
     parse(&output, &mark, began).map(|gathered| ScriptOutput { files: None, ..gathered })
 }
 
-/// Runs a shell script in the guest and returns what it printed.
-pub(super) fn run<C: AgentChannel>(
-    agent: &Agent<C>,
-    script: &str,
-    deadline: Instant,
-    meanwhile: impl FnOnce(),
-) -> Result<Vec<u8>, Unknown> {
-    let left = || deadline.saturating_duration_since(Instant::now());
-    let pid = agent.start_shell(script, left())?;
-    let started = Instant::now();
-    meanwhile();
-    loop {
-        let pause = (started.elapsed() / 4).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
-        thread::sleep(pause.min(left()));
-        match agent.shell_status(pid, left())? {
-            Execution::Done { truncated: true, .. } => {
-                return Err(Unknown::new(
-                    Cause::Malformed,
-                    "the guest agent truncated the output of the shell",
-                ));
+/// A shell script that runs in the guest.
+pub(super) struct Running {
+    pid: i64,
+    began: Instant,
+}
+
+impl Running {
+    /// Starts a script.
+    pub(super) fn start<C: AgentChannel>(
+        agent: &Agent<C>,
+        script: &str,
+        deadline: Instant,
+    ) -> Result<Self, Unknown> {
+        let began = Instant::now();
+        let pid = agent.start_shell(script, deadline.saturating_duration_since(began))?;
+        Ok(Self { pid, began })
+    }
+
+    /// Waits for its end and returns what it printed.
+    pub(super) fn output<C: AgentChannel>(
+        self,
+        agent: &Agent<C>,
+        deadline: Instant,
+    ) -> Result<Vec<u8>, Unknown> {
+        let left = || deadline.saturating_duration_since(Instant::now());
+        loop {
+            let pause = (self.began.elapsed() / 4).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+            thread::sleep(pause.min(left()));
+            match agent.shell_status(self.pid, left())? {
+                Execution::Done { truncated: true, .. } => {
+                    return Err(Unknown::new(
+                        Cause::Malformed,
+                        "the guest agent truncated the output of the shell",
+                    ));
+                }
+                Execution::Done { output, .. } => return Ok(output),
+                Execution::Running if left().is_zero() => {
+                    return Err(Unknown::new(
+                        Cause::TimedOut,
+                        "the shell in the guest did not finish within the time limit",
+                    ));
+                }
+                Execution::Running => {}
             }
-            Execution::Done { output, .. } => return Ok(output),
-            Execution::Running if left().is_zero() => {
-                return Err(Unknown::new(
-                    Cause::TimedOut,
-                    "the shell in the guest did not finish within the time limit",
-                ));
-            }
-            Execution::Running => {}
         }
     }
 }
