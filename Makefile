@@ -6,7 +6,7 @@ CARGO ?= cargo
 LAB := tests/lab/lab
 DEMO_BIN := target/debug/vmgate
 
-.PHONY: acceptance nova-test cluster-test corpus versions-test postgresql lab-selftest lab-core faults fleet-faults help deps build probe release demo test lint unit rules readers test-browser examples-test package-test lab-test truth-tcp lab-up lab-down wire-truth bench bench-dark bench-forecast generate drift recording book install deb rpm tarball ansible-test monitoring-test static reproducible sbom fuzz deny clean
+.PHONY: acceptance nova-test ganeti-test cluster-test corpus versions-test postgresql lab-selftest lab-core faults fleet-faults help deps build probe release demo test lint unit rules readers test-browser examples-test package-test lab-test truth-tcp lab-up lab-down wire-truth bench bench-dark bench-forecast generate drift recording book install deb rpm tarball ansible-test monitoring-test static reproducible sbom fuzz deny clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -113,6 +113,11 @@ nova-test: build ## With a real OpenStack Nova of two computes: keystone, placem
 	@tests/nova/nova up
 	@tests/nova/check
 	@tests/nova/nova down
+
+ganeti-test: build ## With a real Ganeti of two nodes, from Debian
+	@tests/ganeti/ganeti up
+	@tests/ganeti/check
+	@tests/ganeti/ganeti down
 
 truth-tcp: build ## Do connections live as long as foretold? Eleven minutes; writes docs/truth-tcp.md
 	@$(LAB) up

@@ -214,7 +214,7 @@ impl Guest {
             }
             let elapsed = began.elapsed().as_secs_f64();
             if let Some(order) =
-                manager.as_mut().and_then(|manager| manager.order(elapsed, statistics.remaining()))
+                manager.as_mut().and_then(|manager| manager.order(elapsed, statistics.remaining_and_round()))
             {
                 statistics.send(&order.words(&self.name))?;
             }
@@ -275,6 +275,7 @@ struct Statistics {
     asked: Instant,
     lines: mpsc::Receiver<String>,
     remaining: Option<f64>,
+    round: Option<f64>,
     expected_downtime: Option<f64>,
 }
 
@@ -289,7 +290,15 @@ impl Statistics {
         let (said, lines) = mpsc::channel();
         thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| said.send(line)));
         let question = format!("domjobinfo {name} --rawstats\n");
-        Ok(Self { virsh, question, asked: Instant::now(), lines, remaining: None, expected_downtime: None })
+        Ok(Self {
+            virsh,
+            question,
+            asked: Instant::now(),
+            lines,
+            remaining: None,
+            round: None,
+            expected_downtime: None,
+        })
     }
 
     /// Asks if it is time to; true if it was.
@@ -312,15 +321,16 @@ impl Statistics {
         })
     }
 
-    /// Bytes left to send, as last told.
-    fn remaining(&self) -> Option<f64> {
-        self.remaining
+    /// Bytes left to send, and the round, as last told.
+    fn remaining_and_round(&self) -> Option<(f64, f64)> {
+        Some((self.remaining?, self.round?))
     }
 
     fn read(&mut self, patience: Duration) {
         while let Ok(line) = self.lines.recv_timeout(patience) {
             let told = |name| Some(stat(&line, name)).filter(|figure| figure.is_finite());
             self.remaining = told("memory_remaining").or(self.remaining);
+            self.round = told("memory_iteration").or(self.round);
             self.expected_downtime = told("downtime").map(|ms| ms / 1e3).or(self.expected_downtime);
         }
     }

@@ -1,6 +1,6 @@
 //! Managers of VMs: the migrations that they would run by their settings, and the orders that they give to a running one.
 
-use vmgate_facts::{ManagedEnd, ManagedEndAction, ManagedMigration};
+use vmgate_facts::{ManagedEnd, ManagedEndAction, ManagedMigration, ManagedStallStep};
 use vmgate_rules::catalogue::{Catalogues, MigrationKnob};
 
 use crate::Outcome;
@@ -15,7 +15,7 @@ pub(crate) struct Site {
 
 use MigrationKnob::{
     AutoConverge, BandwidthLimit, CompletionAction, CompletionSeconds, CompletionSecondsPerGib,
-    DowntimeLimit, DowntimeSteps, StallSeconds, StepSecondsPerGib, Tunnelled,
+    DowntimeLimit, DowntimeSteps, StepSecondsPerGib, Tunnelled,
 };
 
 pub(crate) const SITES: [Site; 9] = [
@@ -33,10 +33,7 @@ pub(crate) const SITES: [Site; 9] = [
         ],
     },
     Site { manager: "ovirt", settings: &[] },
-    Site {
-        manager: "kubevirt",
-        settings: &[(BandwidthLimit, "20971520"), (CompletionSecondsPerGib, "15"), (StallSeconds, "8")],
-    },
+    Site { manager: "kubevirt", settings: &[(BandwidthLimit, "20971520"), (CompletionSecondsPerGib, "15")] },
     Site {
         manager: "kubevirt",
         settings: &[(CompletionSecondsPerGib, "12"), (CompletionAction, "true"), (AutoConverge, "true")],
@@ -121,28 +118,27 @@ pub(crate) struct Manager<'a> {
     last: f64,
     rises: u32,
     steps_taken: usize,
-    least: f64,
-    least_at: f64,
+    first_round: Option<f64>,
+    last_round: f64,
 }
 
 impl<'a> Manager<'a> {
     pub(crate) fn of(migration: &'a ManagedMigration) -> Self {
-        let (last, least) = (f64::INFINITY, f64::INFINITY);
         Self {
             migration,
             limits_set: 1,
             ended: false,
-            next_look: 0.0,
-            last,
+            next_look: migration.stall.as_ref().map_or(0.0, |stall| stall.look_seconds),
+            last: f64::INFINITY,
             rises: 0,
             steps_taken: 0,
-            least,
-            least_at: 0.0,
+            first_round: None,
+            last_round: 0.0,
         }
     }
 
-    /// The order that is due at a time from the start, where so many bytes are left.
-    pub(crate) fn order(&mut self, elapsed: f64, remaining: Option<f64>) -> Option<Order> {
+    /// The order that is due at a time from the start, where so many bytes are left in this round.
+    pub(crate) fn order(&mut self, elapsed: f64, told: Option<(f64, f64)>) -> Option<Order> {
         if self.ended {
             return None;
         }
@@ -156,19 +152,18 @@ impl<'a> Manager<'a> {
             self.limits_set += 1;
             return Some(Order::Limit(step.limit_seconds));
         }
-        let remaining = remaining?;
-        if remaining < self.least {
-            (self.least, self.least_at) = (remaining, elapsed);
-        }
-        if self.migration.stall_seconds.is_some_and(|longest| elapsed - self.least_at > longest) {
-            self.ended = true;
-            return Some(Order::Abort);
-        }
+        let (remaining, round) = told?;
         let stall = self.migration.stall.as_ref().filter(|_| elapsed >= self.next_look)?;
         self.next_look = elapsed + stall.look_seconds;
         self.rises += u32::from(remaining > self.last);
         self.last = remaining;
-        let step = stall.steps.get(self.steps_taken).filter(|step| self.rises >= step.rises)?;
+        let rounds = round - *self.first_round.get_or_insert(round);
+        let is_new = round > std::mem::replace(&mut self.last_round, round);
+        let is_due = |step: &&ManagedStallStep| match step.rounds {
+            0 => self.rises >= step.rises,
+            wanted => is_new && rounds >= f64::from(wanted),
+        };
+        let step = stall.steps.get(self.steps_taken).filter(is_due)?;
         self.steps_taken += 1;
         self.ended = step.limit_seconds.is_none();
         Some(step.limit_seconds.map_or(Order::Abort, Order::Limit))

@@ -438,7 +438,10 @@ impl<'a> Placer<'a> {
             }
             if let Some(group) = group {
                 reasons.push(format!("the group `{}` forbids this VM on {}", group.name, name(host)));
-                ways.push(format!("change the group `{}` in the inventory", group.name));
+                ways.push(format!(
+                    "give hosts with --into that the group `{}` allows, or change the group",
+                    group.name
+                ));
             }
         }
         if self.destinations.is_empty() {

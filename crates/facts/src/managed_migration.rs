@@ -44,10 +44,7 @@ pub struct ManagedMigration {
     pub tunnelled: bool,
     /// Time after which it is ended, and the way; absent where it may go on for ever.
     pub end: Option<ManagedEnd>,
-    /// Time without progress after which it is aborted; absent where it may go on.
-    #[schemars(example = 150.0)]
-    pub stall_seconds: Option<f64>,
-    /// Steps that it takes as more and more memory is left; absent where it takes none.
+    /// Steps that it takes where the migration makes no progress; absent where it takes none.
     pub stall: Option<ManagedStall>,
     /// Migrations that may leave a host at the same time; absent for any number.
     #[schemars(example = 1)]
@@ -84,8 +81,7 @@ pub struct DowntimeStep {
     pub limit_seconds: f64,
 }
 
-/// Steps of a manager that looks at a migration every so often, and counts the looks at which more memory is left than at the one
-/// before.
+/// Steps of a manager that looks at a migration every so often, and counts what it sees.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct ManagedStall {
@@ -100,9 +96,14 @@ pub struct ManagedStall {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct ManagedStallStep {
-    /// Number of looks at which more was left than before.
-    #[schemars(example = 2)]
+    /// Number of looks at which more memory was left than at the one before; 0 where they are not counted.
+    #[serde(default)]
+    #[schemars(example = 6)]
     pub rises: u32,
+    /// Number of rounds since the first look, where a look finds a new one; 0 where they are not counted.
+    #[serde(default)]
+    #[schemars(example = 2)]
+    pub rounds: u32,
     /// Downtime limit from then on; absent where the migration is aborted.
     #[serde(default)]
     #[schemars(example = 0.15)]

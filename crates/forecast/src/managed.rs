@@ -18,8 +18,6 @@ use super::{
 
 /// libvirt's size of the XBZRLE cache.
 const XBZRLE_CACHE_BYTES: u64 = 64 << 20;
-/// Time between two looks of a manager that measures the time without progress.
-const LOOK_SECONDS: f64 = 0.5;
 /// Part of the accepted blackout that is tried as a limit: QEMU does not count all of the blackout.
 const LIMIT_RATIO: f64 = 0.7;
 /// Share of the runs from which on a forecast speaks of certainty, in both directions.
@@ -273,19 +271,15 @@ fn transport(migration: &ManagedMigration, usual: MigrationTransport) -> Migrati
 
 /// Steps of the manager against a migration that makes no progress.
 fn stall(migration: &ManagedMigration) -> Option<StallRule> {
-    if let Some(stall) = &migration.stall {
-        let step = |step: &ManagedStallStep| StallStep {
-            after: StallEvidence::Rises(step.rises),
-            action: step.limit_seconds.map_or(ScheduledAction::Abort, ScheduledAction::DowntimeLimit),
-        };
-        return Some(StallRule {
-            look_seconds: stall.look_seconds,
-            steps: stall.steps.iter().map(step).collect(),
-        });
-    }
-    let after = StallEvidence::Seconds(migration.stall_seconds?);
-    let steps = vec![StallStep { after, action: ScheduledAction::Abort }];
-    Some(StallRule { look_seconds: LOOK_SECONDS, steps })
+    let stall = migration.stall.as_ref()?;
+    let step = |step: &ManagedStallStep| StallStep {
+        after: match step.rounds {
+            0 => StallEvidence::Rises(step.rises),
+            rounds => StallEvidence::Rounds(rounds),
+        },
+        action: step.limit_seconds.map_or(ScheduledAction::Abort, ScheduledAction::DowntimeLimit),
+    };
+    Some(StallRule { look_seconds: stall.look_seconds, steps: stall.steps.iter().map(step).collect() })
 }
 
 fn seconds(seconds: f64) -> String {

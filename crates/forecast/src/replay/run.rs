@@ -264,7 +264,7 @@ impl<'a> Run<'a> {
             self.steps = later;
             self.act(step.action);
         }
-        if let Some(action) = self.stall.look(now, self.left()) {
+        if let Some(action) = self.stall.look(now, self.left(), self.syncs) {
             self.act(action);
         }
     }

@@ -1,7 +1,6 @@
 //! Steps of a manager against a migration that makes no progress: it looks at the memory left every so often, and acts on what it saw.
 //!
-//! oVirt and Proxmox VE count the looks at which more is left than at the one before; KubeVirt measures the time since the least
-//! was left.
+//! Proxmox VE counts the looks at which more is left than at the one before, oVirt the rounds.
 
 use serde::{Deserialize, Serialize};
 
@@ -33,18 +32,17 @@ pub struct StallStep {
 pub enum StallEvidence {
     /// More was left than a look before, this many times.
     Rises(u32),
-    /// Time since the least was left, in seconds.
-    Seconds(f64),
+    /// So many rounds began since the first look, one of them since the last.
+    Rounds(u32),
 }
 
 impl StallRule {
     /// Time that a migration without progress may take until the last step, about.
     pub(super) fn longest_seconds(&self) -> f64 {
-        let of = |step: &StallStep| match step.after {
-            StallEvidence::Rises(times) => 2.0 * f64::from(times) * self.look_seconds,
-            StallEvidence::Seconds(seconds) => seconds + self.look_seconds,
-        };
-        self.steps.iter().map(of).fold(0.0, f64::max)
+        let times = self.steps.iter().map(|step| match step.after {
+            StallEvidence::Rises(times) | StallEvidence::Rounds(times) => times,
+        });
+        2.0 * f64::from(times.max().unwrap_or(0)) * self.look_seconds
     }
 }
 
@@ -56,32 +54,30 @@ pub(super) struct StallWatch<'a> {
     next_look: f64,
     rises: u32,
     last: f64,
-    least: f64,
-    least_at: f64,
+    first_round: Option<u32>,
+    last_round: u32,
 }
 
 impl<'a> StallWatch<'a> {
     pub(super) fn new(rule: Option<&'a StallRule>) -> Self {
         let next_look = rule.map_or(f64::INFINITY, |rule| rule.look_seconds);
-        let none_yet = f64::INFINITY;
-        Self { rule, taken: 0, next_look, rises: 0, last: none_yet, least: none_yet, least_at: 0.0 }
+        Self { rule, taken: 0, next_look, rises: 0, last: f64::INFINITY, first_round: None, last_round: 0 }
     }
 
-    /// Looks if it is time to; returns the action to take.
-    pub(super) fn look(&mut self, now: f64, left: f64) -> Option<ScheduledAction> {
+    /// Looks if it is time to; returns the action to take. `round` is the number of the present one.
+    pub(super) fn look(&mut self, now: f64, left: f64, round: u32) -> Option<ScheduledAction> {
         let rule = self.rule.filter(|_| now >= self.next_look)?;
         while self.next_look <= now {
             self.next_look += rule.look_seconds.max(1e-3);
         }
         self.rises += u32::from(left > self.last);
         self.last = left;
-        if left < self.least {
-            (self.least, self.least_at) = (left, now);
-        }
+        let rounds = round - *self.first_round.get_or_insert(round);
+        let is_new = round > std::mem::replace(&mut self.last_round, round);
         let step = rule.steps.get(self.taken)?;
         let is_due = match step.after {
             StallEvidence::Rises(times) => self.rises >= times,
-            StallEvidence::Seconds(seconds) => now - self.least_at > seconds,
+            StallEvidence::Rounds(times) => is_new && rounds >= times,
         };
         if !is_due {
             return None;
@@ -112,26 +108,27 @@ mod tests {
         let limit = ScheduledAction::DowntimeLimit(0.15);
         let rule = rule(10.0, &[(StallEvidence::Rises(2), limit), (StallEvidence::Rises(2), ABORT)]);
         let mut watch = StallWatch::new(Some(&rule));
-        assert_eq!(watch.look(5.0, 9.0), None, "between two looks");
+        assert_eq!(watch.look(5.0, 9.0, 1), None, "between two looks");
         let left = [9.0, 5.0, 6.0, 6.0, 7.0, 3.0];
         let taken: Vec<_> =
-            (1..).zip(left).map(|(look, left)| watch.look(10.0 * f64::from(look), left)).collect();
+            (1..).zip(left).map(|(look, left)| watch.look(10.0 * f64::from(look), left, 1)).collect();
         assert_eq!(taken, [None, None, None, None, Some(limit), Some(ABORT)]);
         assert!(!watch.may_act());
     }
 
     #[test]
-    fn time_runs_from_the_least_that_was_left() {
-        let rule = rule(1.0, &[(StallEvidence::Seconds(3.0), ABORT)]);
+    fn rounds_are_counted_from_the_first_look_and_count_where_a_look_finds_a_new_one() {
+        let limit = ScheduledAction::DowntimeLimit(0.15);
+        let rule = rule(10.0, &[(StallEvidence::Rounds(2), limit), (StallEvidence::Rounds(3), ABORT)]);
         let mut watch = StallWatch::new(Some(&rule));
-        let left = [9.0, 4.0, 5.0, 4.0, 3.9, 5.0, 5.0, 4.0];
-        let taken: Vec<_> = (1..).zip(left).map(|(look, left)| watch.look(f64::from(look), left)).collect();
-        assert_eq!(taken.iter().filter(|action| action.is_some()).count(), 0);
-        assert_eq!(watch.look(9.0, 4.5), Some(ABORT));
+        let rounds = [5, 6, 9, 9, 10];
+        let taken: Vec<_> =
+            (1..).zip(rounds).map(|(look, round)| watch.look(10.0 * f64::from(look), 9.0, round)).collect();
+        assert_eq!(taken, [None, None, Some(limit), None, Some(ABORT)]);
     }
 
     #[test]
     fn without_a_rule_nothing_is_done() {
-        assert_eq!(StallWatch::new(None).look(1e9, 1.0), None);
+        assert_eq!(StallWatch::new(None).look(1e9, 1.0, 1), None);
     }
 }

@@ -33,7 +33,9 @@ impl ManagerEntry {
             let why = format!("{name} = {} ({}) has no meaning for vmgate", value.text, value.origin);
             return Err(Unknown::new(Cause::Malformed, why));
         }
-        let gib = gibibytes(memory_bytes).max(values.number(Knob::LeastGib).unwrap_or(0.0));
+        let units = |unit: f64| (as_f64(memory_bytes) / unit).ceil();
+        let gib = values.number(Knob::MemoryUnit).map_or_else(|| as_f64(memory_bytes >> 30), units);
+        let gib = gib.max(values.number(Knob::LeastGib).unwrap_or(0.0));
         let limit = |knob| values.number(knob).filter(|&number| number > 0.0);
         let end =
             limit(Knob::CompletionSeconds).or(limit(Knob::CompletionSecondsPerGib).map(|each| each * gib));
@@ -60,7 +62,6 @@ impl ManagerEntry {
             tls: values.is_on(Knob::Tls),
             tunnelled: values.is_on(Knob::Tunnelled),
             end: end.map(|at_seconds| ManagedEnd { at_seconds, action }),
-            stall_seconds: limit(Knob::StallSeconds),
             stall: self.stall.clone(),
             parallel_moves: limit(Knob::ParallelMoves).map(small),
             not_replayed: self.not_replayed.clone(),
@@ -212,10 +213,9 @@ impl Values<'_> {
     }
 }
 
-/// Memory in whole GiB, as managers count it.
-#[expect(clippy::cast_precision_loss, reason = "no VM has 2^52 GiB")]
-fn gibibytes(bytes: u64) -> f64 {
-    (bytes >> 30) as f64
+#[expect(clippy::cast_precision_loss, reason = "no VM has 2^52 bytes")]
+fn as_f64(bytes: u64) -> f64 {
+    bytes as f64
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded before")]
@@ -330,7 +330,8 @@ mod tests {
         assert_eq!(cloudstack.end, Some(end(60.0, ManagedEndAction::Pause)));
         assert_eq!(cloudstack.bandwidth_limit_bytes_per_second, Some(800 << 20));
         assert_eq!(migration_of("cloudstack", &[], 2).end, None);
-        assert_eq!(migration_of("kubevirt", &[], 8).end, Some(end(1200.0, ManagedEndAction::Abort)));
+        let kubevirt = migration_of("kubevirt", &[], 8).end;
+        assert_eq!(kubevirt, Some(end(1350.0, ManagedEndAction::Abort)), "8.6 GB count as 9");
         assert_eq!(migration_of("ovirt", &[], 8).bandwidth_limit_bytes_per_second, Some(52 << 20));
     }
 

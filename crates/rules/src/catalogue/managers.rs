@@ -112,6 +112,8 @@ pub enum MigrationKnob {
     StepSecondsPerGib,
     /// Least memory, in GiB, that these times are multiplied by.
     LeastGib,
+    /// Unit of memory, in bytes, that these times are given for, of which a part counts as a whole; whole GiB where it is left out.
+    MemoryUnit,
     /// Bandwidth limit; 0 or less for none.
     BandwidthLimit,
     /// Throttling of the vCPUs.
@@ -132,8 +134,6 @@ pub enum MigrationKnob {
     CompletionSecondsPerGib,
     /// Action after the longest duration: abort, pause or post-copy.
     CompletionAction,
-    /// Longest time without progress, after which the migration is aborted; 0 or less for none.
-    StallSeconds,
     /// Migrations that leave a host at the same time.
     ParallelMoves,
 }
