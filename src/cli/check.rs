@@ -98,6 +98,8 @@ impl Check {
     #[cfg_attr(not(feature = "libvirt"), allow(unused_mut))]
     pub(super) fn run(mut self, shared: &options::GlobalOptions) -> Result<ExitCode, Failure> {
         let mut session = Session::open(shared)?;
+        #[cfg(feature = "libvirt")]
+        self.the_move.hosts.begin_logins(&session);
         let policy = session.policy()?;
         self.goals.checked(&policy.catalogues)?;
         #[cfg(feature = "libvirt")]

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
-use vmgate_collect::transport::Transport;
 use vmgate_execute::isolate::{
     self, EvidenceSources, IsolationContext, IsolationError, IsolationReport, Link, ReleaseReport,
     SavedEvidence, UncutDevice,
@@ -98,7 +97,7 @@ impl Isolate {
                 Failure::usage("no folder for the evidence is known: give one with --evidence DIR")
             })?,
         };
-        let probe = session.probe(uri)?.unwrap_or_else(|| Transport::for_uri(uri));
+        let probe = session.probe(uri)?;
         let ways = EvidenceSources {
             hypervisor,
             uri,

@@ -9,6 +9,7 @@ use vmgate_collect::{CollectError, OpenHost, Turns};
 use vmgate_facts::{Change, Facts, Uri, text::with_causes};
 use vmgate_judge::{EvidenceOrigin, Policy, VerdictRequest, change::ReservedMemory};
 use vmgate_libvirt::{LibvirtError, ask_each};
+use vmgate_probe::{host::HostQuestions, qemu::MONITOR};
 use vmgate_verdict::{Decision, Verdict};
 
 use super::{
@@ -72,7 +73,7 @@ impl ManyMoves<'_> {
         budget: Duration,
     ) -> Result<Vec<Verdict>, Failure> {
         let opened = self.open(source, destinations, Turns::within(budget))?;
-        let vms = running(&opened.source)?;
+        let vms = running(&opened.source, self.session.timeout())?;
         let bar = output::progress(self.session.shared, vms.len() as u64, "VMs");
         let seen = ask_each(&vms, |vm| {
             let first = self.facts(&opened, vm, 0, None);
@@ -122,7 +123,7 @@ impl ManyMoves<'_> {
     /// Opens all hosts at the same time. Without the source there is nothing to check.
     fn open(&self, source: &Uri, destinations: &[Uri], turns: Turns) -> Result<Opened, Failure> {
         let hosts: Vec<&Uri> = std::iter::once(source).chain(destinations).collect();
-        let probes = hosts.iter().map(|uri| self.session.probe(uri)).collect::<Result<Vec<_>, _>>()?;
+        let probes = hosts.iter().map(|uri| self.session.way(uri)).collect::<Result<Vec<_>, _>>()?;
         let wanted: Vec<_> = hosts.into_iter().zip(probes).collect();
         let timeout = self.session.timeout();
         let opened = ask_each(&wanted, |(uri, probe)| OpenHost::open(uri, probe.clone(), timeout));
@@ -164,13 +165,26 @@ impl ManyMoves<'_> {
     }
 }
 
-/// Names of the VMs that run on a host, sorted.
-fn running(host: &OpenHost) -> Result<Vec<String>, Failure> {
-    let failed = |error: &LibvirtError| Failure::failed(with_causes(error));
-    let hypervisor = host.libvirt.as_ref().map_err(failed)?;
-    let guests = hypervisor.guests().map_err(|error| failed(&error))?;
-    let names: Vec<String> =
-        guests.into_iter().filter(|guest| guest.active).map(|guest| guest.name).collect();
+/// Names of the VMs that run on a host, sorted: by libvirt, or by their monitors where the host is only logged in to.
+fn running(host: &OpenHost, timeout: Duration) -> Result<Vec<String>, Failure> {
+    let names: Vec<String> = if host.uri.names_libvirt() {
+        let failed = |error: &LibvirtError| Failure::failed(with_causes(error));
+        let hypervisor = host.libvirt.as_ref().map_err(failed)?;
+        let guests = hypervisor.guests().map_err(|error| failed(&error))?;
+        guests.into_iter().filter(|guest| guest.active).map(|guest| guest.name).collect()
+    } else {
+        let questions = HostQuestions { running: true, ..HostQuestions::default() };
+        let answer = host.probe.probe_host(&questions, timeout);
+        let vms = answer.and_then(|answer| answer.probe.running.into_result());
+        let vms = vms.map_err(|why| {
+            Failure::failed(format!(
+                "the VMs of {} cannot be listed: {}",
+                host.uri.host_for_people(),
+                why.reason
+            ))
+        })?;
+        vms.monitors.iter().map(|socket| format!("{MONITOR}{socket}")).collect()
+    };
     if names.is_empty() {
         return Err(Failure {
             exit: vmgate_verdict::ExitCode::NothingEvaluated,

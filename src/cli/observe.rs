@@ -11,7 +11,6 @@ use std::{
 
 use clap::Args;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use vmgate_collect::transport::Transport;
 use vmgate_facts::Uri;
 use vmgate_ledger::{Entry, Observation};
 use vmgate_libvirt::Hypervisor;
@@ -90,7 +89,6 @@ impl Observe {
         let from = named.map_or_else(|| session.source_of(vm), |named| Ok(named.clone()));
         let from = from.map_err(|failure| failure.text)?;
         let way = session.probe(&from).map_err(|failure| failure.text)?;
-        let way = way.unwrap_or_else(|| Transport::for_uri(&from));
         let host = Hypervisor::open(&from, session.timeout()).map_err(|error| error.to_string())?;
         let domain = host.domain(vm).map_err(|error| error.to_string())?;
         if let Ok(Some(job)) = domain.job_info() {

@@ -7,11 +7,11 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 #[cfg(feature = "libvirt")]
-use vmgate_collect::{CollectRequest, SharedWork, TryPath, guest_probe::GuestAccess};
+use vmgate_collect::{CollectRequest, SharedWork, TryPath, guest_probe::GuestAccess, transport::Transport};
 use vmgate_documents::closest;
 use vmgate_facts::Change;
 #[cfg(feature = "libvirt")]
-use vmgate_facts::Uri;
+use vmgate_facts::{Cause, Unknown, Uri};
 use vmgate_ledger::LedgerUrl;
 #[cfg(feature = "libvirt")]
 use vmgate_probe::{
@@ -206,6 +206,17 @@ impl MoveHosts {
         Ok((self.source(vm, session)?, to))
     }
 
+    /// Begins the logins at the hosts that are named: rules are read meanwhile.
+    pub(super) fn begin_logins(&self, session: &Session) {
+        let from = self.from.as_deref().and_then(|from| session.host_named(from).ok());
+        let to = self.to.as_deref().and_then(|to| session.destinations(to).ok());
+        for uri in from.into_iter().chain(to.filter(|hosts| hosts.len() == 1).into_iter().flatten()) {
+            if let Ok(way) = session.way(&uri) {
+                way.begin();
+            }
+        }
+    }
+
     /// Source of a move: as given, else the host that runs the VM.
     pub(super) fn source(&self, vm: &str, session: &Session) -> Result<Uri, Failure> {
         match &self.from {
@@ -263,8 +274,11 @@ impl Measurements {
         let window = if guest_access == GuestAccess::Wire { 10 } else { 1 };
         Ok(CollectRequest {
             vm: vm.to_owned(),
-            source_probe: session.probe(&from)?,
-            destination_probe: to.as_ref().map(|to| session.probe(to)).transpose()?.flatten(),
+            source_probe: session.way(&from)?,
+            destination_probe: match &to {
+                Some(to) => session.way(to)?,
+                None => Transport::None(Unknown::new(Cause::NoDestination, "no destination was named")),
+            },
             attribute: self.attribute,
             try_path: self.try_path(),
             ask_peers: self.ask_peers,

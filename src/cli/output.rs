@@ -373,27 +373,33 @@ fn message(level: &str, text: &str) {
         let line = serde_json::json!({ "timestamp": now, "level": level, "fields": { "message": text } });
         to_stderr(&format!("{line}\n"));
     } else {
-        to_stderr(&format!("{}\n", for_terminal(text)));
+        to_stderr(&for_terminal(format!("vmgate: {text}\n"), io::stderr().is_terminal()));
     }
 }
 
-/// Text of a message, in lines as wide as the terminal. An excerpt of a document keeps its lines: a caret points into it.
-fn for_terminal(text: &str) -> String {
-    const LEADS: [&str; 2] = ["vmgate: ", "= help: "];
-    let text = format!("vmgate: {text}");
-    let Some(width) = terminal_width(io::stderr().is_terminal()) else {
-        return text;
-    };
+/// Text in lines as wide as the terminal, if its stream is one. Code and an excerpt of a document keep their lines: a caret
+/// points into it.
+fn for_terminal(text: String, is_terminal: bool) -> String {
+    const LEADS: [&str; 3] = ["vmgate: ", "= help: ", "- "];
+    let Some(width) = terminal_width(is_terminal) else { return text };
+    let mut is_code = false;
     let wrapped = |line: &str| {
-        if line.contains(" |") || line.contains("-->") {
-            return line.to_owned();
+        let begins = line.trim_start();
+        is_code ^= begins.starts_with("```");
+        if is_code || line.contains(" |") || line.contains("-->") {
+            return format!("{line}\n");
         }
-        let indent = line.len() - line.trim_start().len();
-        let lead = LEADS.iter().find_map(|lead| Some(line.find(lead)? + lead.len())).unwrap_or(indent);
-        let (lead, rest) = line.split_at(lead);
-        wrap::fill(rest, lead, &" ".repeat(lead.len()), width)
+        let lead = LEADS.iter().find(|lead| begins.starts_with(**lead)).map_or(0, |lead| lead.len());
+        let (lead, rest) = line.split_at(line.len() - begins.len() + lead);
+        wrap::fill(rest, lead, &" ".repeat(lead.len()), width) + "\n"
     };
-    text.lines().map(wrapped).collect::<Vec<_>>().join("\n")
+    text.lines().map(wrapped).collect()
+}
+
+/// Prints prose on stdout, in lines as wide as the terminal.
+pub(super) fn prose_to_stdout(text: String) -> Result<(), Failure> {
+    let text = for_terminal(text, io::stdout().is_terminal());
+    to_stdout(|out| out.write_all(text.as_bytes()))
 }
 
 /// Prints on stderr, in lines that neither a terminal nor a CI runner obeys.
@@ -411,6 +417,7 @@ pub(super) fn say_of_arguments(said: &clap::Error) {
         (said.render().to_string(), Colours::Escaped)
     };
     if said.use_stderr() {
+        let text = for_terminal(text, terminal);
         let _ = io::stderr().write_all(harmless(&text, colours).as_bytes());
     } else {
         // There is no other way to say anything.

@@ -8,7 +8,7 @@ use std::{
 
 use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use vmgate_collect::{CollectRequest, transport::Transport};
+use vmgate_collect::CollectRequest;
 use vmgate_execute::{HostConnection, HostFiles, Hosts, NotRehearsed, RehearsalOrder, rehearsal_started};
 use vmgate_facts::{Fact, Facts, Rehearsal, text::ShownCommand};
 use vmgate_ledger::{
@@ -189,7 +189,7 @@ impl HostFiles for Files<'_> {
     }
 
     fn build(&self, host: &HostConnection, program: &str) -> Option<String> {
-        let way = self.0.probe(host.uri()).ok()?.unwrap_or_else(|| Transport::for_uri(host.uri()));
+        let way = self.0.way(host.uri()).ok()?;
         let questions = HostQuestions { programs: vec![program.to_owned()], ..HostQuestions::default() };
         let answer = way.probe_host(&questions, FILE_LIMIT).ok()?;
         answer.probe.program_builds.known()?.iter().map(|build| build.build.clone()).next()

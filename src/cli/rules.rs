@@ -135,7 +135,8 @@ fn sign(folder: &Path, key: Option<&Path>) -> Result<ExitCode, Failure> {
 
 fn show(pack: &Pack, id: &str) -> Result<ExitCode, Failure> {
     if let Some(rule) = pack.rule(id) {
-        return print(&vmgate_rules::explain_rule(rule));
+        output::prose_to_stdout(vmgate_rules::explain_rule(rule))?;
+        return Ok(ExitCode::Go);
     }
     let like = closest(id, pack.rules().iter().map(|rule| &*rule.id));
     let hint = like.map_or_else(

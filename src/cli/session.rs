@@ -26,7 +26,7 @@ use vmgate_judge::{InvalidPolicy, Policy, change::ChangeFile};
 use vmgate_ledger::{Entry, Ledger, LedgerUrl};
 #[cfg(feature = "libvirt")]
 use vmgate_probe::host::{ManagerQuestions, SettingsFile};
-use vmgate_reach::{HostShell, SshTarget};
+use vmgate_reach::{HostShell, Logins, SshTarget};
 #[cfg(feature = "libvirt")]
 use vmgate_rules::Catalogues;
 use vmgate_rules::RuleSource;
@@ -60,13 +60,25 @@ pub(super) struct Session<'a> {
     pub(super) config: Config,
     /// The inventory that the configuration names, once it is read.
     pub(super) inventory: OnceLock<Option<Inventory>>,
+    /// Questions about managers of VMs, once the catalogues are read.
+    #[cfg(feature = "libvirt")]
+    managers: OnceLock<ManagerQuestions>,
+    /// Logins at hosts.
+    logins: Logins,
 }
 
 impl<'a> Session<'a> {
     /// Reads the configuration.
     pub(super) fn open(shared: &'a GlobalOptions) -> Result<Self, Failure> {
         let config = Config::load(shared.config.as_deref()).map_err(Failure::usage)?;
-        Ok(Self { shared, config, inventory: OnceLock::new() })
+        Ok(Self {
+            shared,
+            config,
+            inventory: OnceLock::new(),
+            #[cfg(feature = "libvirt")]
+            managers: OnceLock::new(),
+            logins: Logins::default(),
+        })
     }
 
     /// Longest wait for one remote answer.
@@ -147,20 +159,39 @@ impl<'a> Session<'a> {
         names.into_iter().flatten().find_map(|name| Some((name, self.config.hosts.get(name)?)))
     }
 
-    /// Transport to the probe on a host, if the configuration names one.
+    /// Transport to the probe on a host: the configuration's, else the one for the URI.
     #[cfg(feature = "libvirt")]
-    pub(super) fn probe(&self, uri: &Uri) -> Result<Option<Transport>, Failure> {
-        self.settings_of(uri).map_or(Ok(None), |(host, config)| probe_way(host, config))
+    pub(super) fn probe(&self, uri: &Uri) -> Result<Transport, Failure> {
+        let named = self.settings_of(uri).map_or(Ok(None), |(host, config)| probe_way(host, config))?;
+        Ok(named.unwrap_or_else(|| Transport::for_uri(uri)))
+    }
+
+    /// Transport to the probe on a host, over the login there that the whole command shares.
+    #[cfg(feature = "libvirt")]
+    pub(super) fn way(&self, uri: &Uri) -> Result<Transport, Failure> {
+        Ok(match self.probe(uri)? {
+            Transport::Ssh(target) => Transport::SharedLogin(self.logins.at(target, self.timeout())),
+            other => other,
+        })
     }
 
     /// Shell on a host: the command in the configuration, else ssh, else the local shell.
     pub(super) fn shell(&self, uri: &Uri) -> Result<HostShell, Failure> {
-        let Some((host, config)) = self.settings_of(uri) else { return Ok(HostShell::for_uri(uri)) };
-        if let Some(command) = &config.shell {
+        let (host, config) = self.settings_of(uri).unzip();
+        if let Some(command) = config.and_then(|config| config.shell.as_ref()) {
             return Ok(HostShell::Command(command.clone()));
         }
-        let Some(target) = &config.ssh else { return Ok(HostShell::for_uri(uri)) };
-        ssh_target(target, &format!("hosts.{host}.ssh")).map(HostShell::Ssh)
+        let named = config.and_then(|config| config.ssh.as_ref());
+        let shell = match named {
+            Some(target) => {
+                HostShell::Ssh(ssh_target(target, &format!("hosts.{}.ssh", host.unwrap_or_default()))?)
+            }
+            None => HostShell::for_uri(uri),
+        };
+        Ok(match shell {
+            HostShell::Ssh(target) => HostShell::SharedLogin(self.logins.at(target, self.timeout())),
+            other => other,
+        })
     }
 
     /// Connections to both hosts of a move, each with its shell.
@@ -168,10 +199,10 @@ impl<'a> Session<'a> {
     pub(super) fn hosts(&self, from: &Uri, to: &Uri) -> Hosts {
         let connect = |uri: &Uri| {
             let connection = HostConnection::new(uri.clone(), self.timeout());
-            match self.shell(uri) {
-                Ok(shell) => connection.with_shell(shell),
+            match (self.shell(uri), self.way(uri)) {
+                (Ok(shell), Ok(way)) => connection.with_shell(shell).over(way),
                 // What is wrong with it is said where it is needed.
-                Err(_) => connection,
+                _ => connection,
             }
         };
         Hosts { source: connect(from), destination: connect(to) }
@@ -308,6 +339,9 @@ impl<'a> Session<'a> {
     /// Questions about managers of VMs, by which hosts' probes look for those of the catalogues.
     #[cfg(feature = "libvirt")]
     pub(super) fn manager_questions(&self) -> Result<ManagerQuestions, Failure> {
+        if let Some(known) = self.managers.get() {
+            return Ok(known.clone());
+        }
         let catalogues = Catalogues::load(&self.rule_sources()).map_err(Failure::usage)?;
         let programs = catalogues.managers().iter().flat_map(|entry| entry.programs.clone()).collect();
         let files = catalogues.managers().iter().flat_map(|entry| {
@@ -320,7 +354,8 @@ impl<'a> Session<'a> {
                 names: names.clone(),
             })
         });
-        Ok(ManagerQuestions { programs, files: files.collect() })
+        let questions = ManagerQuestions { programs, files: files.collect() };
+        Ok(self.managers.get_or_init(|| questions).clone())
     }
 
     /// Rules, catalogues and waivers.

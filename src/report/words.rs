@@ -1,11 +1,13 @@
 //! Words and number formats that several report formats share.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use vmgate_attest::{FactsBasis, FactsOrigin, RulesOrigin};
 use vmgate_facts::{Cause, Forecast, ManagedEndAction, ManagedMigration};
 use vmgate_verdict::{
-    Alternative, BaselineComparison, Counts, Decision, Effect, GoReason, NoGoReason, Outcome, Status,
-    Verdict, WaiverFault,
+    Alternative, BaselineComparison, Counts, Decision, Effect, GoReason, JudgedOutcome, NoGoReason, Outcome,
+    Status, Verdict, WaiverFault,
 };
 
 /// Cause of missing evidence in words; `None` stands for a rule that cannot be evaluated although its facts are known.
@@ -153,22 +155,25 @@ pub(super) fn basis(verdict: &Verdict) -> Vec<String> {
 
 fn counted_reason(verdict: &Verdict) -> String {
     let Counts { blocking, warnings, rules, .. } = verdict.counts;
-    let undecided =
-        verdict.with_effect(Effect::Block).filter(|j| j.outcome.status == Status::Unknown).count();
-    let violated = blocking - undecided.min(blocking);
+    let is_unknown = |judged: &&JudgedOutcome| judged.outcome.status == Status::Unknown;
+    let violated = blocking - verdict.with_effect(Effect::Block).filter(is_unknown).count().min(blocking);
+    let unknown = verdict.outcomes.iter().filter(is_unknown);
+    let undecided = |least: Effect| {
+        let effects = unknown.clone().filter(|judged| judged.effect_now >= Some(least));
+        effects.map(|judged| &*judged.outcome.rule).collect::<BTreeSet<&str>>().len()
+    };
+    // The table of what is missing lists rules of every effect.
+    let (all, blocks) = (undecided(Effect::Note), undecided(Effect::Block));
+    let some = if blocks < all { format!(" ({blocks} blocking)") } else { String::new() };
+    let missing = format!("{} cannot be decided{some}", number(all, "rule"));
     match verdict.decision {
         Decision::Go(GoReason::AllClear) => format!("no rule objects ({} evaluated)", number(rules, "rule")),
         Decision::Go(GoReason::WithWarnings) => format!("no rule blocks; {}", number(warnings, "warning")),
-        Decision::NoGo(NoGoReason::RuleViolated) if undecided > 0 => {
-            format!(
-                "{}, and {undecided} undecided because evidence is missing",
-                number(violated, "violation")
-            )
+        Decision::NoGo(NoGoReason::RuleViolated) if blocks > 0 => {
+            format!("{}; evidence is missing: {missing}", number(violated, "violation"))
         }
         Decision::NoGo(NoGoReason::RuleViolated) => number(violated, "violation"),
-        Decision::NoGo(NoGoReason::EvidenceMissing) => {
-            format!("evidence is missing: {undecided} undecided")
-        }
+        Decision::NoGo(NoGoReason::EvidenceMissing) => format!("evidence is missing: {missing}"),
         Decision::NoGo(NoGoReason::NothingEvaluated) if rules == 0 => {
             "no rule was evaluated: no rules were loaded".to_owned()
         }
@@ -277,7 +282,10 @@ mod tests {
 
     #[test]
     fn the_reason_counts_what_is_violated_and_what_is_undecided() {
-        assert_eq!(reason(&sample::no_go()), "3 violations, and 1 undecided because evidence is missing");
+        assert_eq!(
+            reason(&sample::no_go()),
+            "3 violations; evidence is missing: 2 rules cannot be decided (1 blocking)"
+        );
         assert_eq!(reason(&sample::go()), "no rule objects (3 rules evaluated)");
     }
 }

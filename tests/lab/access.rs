@@ -85,14 +85,14 @@ fn one_rule_of_sudo_shows_a_member_of_the_group_libvirt_what_root_sees() {
 
 #[test]
 #[ignore = "needs the lab: make lab-test"]
-fn a_check_and_an_audit_log_in_once_at_a_host_behind_a_jump_host_too() {
+fn whatever_is_done_logs_in_once_at_a_host_behind_a_jump_host_too() {
     let guest = Guest::start("once", &["--on", "a"]);
     let logins = || -> u32 {
         let connections = on_host("b", "ss -Htn state established 'sport = :22' | wc -l", b"").stdout;
         connections.trim().parse().unwrap()
     };
     let logs_in_once = |arguments: &[&str]| {
-        let mut running = Running::start(&[arguments, &["--output", "json"]].concat());
+        let mut running = Running::start(arguments);
         let mut most = 0;
         while running.child.try_wait().unwrap().is_none() {
             most = most.max(logins());
@@ -102,12 +102,17 @@ fn a_check_and_an_audit_log_in_once_at_a_host_behind_a_jump_host_too() {
     };
     for to in ["root@lab-b", "root@lab-behind"] {
         let check = ["check", guest.name, "--from", "root@lab-a", "--to", to, "--trace-seconds", "5"];
-        let verdict = logs_in_once(&check).exits(0).json();
+        let verdict = logs_in_once(&[&check[..], &["--output", "json"]].concat()).exits(0).json();
         assert_eq!(statuses(&verdict, "destination-memory-fits"), ["pass"], "{verdict:#}");
-        let audit = logs_in_once(&["audit", "root@lab-a", to]).json();
+        let audit = logs_in_once(&["audit", "root@lab-a", to, "--output", "json"]).json();
         let hosts = audit["hosts"].as_array().unwrap();
         assert!(hosts.len() == 2 && hosts.iter().all(|host| host["lost"].is_null()), "{audit:#}");
     }
+    let ledger = TempDir::new().unwrap();
+    let ledger = ledger.path().join("ledger.db");
+    let hosts = ["--from", "root@lab-a", "--to", "root@lab-b", "--ledger", ledger.to_str().unwrap()];
+    logs_in_once(&[&["rehearse", guest.name], &hosts[..]].concat()).exits(0).says("and back");
+    logs_in_once(&[&["migrate", guest.name], &hosts[..]].concat()).exits(0).says("on no other host");
     vmgate(&["doctor", "root@lab-behind"]).exits(0).says("to read and to migrate").says("runs");
 }
 

@@ -175,6 +175,18 @@ fn a_vm_without_a_destination_is_judged_where_it_runs_or_for_every_host_of_the_s
 
 #[test]
 #[ignore = "needs the lab: make lab-test"]
+fn every_vm_of_a_host_without_libvirt_is_checked_by_the_monitor_on_its_command_line() {
+    let (proxmox, ganeti) =
+        (Qemu::of_proxmox("15", "idle", ""), Qemu::of_ganeti("inst2.example.org", "idle"));
+    let all = ["check", "--all", "--from", "ssh://root@lab-a", "--to", "ssh://root@lab-b"];
+    let report = vmgate(&[&all[..], &["--guest", "none", "--output", "json"]].concat()).json();
+    let verdicts = report["verdicts"].as_array().unwrap();
+    let names: Vec<_> = verdicts.iter().map(|verdict| &verdict["move"]["vm"]["name"]).collect();
+    assert_eq!(names, ["inst2.example.org", "web15"], "{}, {}", proxmox.vm(), ganeti.vm());
+}
+
+#[test]
+#[ignore = "needs the lab: make lab-test"]
 fn a_vm_that_dirties_its_memory_too_fast_does_not_move() {
     // Ganeti does not throttle it.
     let qemu = Qemu::of_ganeti("inst2.example.org", "dirty,size=128,rate=100");

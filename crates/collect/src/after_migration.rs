@@ -5,7 +5,7 @@ use std::time::Duration;
 use vmgate_facts::{Guest, UdpCapture, Unknown, VmState};
 use vmgate_libvirt::Domain;
 
-use super::{CollectRequest, flows::WatchedInterfaces, guest, transport::Transport, vm};
+use super::{CollectRequest, flows::WatchedInterfaces, guest, vm};
 
 /// Collects the guest's facts through the access that the request names, on whichever host the VM runs now.
 pub fn guest(request: &CollectRequest, domain: &Domain) -> Result<Guest, Unknown> {
@@ -16,10 +16,8 @@ pub fn guest(request: &CollectRequest, domain: &Domain) -> Result<Guest, Unknown
 
 /// Watches the guest's UDP flows on the destination for `window`.
 pub fn flows(request: &CollectRequest, domain: &Domain, window: Duration) -> Result<UdpCapture, Unknown> {
-    let way = match &request.destination_probe {
-        Some(way) => way.clone(),
-        None => Transport::for_uri(request.destination()?),
-    };
     let vm = vm::look(domain, vm::Monitor::Forbidden)?;
-    WatchedInterfaces::of(&vm)?.watch(&way, window, request.timeout).map(|traffic| traffic.udp)
+    WatchedInterfaces::of(&vm)?
+        .watch(&request.destination_probe, window, request.timeout)
+        .map(|traffic| traffic.udp)
 }

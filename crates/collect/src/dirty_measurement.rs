@@ -3,15 +3,20 @@
 //!
 //! Nothing else is ever asked of QEMU: its other modes kill a guest under emulation, or see nothing.
 
-use std::time::Duration;
+use std::{
+    sync::mpsc::{RecvTimeoutError, channel},
+    thread,
+    time::Duration,
+};
 
 use vmgate_facts::{
     Cause, DirtyRate, DirtyRateMethod, DirtyWindow, Fact, Unknown, Vm, VmState, trace::DirtyTrace,
 };
 use vmgate_libvirt::Domain;
 use vmgate_probe::{qemu::MONITOR, trace::TraceOptions};
+use vmgate_reach::Slot;
 
-use super::{guest, transport::Transport, vm::FoundVm};
+use super::{guest, shared::Turns, transport::Transport, vm::FoundVm};
 
 /// Longest window of page sampling, in seconds (virDomainStartDirtyRateCalc).
 const LONGEST_WINDOW: u32 = 60;
@@ -43,11 +48,19 @@ pub(super) struct DirtyMeasurement {
 }
 
 impl MeasurementPlan {
-    /// Measures. Returns unknowns while a job runs on the VM.
-    pub(super) fn measure(&self, domain: Option<&Domain>, vm: &MeasuredVm) -> DirtyMeasurement {
-        let not_possible = vm.not_possible();
-        match not_possible.map_or_else(|| self.trace(vm), Err) {
-            Ok(trace) => DirtyMeasurement {
+    /// Measures in this turn. Returns unknowns while a job runs on the VM.
+    pub(super) fn measure(
+        &self,
+        domain: Option<&Domain>,
+        vm: &MeasuredVm,
+        (turn, turns): (Slot, &Turns),
+    ) -> DirtyMeasurement {
+        if let Some(why) = vm.not_possible() {
+            return DirtyMeasurement::unknown(&why);
+        }
+        let (trace, turn) = self.trace_in_turn(vm, turn);
+        match (trace, domain) {
+            (Ok(trace), _) => DirtyMeasurement {
                 rate: Fact::Known(trace.dirty_rate()),
                 windows: Fact::Known(trace.dirty_windows()),
                 seconds: Some(trace.seconds()),
@@ -55,12 +68,28 @@ impl MeasurementPlan {
                 collector: "host probe",
                 method: self.way.method("trace"),
             },
-            Err(why) if vm.not_possible().is_some() => DirtyMeasurement::unknown(&why),
-            Err(why) => match domain {
-                Some(domain) => self.sampled(domain, why),
-                None => DirtyMeasurement::unknown(&why),
+            (Err(why), None) => DirtyMeasurement::unknown(&why),
+            (Err(why), Some(domain)) => match turn.map_or_else(|| turns.take(), Ok) {
+                Ok(_turn) => self.sampled(domain, why),
+                Err(over) => DirtyMeasurement::unknown(&over),
             },
         }
+    }
+
+    /// Traces in this turn. It ends with the length of a trace, while the answer is still on its way: the next VM's question takes as
+    /// long to the host. What is left of it comes back.
+    fn trace_in_turn(&self, vm: &MeasuredVm, turn: Slot) -> (Result<DirtyTrace, Unknown>, Option<Slot>) {
+        let (traced, ended) = channel::<()>();
+        let length = Duration::from_secs(self.trace_seconds.into());
+        thread::scope(|scope| {
+            let turn = scope.spawn(move || match ended.recv_timeout(length) {
+                Err(RecvTimeoutError::Timeout) => None,
+                _ => Some(turn),
+            });
+            let trace = self.trace(vm);
+            drop(traced);
+            (trace, turn.join().unwrap_or_default())
+        })
     }
 
     fn trace(&self, vm: &MeasuredVm) -> Result<DirtyTrace, Unknown> {

@@ -23,7 +23,7 @@ use super::{
     dirty_measurement::{DirtyMeasurement, MeasuredVm, MeasurementPlan},
     flows::{self, WatchedTraffic},
     guest, host,
-    host_probes::{self, ProbeAnswers, ProbeInputs, ProbeTransports, SourceDetails, TryPath},
+    host_probes::{self, ProbeAnswers, ProbeInputs, SourceDetails, TryPath},
     monitored, needed_files,
     offer::{self, Offer, OfferRequest},
     peers, provenance,
@@ -54,10 +54,10 @@ pub struct CollectRequest {
     pub trace_seconds: u32,
     /// Settings of the migration that the operator asked for; copied into the facts.
     pub change: Change,
-    /// Transport of the source's probe; none derives it from the URI.
-    pub source_probe: Option<Transport>,
-    /// Transport of the destination's probe; none derives it from the URI.
-    pub destination_probe: Option<Transport>,
+    /// Transport of the source's probe.
+    pub source_probe: Transport,
+    /// Transport of the destination's probe.
+    pub destination_probe: Transport,
     /// Permitted tests of the migration path.
     pub try_path: TryPath,
     /// Means of access to the guest.
@@ -134,17 +134,17 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
         return Err(same_host(request, "the URIs are equal".to_owned()));
     }
     let clock = Clock::starting_at(now);
-    let ways = ProbeTransports::to_hosts_of(request);
-    let (destination, names, users) = start_destination(request, &ways.destination, clock);
+    request.source_probe.begin();
+    request.destination_probe.begin();
+    let (destination, names, users) = start_destination(request, clock);
     let (details_sender, source_details) = channel();
     let (measuring, quiet) = channel();
     let probes = host_probes::start(
         request,
-        &ways,
         ProbeInputs { destination_name: names, destination_user: users, source_details, quiet },
         clock,
     );
-    let (source, domain, vm) = match vm_at_source(request, &ways.source) {
+    let (source, domain, vm) = match vm_at_source(request) {
         Ok(found) => found,
         Err(error) => {
             drop(details_sender);
@@ -160,10 +160,8 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
     );
     // If the probes' worker has died, its own result says so.
     let _ = details_sender.send(details_of(&vm, hostname.known().cloned()));
-    let parallel = request
-        .seen()
-        .is_none()
-        .then(|| ParallelWork::start(request, &ways.source, domain.as_ref(), &vm, clock));
+    let parallel =
+        request.seen().is_none().then(|| ParallelWork::start(request, domain.as_ref(), &vm, clock));
     let limit = limit_of(domain.as_ref(), &vm);
     let source_answers = match &source {
         Ok(source) => host::ask(source, &request.from, hostname),
@@ -173,6 +171,7 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
 
     let destination = DestinationAnswers::from(destination.join(), request);
     let offer = offer_of(&destination.hypervisor, &vm);
+    let refused = refusal_of(&destination.hypervisor, &vm);
     let parallel = parallel.map_or_else(|| ParallelWork::done_before(clock), ParallelWork::join);
     // All other measurements are over.
     drop(measuring);
@@ -186,7 +185,6 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
     let source_host = monitored::with_running(source_host, &request.from, source_probe);
     let probed = &probes.destination.value;
     let destination_host = offer.apply_to(destination.answers.with_probe(arch, probed));
-    let refused = refusal_of(&destination.hypervisor, &vm);
     let destination_host = complete_destination(
         Host { configuration_refused: refused, ..destination_host },
         request,
@@ -208,13 +206,13 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
         source: provenance::HostSource {
             libvirt_at: source_at,
             probe_at: probes.source.at,
-            way: &ways.source,
+            way: &request.source_probe,
             probe: source_probe.as_ref().ok().map(|answer| &answer.probe),
         },
         destination: provenance::HostSource {
             libvirt_at: destination.at,
             probe_at: probes.destination.at,
-            way: &ways.destination,
+            way: &request.destination_probe,
             probe: probes.destination.value.as_ref().ok().map(|answer| &answer.probe),
         },
         path_at: clock.now(),
@@ -318,11 +316,11 @@ fn with_the_plan(mut host: Host, request: &CollectRequest) -> Host {
 /// The source's libvirt, or the reason for which it is not asked; the VM in libvirt, if it has it; and the VM.
 type FoundAtSource = (Result<Hypervisor, Unknown>, Option<Domain>, FoundVm);
 
-fn vm_at_source(request: &CollectRequest, way: &Transport) -> Result<FoundAtSource, CollectError> {
+fn vm_at_source(request: &CollectRequest) -> Result<FoundAtSource, CollectError> {
     let no_libvirt = monitored::without_libvirt(&request.from);
     if let Some(socket) = request.monitor() {
-        let vm = monitored::look(request, way, socket)?;
-        let source = no_libvirt.map_or_else(|| request.open_source(way).map_err(Unknown::from), Err);
+        let vm = monitored::look(request, socket)?;
+        let source = no_libvirt.map_or_else(|| request.open_source().map_err(Unknown::from), Err);
         return Ok((source, None, vm));
     }
     if no_libvirt.is_some() {
@@ -332,7 +330,7 @@ fn vm_at_source(request: &CollectRequest, way: &Transport) -> Result<FoundAtSour
             host: request.from.host_for_people().to_owned(),
         });
     }
-    let source = request.open_source(way)?;
+    let source = request.open_source()?;
     let domain = source.domain(&request.vm)?;
     let monitor = if request.allow_monitor { Monitor::Allowed } else { Monitor::Forbidden };
     let vm = vm::look(&domain, monitor)?;
@@ -370,12 +368,11 @@ type ConnectedDestination = (Hypervisor, host::LibvirtAnswers);
 /// asked first since the source must resolve it, and the user that runs QEMU.
 fn start_destination(
     request: &CollectRequest,
-    way: &Transport,
     clock: Clock,
 ) -> (Worker<ConnectedDestination>, Receiver<String>, Receiver<Fact<QemuUser>>) {
     let (sender, names) = channel();
     let (tell_user, users) = channel();
-    let (open, uri) = (request.destination_opener(way), request.destination().cloned());
+    let (open, uri) = (request.destination_opener(), request.destination().cloned());
     let libvirt = Worker::start(clock, move || {
         let uri = uri?;
         if let Some(why) = monitored::without_libvirt(&uri) {
@@ -469,13 +466,7 @@ struct ParallelWork {
 type GuestAndMethod = (Guest, String);
 
 impl ParallelWork {
-    fn start(
-        request: &CollectRequest,
-        way: &Transport,
-        domain: Option<&Domain>,
-        vm: &FoundVm,
-        clock: Clock,
-    ) -> Self {
+    fn start(request: &CollectRequest, domain: Option<&Domain>, vm: &FoundVm, clock: Clock) -> Self {
         let timeout = request.timeout;
         let has_channel = vm.facts.has_agent_channel.known().is_none_or(|has| *has);
         let window = Duration::from_secs(request.dirty_window_seconds.into());
@@ -485,7 +476,7 @@ impl ParallelWork {
             Worker::start(clock, move || guest::look(&into, guests, state, has_channel, attribute, timeout));
         let interfaces = flows::WatchedInterfaces::of(vm);
         let plan = MeasurementPlan {
-            way: way.clone(),
+            way: request.source_probe.clone(),
             trace_seconds: request.trace_seconds,
             window_seconds: request.dirty_window_seconds,
             timeout,
@@ -495,11 +486,9 @@ impl ParallelWork {
             let turn = turns.take()?;
             let watcher = plan.way.clone();
             let flows = Worker::start(clock, move || interfaces?.watch(&watcher, window, timeout));
-            let dirtying = plan.measure(measured.as_ref(), &watched);
+            let dirtying = plan.measure(measured.as_ref(), &watched, (turn, &turns));
             let dirtying = TimedResult { value: Ok(dirtying), at: clock.now() };
-            let flows = flows.join();
-            drop(turn);
-            Ok((flows, dirtying))
+            Ok((flows.join(), dirtying))
         });
         Self { guest, measured }
     }

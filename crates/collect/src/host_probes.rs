@@ -11,7 +11,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use vmgate_facts::{Cause, Fact, OpenedFile, PathNic, QemuUser, Unknown, Uri, Uuid};
+use vmgate_facts::{Cause, Fact, OpenedFile, PathNic, QemuUser, Unknown, Uuid};
 use vmgate_libvirt::{Domain, Hypervisor};
 use vmgate_probe::{
     host::{
@@ -80,27 +80,6 @@ impl ProbeAnswers {
     }
 }
 
-/// Transports to both hosts' probes.
-#[derive(Debug, Clone)]
-pub(super) struct ProbeTransports {
-    pub(super) source: Transport,
-    pub(super) destination: Transport,
-}
-
-impl ProbeTransports {
-    /// The transports that the request names, or those derived from its URIs. Over ssh, both logins begin now.
-    pub(super) fn to_hosts_of(request: &CollectRequest) -> Self {
-        let way = |given: &Option<Transport>, uri: Result<&Uri, Unknown>| {
-            let way = given.clone().unwrap_or_else(|| uri.map_or_else(Transport::None, Transport::for_uri));
-            way.with_shared_login(request.timeout)
-        };
-        Self {
-            source: way(&request.source_probe, Ok(&request.from)),
-            destination: way(&request.destination_probe, request.destination()),
-        }
-    }
-}
-
 /// Details from the source's libvirt that the second run of the probes needs.
 pub(super) struct SourceDetails {
     /// Host name of the source.
@@ -135,22 +114,17 @@ pub(super) struct ProbeInputs {
 }
 
 /// Starts the probes.
-pub(super) fn start(
-    request: &CollectRequest,
-    ways: &ProbeTransports,
-    told: ProbeInputs,
-    clock: Clock,
-) -> Worker<ProbeAnswers> {
-    let (request, ways) = (request.clone(), ways.clone());
-    Worker::start(clock, move || Ok(look(&request, &ways, &told, clock)))
+pub(super) fn start(request: &CollectRequest, told: ProbeInputs, clock: Clock) -> Worker<ProbeAnswers> {
+    let request = request.clone();
+    Worker::start(clock, move || Ok(look(&request, &told, clock)))
 }
 
-fn look(request: &CollectRequest, ways: &ProbeTransports, told: &ProbeInputs, clock: Clock) -> ProbeAnswers {
+fn look(request: &CollectRequest, told: &ProbeInputs, clock: Clock) -> ProbeAnswers {
     let timeout = request.timeout;
     let wanted = request.migrate_address.as_deref().map(path::host_of_address);
     let literal: Option<IpAddr> = wanted.and_then(|name| name.parse().ok());
     let destination = {
-        let way = ways.destination.clone();
+        let way = request.destination_probe.clone();
         Worker::start(clock, move || way.probe_host(&HostQuestions::default(), timeout))
     };
     let destination_name = || told.destination_name.recv_timeout(timeout).ok();
@@ -160,7 +134,7 @@ fn look(request: &CollectRequest, ways: &ProbeTransports, told: &ProbeInputs, cl
         (None, Some(name)) => Some(name.to_owned()),
         (None, None) => destination_name(),
     };
-    let (source, address) = find_address(&ways.source, literal, name.clone(), timeout);
+    let (source, address) = find_address(&request.source_probe, literal, name.clone(), timeout);
     let destination = destination.join().value;
     let Ok(about) = told.source_details.recv() else {
         return ProbeAnswers::unknown(
@@ -174,7 +148,7 @@ fn look(request: &CollectRequest, ways: &ProbeTransports, told: &ProbeInputs, cl
         Err(_) => (None, None),
     };
     let back = ask_details(
-        &ways.destination,
+        &request.destination_probe,
         destination,
         HostQuestions {
             resolve: about.source_name,
@@ -194,7 +168,7 @@ fn look(request: &CollectRequest, ways: &ProbeTransports, told: &ProbeInputs, cl
         clock,
     );
     let there = ask_details(
-        &ways.source,
+        &request.source_probe,
         source,
         HostQuestions {
             // Where an address is given libvirt does not ask for the name; people and their tools do.

@@ -6,12 +6,7 @@ use vmgate_probe::{
     qemu::{MONITOR, MonitoredVm},
 };
 
-use super::{
-    CollectError, CollectRequest,
-    host_probes::SourceDetails,
-    transport::{Answer, Transport},
-    vm::FoundVm,
-};
+use super::{CollectError, CollectRequest, host_probes::SourceDetails, transport::Answer, vm::FoundVm};
 
 impl CollectRequest {
     /// Socket of the VM's monitor, for a VM that is named by it.
@@ -31,13 +26,13 @@ pub(super) fn without_libvirt(uri: &Uri) -> Option<Unknown> {
 }
 
 /// The VM whose monitor the request names, as the source's probe sees it.
-pub(super) fn look(request: &CollectRequest, way: &Transport, socket: &str) -> Result<FoundVm, CollectError> {
+pub(super) fn look(request: &CollectRequest, socket: &str) -> Result<FoundVm, CollectError> {
     let failed = |why| CollectError::Monitor {
         host: request.from.host_for_people().to_owned(),
         vm: request.vm.clone(),
         why,
     };
-    let seen = way.monitored_vm(socket, request.timeout).map_err(failed)?;
+    let seen = request.source_probe.monitored_vm(socket, request.timeout).map_err(failed)?;
     let Fact::Known(state) = seen.vm.state else {
         return Err(failed(Unknown::new(Cause::Malformed, "the probe does not tell the VM's state")));
     };

@@ -1,12 +1,13 @@
 //! Work that several collections share: connections, logins, turns of measurement, and what was seen of a VM a moment ago.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use vmgate_facts::{Cause, Fact, Facts, Unknown, Uri};
 use vmgate_libvirt::{Hypervisor, LibvirtError};
+use vmgate_reach::{Slot, Slots};
 
 use super::{CollectRequest, transport::Transport};
 
@@ -35,9 +36,8 @@ pub struct OpenHost {
 }
 
 impl OpenHost {
-    /// Opens both ways. `probe` is the way to the probe; none derives it from the URI.
-    pub fn open(uri: &Uri, probe: Option<Transport>, timeout: Duration) -> Self {
-        let probe = probe.unwrap_or_else(|| Transport::for_uri(uri)).with_shared_login(timeout);
+    /// Opens both ways, of which `probe` is one.
+    pub fn open(uri: &Uri, probe: Transport, timeout: Duration) -> Self {
         Self { uri: uri.clone(), libvirt: probe.open_libvirt(uri, timeout), probe }
     }
 }
@@ -60,23 +60,24 @@ impl CollectRequest {
         Self {
             from: source.uri.clone(),
             to: Some(destination.uri.clone()),
-            source_probe: Some(source.probe.clone()),
-            destination_probe: Some(destination.probe.clone()),
+            source_probe: source.probe.clone(),
+            destination_probe: destination.probe.clone(),
             shared,
             ..self
         }
     }
 
-    pub(super) fn open_source(&self, way: &Transport) -> Result<Hypervisor, LibvirtError> {
-        self.shared.source.clone().map_or_else(|| way.open_libvirt(&self.from, self.timeout), Ok)
+    pub(super) fn open_source(&self) -> Result<Hypervisor, LibvirtError> {
+        let open = || self.source_probe.open_libvirt(&self.from, self.timeout);
+        self.shared.source.clone().map_or_else(open, Ok)
     }
 
     /// Way to open the destination, for a thread of its own.
     pub(super) fn destination_opener(
         &self,
-        way: &Transport,
     ) -> impl FnOnce(&Uri) -> Result<Hypervisor, Unknown> + Send + 'static {
-        let (opened, way, timeout) = (self.shared.destination.clone(), way.clone(), self.timeout);
+        let (opened, timeout) = (self.shared.destination.clone(), self.timeout);
+        let way = self.destination_probe.clone();
         move |uri| opened.unwrap_or_else(|| Ok(way.open_libvirt(uri, timeout)?))
     }
 
@@ -90,11 +91,17 @@ impl CollectRequest {
 }
 
 /// Turns of measurement on one host: one VM at a time, and none after the budget of time.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Turns {
-    turn: Arc<Mutex<()>>,
+    turn: Arc<Slots>,
     /// End of the budget, and its length.
     until: Option<(Instant, Duration)>,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self { turn: Slots::new(1), until: None }
+    }
 }
 
 impl Turns {
@@ -104,8 +111,8 @@ impl Turns {
     }
 
     /// Waits for the turn. The error is the reason for which nothing more is measured.
-    pub(super) fn take(&self) -> Result<MutexGuard<'_, ()>, Unknown> {
-        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn take(&self) -> Result<Slot, Unknown> {
+        let turn = self.turn.take();
         match self.until {
             Some((end, budget)) if Instant::now() >= end => Err(Unknown::new(
                 Cause::NotCollected,

@@ -36,8 +36,8 @@ pub struct HostRequest {
     pub name: String,
     /// URI under which libvirt reaches the host.
     pub uri: Uri,
-    /// Transport of the host probe; none derives it from the URI.
-    pub probe: Option<Transport>,
+    /// Transport of the host probe.
+    pub probe: Transport,
     /// Reason why the host must not receive VMs, from the site's configuration.
     pub maintenance: Option<String>,
     /// Address for migrations to the host; none where the configuration names none.
@@ -166,7 +166,7 @@ impl ConnectedHost {
     fn ask(request: &HostRequest, ssh: Option<&SharedSsh>, timeout: Duration) -> Self {
         let uri = &request.uri;
         let by_ssh = uri.transport.as_deref() == Some("ssh") && uri.parameter("command").is_none();
-        let ssh = ssh.filter(|_| by_ssh).map(|ssh| ssh.program().to_owned());
+        let ssh = ssh.filter(|_| by_ssh).map(|ssh| (ssh.program().to_owned(), ()));
         let hypervisor = match Hypervisor::open_over(uri, || Ok(ssh), timeout) {
             Ok(hypervisor) => hypervisor,
             Err(error) => {
@@ -219,7 +219,7 @@ fn probe(
     if let Err(why) = &reached.hypervisor {
         return Err(why.clone());
     }
-    let way = request.probe.clone().unwrap_or_else(|| Transport::for_uri(&request.uri));
+    let way = request.probe.clone();
     let way = match ssh {
         Some(ssh) => way.over(ssh),
         None => way,
@@ -397,7 +397,7 @@ mod tests {
         HostRequest {
             name: name.to_owned(),
             uri: Uri::from_operator(uri).unwrap(),
-            probe: None,
+            probe: Transport::for_uri(&Uri::from_operator(uri).unwrap()),
             maintenance: (name == "b").then(|| "new disks".to_owned()),
             migrate_address: None,
         }

@@ -2,11 +2,10 @@
 
 use std::{
     io::Cursor,
-    path::Path,
     process::Command,
     sync::{Arc, mpsc},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -20,7 +19,7 @@ use vmgate_probe::{
     wire::{NoAnswer, Question, read_answer},
 };
 use vmgate_process::{Output, run};
-use vmgate_reach::{Login, SharedSsh, SshTarget, Subject, of_command};
+use vmgate_reach::{SharedLogin, SharedSsh, SshTarget, Subject, of_command};
 
 /// Most bytes of a probe's answer: room for some 10,000 interfaces.
 const ANSWER_LIMIT: usize = 8 << 20;
@@ -39,7 +38,7 @@ pub enum Transport {
     /// Over ssh.
     Ssh(SshTarget),
     /// Over one ssh login for several runs, with the probe kept ready on the host.
-    SharedLogin(Arc<Login>),
+    SharedLogin(Arc<SharedLogin>),
     /// A command that runs `vmgate probe ask` on that host: the question comes on its standard input.
     Exec(Vec<String>),
     /// No probe, for this reason.
@@ -69,15 +68,10 @@ impl Transport {
         }
     }
 
-    /// The same transport for several runs: over ssh it starts one login now, for all runs. The probe stays ready on the
-    /// host until the last clone is dropped.
-    #[must_use]
-    pub fn with_shared_login(self, limit: Duration) -> Self {
-        match &self {
-            Self::Ssh(target) => {
-                Login::begin(target, limit).map_or(self, |login| Self::SharedLogin(Arc::new(login)))
-            }
-            _ => self,
+    /// Begins a login that is shared: later questions find it made.
+    pub fn begin(&self) {
+        if let Self::SharedLogin(shared) = self {
+            shared.login();
         }
     }
 
@@ -92,15 +86,16 @@ impl Transport {
 
     /// Connects to the host's libvirt: over the login that is shared, where it is the one that the URI asks for.
     pub fn open_libvirt(&self, uri: &Uri, limit: Duration) -> Result<Hypervisor, LibvirtError> {
-        let is_its = |login: &Login| {
+        let is_its = |shared: &SharedLogin| {
             let target = uri.host.as_deref().map(|host| SshTarget::for_uri(uri, host));
-            uri.transport.as_deref() == Some("ssh") && target.as_ref() == Some(login.target())
+            uri.transport.as_deref() == Some("ssh") && target.as_ref() == Some(shared.target())
         };
         let login = match self {
-            Self::SharedLogin(login) if is_its(login) => Some(Arc::clone(login)),
+            Self::SharedLogin(shared) if is_its(shared) => shared.login(),
             _ => None,
         };
-        let ssh = move || login.map(|login| login.ssh_program().map(Path::to_owned)).transpose();
+        let ssh =
+            move || login.map(|login| Ok((login.ssh_program()?.to_owned(), Arc::clone(&login)))).transpose();
         Hypervisor::open_over(uri, ssh, limit)
     }
 
@@ -110,7 +105,7 @@ impl Transport {
         match self {
             Self::Local => format!("{probe}, on this machine"),
             Self::Ssh(target) => format!("{probe}, over ssh to {target}"),
-            Self::SharedLogin(login) => format!("{probe}, over ssh to {}", login.target()),
+            Self::SharedLogin(shared) => format!("{probe}, over ssh to {}", shared.target()),
             Self::Exec(words) => format!("{probe}, by {}", words.first().map_or("nothing", String::as_str)),
             Self::None(_) => "none".to_owned(),
         }
@@ -157,13 +152,19 @@ impl Transport {
 
     /// Sends a question and returns the bytes of its answer.
     fn ask(&self, question: Question, limit: Duration, most: usize) -> Result<Output, Unknown> {
-        match self {
+        let (began, asked) = (Instant::now(), question.name());
+        let answer = match self {
             Self::Local => answer_here(question, limit),
             Self::Ssh(target) => target.ask(Subject::Host, &question.to_json(), limit, most),
-            Self::SharedLogin(login) => login.ask(Subject::Host, &question.to_json(), limit, most),
+            Self::SharedLogin(shared) => match shared.login() {
+                Some(login) => login.ask(Subject::Host, &question.to_json(), limit, most),
+                None => shared.target().ask(Subject::Host, &question.to_json(), limit, most),
+            },
             Self::Exec(words) => exec(Subject::Host, words, &question, limit, most),
             Self::None(why) => Err(why.clone()),
-        }
+        };
+        tracing::debug!("{}: {:.3} s", self.method(asked), began.elapsed().as_secs_f64());
+        answer
     }
 }
 

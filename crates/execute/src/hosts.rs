@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use vmgate_collect::transport::Transport;
 use vmgate_facts::{Uri, Uuid};
 use vmgate_libvirt::{Domain, Hypervisor, LibvirtError, LibvirtErrorKind};
 use vmgate_reach::HostShell;
@@ -23,6 +24,8 @@ pub struct Hosts {
 pub struct HostConnection {
     uri: Uri,
     timeout: Duration,
+    /// Way to the host's probe, whose login libvirt shares.
+    way: Transport,
     shell: HostShell,
     open: Mutex<Option<Hypervisor>>,
 }
@@ -37,7 +40,14 @@ impl Hosts {
 impl HostConnection {
     /// Connection to a host, opened on the first use.
     pub fn new(uri: Uri, timeout: Duration) -> Self {
-        Self { shell: HostShell::for_uri(&uri), uri, timeout, open: Mutex::new(None) }
+        let (way, shell) = (Transport::for_uri(&uri), HostShell::for_uri(&uri));
+        Self { way, shell, uri, timeout, open: Mutex::new(None) }
+    }
+
+    /// The same connection, over the login of this way if it is one at the host.
+    #[must_use]
+    pub fn over(self, way: Transport) -> Self {
+        Self { way, ..self }
     }
 
     /// The same connection, with this access to a shell on the host.
@@ -67,7 +77,7 @@ impl HostConnection {
         if let Some(hypervisor) = &*open {
             return Ok(hypervisor.clone());
         }
-        let hypervisor = Hypervisor::open(&self.uri, self.timeout)?;
+        let hypervisor = self.way.open_libvirt(&self.uri, self.timeout)?;
         *open = Some(hypervisor.clone());
         Ok(hypervisor)
     }

@@ -4,7 +4,6 @@
 use std::{fmt, path::PathBuf};
 
 use serde_json::json;
-use vmgate_collect::transport::Transport;
 use vmgate_facts::{
     Uri,
     text::{ShownCommand, with_causes},
@@ -121,11 +120,10 @@ impl Run<'_> {
         let hypervisor = self.hosts.destination.hypervisor().map_err(|error| error.to_string())?;
         let request = &self.assignment.judge.request;
         let uri = self.hosts.destination.uri();
-        let probe = request.destination_probe.clone().unwrap_or_else(|| Transport::for_uri(uri));
         let ways = EvidenceSources {
             hypervisor: &hypervisor,
             uri,
-            probe: &probe,
+            probe: &request.destination_probe,
             shell: &keeper.shell,
             guest: &request.guest_access,
             timeout: request.timeout,

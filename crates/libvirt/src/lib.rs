@@ -50,7 +50,7 @@ use vmgate_facts::{HostMemory, Uri, Uuid, Version};
 use crate::{
     error::{kind_of_connect_error, number},
     limit::CallLimit,
-    session::Session,
+    session::{Kept, Session},
 };
 
 /// Most similar names that are proposed in place of an unknown VM.
@@ -74,22 +74,23 @@ pub struct NodeInfo {
 impl Hypervisor {
     /// Connects to the hypervisor. No call on it, nor on its VMs, waits longer than `timeout`.
     pub fn open(uri: &Uri, timeout: Duration) -> Result<Self, LibvirtError> {
-        Self::open_over(uri, || Ok(None), timeout)
+        Self::open_over(uri, || Ok(None::<(PathBuf, ())>), timeout)
     }
 
     /// Connects as [`Self::open`], by a program in place of ssh, or not for ssh's own reason. The wait for the program is within
-    /// the time limit.
-    pub fn open_over(
+    /// the time limit. What comes with the program is kept for as long as the connection.
+    pub fn open_over<K: Send + Sync + 'static>(
         uri: &Uri,
-        ssh: impl FnOnce() -> Result<Option<PathBuf>, String> + Send + 'static,
+        ssh: impl FnOnce() -> Result<Option<(PathBuf, K)>, String> + Send + 'static,
         timeout: Duration,
     ) -> Result<Self, LibvirtError> {
         let limit = CallLimit { host: uri.host_for_people().to_owned(), timeout };
         let action = format!("connect to {uri}");
         let uri = uri.clone();
         let open = move || {
-            let program = ssh().map_err(|why| kind_of_connect_error(number::SYSTEM_ERROR, &why))?;
-            Session::open(&uri.for_libvirt(program.as_deref()))
+            let ssh = ssh().map_err(|why| kind_of_connect_error(number::SYSTEM_ERROR, &why))?;
+            let (program, kept) = ssh.map(|(program, kept)| (program, Arc::new(kept) as Kept)).unzip();
+            Session::open(&uri.for_libvirt(program.as_deref()), kept)
                 .map_err(|error: Error| kind_of_connect_error(error.code().to_raw(), error.message()))
         };
         let session = limit.run(&action, open)?.map_err(|kind| limit.error(&action, kind))?;

@@ -3,7 +3,7 @@
 use std::{
     sync::mpsc::{RecvTimeoutError, sync_channel},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::error::{LibvirtError, LibvirtErrorKind, kind_of};
@@ -44,6 +44,7 @@ impl CallLimit {
         action: &str,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, LibvirtError> {
+        let began = Instant::now();
         let (sender, receiver) = sync_channel(1);
         let worker = thread::Builder::new().name("libvirt call".into()).spawn(move || {
             // After the limit the receiver is gone: the answer is then dropped here.
@@ -55,7 +56,9 @@ impl CallLimit {
                 LibvirtErrorKind::Other(format!("vmgate could not start a thread for the call: {error}")),
             ));
         }
-        receiver.recv_timeout(self.timeout).map_err(|why| {
+        let answer = receiver.recv_timeout(self.timeout);
+        tracing::debug!("{}: {action}: {:.3} s", self.host, began.elapsed().as_secs_f64());
+        answer.map_err(|why| {
             let kind = match why {
                 RecvTimeoutError::Timeout => LibvirtErrorKind::TimedOut(self.timeout),
                 RecvTimeoutError::Disconnected => {

@@ -5,10 +5,11 @@
 //! keepalive, and is used from a single thread.
 
 use std::{
+    any::Any,
     cell::Cell,
     marker::PhantomData,
     mem::ManuallyDrop,
-    sync::{OnceLock, mpsc::sync_channel},
+    sync::{Arc, OnceLock, mpsc::sync_channel},
     thread,
     time::Duration,
 };
@@ -23,6 +24,9 @@ const KEEPALIVE: (i32, u32) = (3, 3);
 /// Longest wait for a daemon to close the connection.
 const CLOSE_LIMIT: Duration = Duration::from_millis(500);
 
+/// Whatever must last as long as a connection.
+pub(super) type Kept = Arc<dyn Any + Send + Sync>;
+
 /// An open connection, which may be used from several threads at once.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -30,6 +34,8 @@ pub(super) struct Session {
     uri: String,
     /// True if the daemon lets this user only read.
     read_only: bool,
+    /// Dropped after the connection was closed.
+    kept: Option<Kept>,
 }
 
 /// A connection with a keepalive, for one long call: a daemon that is silent meanwhile ends it. Neither `Clone` nor `Sync`,
@@ -39,7 +45,7 @@ pub(super) struct KeepaliveSession(Session, PhantomData<Cell<()>>);
 
 impl Session {
     /// Opens a connection: to read only, where the daemon refuses more. Blocks for as long as the transport does.
-    pub(super) fn open(uri: &str) -> Result<Self, virt::error::Error> {
+    pub(super) fn open(uri: &str, kept: Option<Kept>) -> Result<Self, virt::error::Error> {
         start_event_loop();
         let (connect, read_only) = match Connect::open(Some(uri)) {
             Ok(connect) => (connect, false),
@@ -48,7 +54,7 @@ impl Session {
             }
             Err(error) => return Err(error),
         };
-        Ok(Self { connect: ManuallyDrop::new(connect), uri: uri.to_owned(), read_only })
+        Ok(Self { connect: ManuallyDrop::new(connect), uri: uri.to_owned(), read_only, kept })
     }
 
     /// True if the daemon lets this user only read.
@@ -58,7 +64,7 @@ impl Session {
 
     /// Opens another connection to the same daemon, with a keepalive. Blocks for as long as the transport does.
     pub(super) fn with_keepalive(&self) -> Result<KeepaliveSession, virt::error::Error> {
-        let session = Self::open(&self.uri)?;
+        let session = Self::open(&self.uri, self.kept.clone())?;
         session.connect.set_keep_alive(KEEPALIVE.0, KEEPALIVE.1)?;
         Ok(KeepaliveSession(session, PhantomData))
     }

@@ -114,6 +114,17 @@ impl Question {
         serde_json::to_vec(&Sent { vmgate: WIRE, question: self }).unwrap_or_default()
     }
 
+    /// Name of the question, as `ask` in the JSON has it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Host(_) => "host",
+            Self::Guest { .. } => "guest",
+            Self::Flows { .. } => "flows",
+            Self::Vm { .. } => "vm",
+            Self::Trace { .. } => "trace",
+        }
+    }
+
     /// The answer's document, learnt here and now.
     pub fn answer(&self) -> Result<Value, serde_json::Error> {
         match self {

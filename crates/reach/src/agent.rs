@@ -103,11 +103,10 @@ impl<C: AgentChannel> Agent<C> {
     pub fn connect(channel: C, patience: Duration) -> Result<Self, Unknown> {
         let mut agent = Self { channel, enabled: BTreeSet::new() };
         // An agent that hangs from the start is as good as none, and the way out is the same.
-        let _: Value = agent.ask("guest-ping", &json!({}), patience).map_err(|why| match why.cause {
+        let info: Info = agent.ask("guest-info", &json!({}), patience).map_err(|why| match why.cause {
             Cause::TimedOut => Unknown { cause: Cause::NoGuestAgent, ..why },
             _ => why,
         })?;
-        let info: Info = agent.ask("guest-info", &json!({}), patience)?;
         agent.enabled = info
             .supported_commands
             .into_iter()

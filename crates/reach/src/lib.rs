@@ -20,11 +20,13 @@ mod login;
 mod on_host;
 mod shared_ssh;
 mod shell;
+mod slots;
 mod socket_folder;
 mod ssh;
 
-pub use login::Login;
+pub use login::{Login, Logins, SharedLogin};
 pub use on_host::{Embedded, embed, write_on_host_program};
 pub use shared_ssh::SharedSsh;
 pub use shell::{HostShell, LastingRun, Program, ShellError};
+pub use slots::{Slot, Slots};
 pub use ssh::{SshTarget, Subject, of_command, quoted};

@@ -7,10 +7,11 @@
 use std::{
     ffi::OsStr,
     io::{self, BufRead, BufReader, Cursor, Read},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::ChildStdout,
+    process::{ChildStdout, Command},
     sync::{
-        Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         mpsc::{Receiver, Sender, channel},
     },
     thread,
@@ -21,7 +22,7 @@ use vmgate_facts::Unknown;
 use vmgate_process::{ChildFailure, ChildGuard, Output, receive, run};
 
 use super::{
-    SshTarget, Subject,
+    Slots, SshTarget, Subject,
     on_host::{AS_ROOT, on_host_program},
     socket_folder::SocketFolder,
     ssh::{INSTALLED, code},
@@ -31,6 +32,10 @@ use super::{
 const PROGRAM_NAME_LIMIT: u64 = 4096;
 /// Time after which the host removes the probe by itself, if a network failure hid the end of the login.
 const KEPT_FOR: Duration = Duration::from_mins(15);
+/// Questions at the same time: sshd allows ten sessions a login (MaxSessions), of which libvirt and the probe's folder have some.
+const MOST_QUESTIONS: usize = 6;
+/// Time after which a host at which the login failed is tried again.
+const FAILED_FOR: Duration = Duration::from_mins(1);
 /// Longest wait for the host to remove the probe when the login ends.
 const LOGOUT_LIMIT: Duration = Duration::from_secs(1);
 /// Pause between two looks whether the login stands.
@@ -45,11 +50,13 @@ pub struct Login {
     input: Option<Sender<()>>,
     /// Path of the probe on the host; an empty line if the probe could not be sent.
     sent: Mutex<Receiver<String>>,
+    began: Instant,
     deadline: Instant,
     /// End of the process, where it came before the end of the login.
     ended: OnceLock<Result<(), ChildFailure>>,
     /// Path of the probe on the host, once that is known.
     program: OnceLock<Result<String, ChildFailure>>,
+    questions: Arc<Slots>,
     socket: PathBuf,
     /// Program that libvirt runs in place of ssh.
     ssh: PathBuf,
@@ -72,9 +79,10 @@ impl Login {
             }
             None => (format!("echo {INSTALLED}; {keep}"), Box::new(io::empty())),
         };
-        let deadline = Instant::now() + limit;
+        let began = Instant::now();
         let mut command = target.command(limit, &["-M".as_ref(), "-S".as_ref(), socket.as_os_str()]);
-        command.arg(script);
+        // Not ended by Ctrl-C: a migration over it is first taken back. It ends with this process all the same.
+        command.arg(script).process_group(0);
         let mut process = ChildGuard::start(command).ok()?;
         let ssh = folder.ssh_over(&socket, "").ok()?;
         Some(Self {
@@ -82,9 +90,11 @@ impl Login {
             input: feed(&mut process, content),
             sent: Mutex::new(first_line(process.child.stdout.take())),
             process: Mutex::new(process),
-            deadline,
+            began,
+            deadline: began + limit,
             ended: OnceLock::new(),
             program: OnceLock::new(),
+            questions: Slots::new(MOST_QUESTIONS),
             socket,
             ssh,
             _folder: folder,
@@ -110,9 +120,20 @@ impl Login {
         self.ended.get_or_init(|| lock(&self.process).end(self.deadline)).clone()
     }
 
-    /// The host that it is at.
-    pub fn target(&self) -> &SshTarget {
-        &self.target
+    /// False once it has broken, some time after it failed, or when the host may soon remove the probe.
+    fn is_usable(&self) -> bool {
+        let has_ended = match self.process.try_lock() {
+            Ok(mut process) => !matches!(process.child.try_wait(), Ok(None)),
+            // Who holds it waits for the end of a login that failed.
+            Err(_) => false,
+        };
+        let lasts = match self.program.get() {
+            Some(Err(_)) => FAILED_FOR,
+            None if has_ended => FAILED_FOR,
+            Some(Ok(_)) if has_ended => Duration::ZERO,
+            _ => KEPT_FOR / 2,
+        };
+        self.began.elapsed() < lasts
     }
 
     /// Runs the on-host program there, with the question on its standard input, and returns what it printed.
@@ -125,9 +146,15 @@ impl Login {
     ) -> Result<Output, Unknown> {
         let explained = |failure| self.target.explain(subject, failure);
         let program = self.program.get_or_init(|| self.wait_for_program()).clone().map_err(explained)?;
-        let mut command = self.target.command(limit, &[OsStr::new("-S"), self.socket.as_os_str()]);
+        let mut command = self.command(limit);
         command.arg(format!("exec {program}"));
+        let _turn = self.questions.take();
         run(command, Cursor::new(question.to_vec()), limit, most).map_err(explained)
+    }
+
+    /// ssh over this login.
+    fn command(&self, limit: Duration) -> Command {
+        self.target.command(limit, &[OsStr::new("-S"), self.socket.as_os_str()])
     }
 
     fn wait_for_program(&self) -> Result<String, ChildFailure> {
@@ -136,6 +163,71 @@ impl Login {
             self.end()?;
         }
         Ok(program)
+    }
+}
+
+/// Login at a host for whoever needs one: begun on the first use, and again when it cannot be used any longer.
+#[derive(Debug)]
+pub struct SharedLogin {
+    target: SshTarget,
+    limit: Duration,
+    current: Mutex<Option<Arc<Login>>>,
+}
+
+impl SharedLogin {
+    /// A login there, which takes at most `limit`.
+    pub fn new(target: SshTarget, limit: Duration) -> Self {
+        Self { target, limit, current: Mutex::new(None) }
+    }
+
+    /// The login. None where a connection cannot be shared, as for [`Login::begin`].
+    pub fn login(&self) -> Option<Arc<Login>> {
+        let mut current = lock(&self.current);
+        if !current.as_ref().is_some_and(|login| login.is_usable()) {
+            *current = Login::begin(&self.target, self.limit).map(Arc::new);
+        }
+        current.clone()
+    }
+
+    /// ssh over the login if there is one by now, which must be kept meanwhile.
+    pub(super) fn command(&self, limit: Duration) -> Result<(Command, Option<Arc<Login>>), ChildFailure> {
+        let begun = lock(&self.current).clone().filter(|login| login.is_usable());
+        let Some(login) = begun else { return Ok((self.target.command(limit, &[]), None)) };
+        login.ssh_program().map_err(|stderr| ChildFailure::Failed { code: code::SSH, stderr })?;
+        Ok((login.command(limit), Some(login)))
+    }
+
+    /// The host that it is at.
+    pub fn target(&self) -> &SshTarget {
+        &self.target
+    }
+}
+
+/// Logins that all work of a command shares, one at each host. They end with this, at the same time.
+#[derive(Debug, Default)]
+pub struct Logins(Mutex<Vec<Arc<SharedLogin>>>);
+
+impl Logins {
+    /// The login there, which takes at most `limit`.
+    pub fn at(&self, target: SshTarget, limit: Duration) -> Arc<SharedLogin> {
+        let mut logins = lock(&self.0);
+        if let Some(known) = logins.iter().find(|login| login.target == target) {
+            return Arc::clone(known);
+        }
+        let login = Arc::new(SharedLogin::new(target, limit));
+        logins.push(Arc::clone(&login));
+        login
+    }
+}
+
+impl Drop for Logins {
+    fn drop(&mut self) {
+        let logins = std::mem::take(&mut *lock(&self.0));
+        thread::scope(|scope| {
+            for login in logins {
+                scope.spawn(move || drop(login));
+            }
+        });
     }
 }
 

@@ -8,7 +8,10 @@
 use std::{
     io::{self, Cursor, Read},
     process::Command,
-    sync::mpsc::{Receiver, Sender, channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, channel},
+    },
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -18,7 +21,7 @@ use vmgate_facts::Uri;
 use vmgate_process::{ChildFailure, run};
 
 use super::{
-    SshTarget,
+    SharedLogin, SshTarget,
     on_host::{self, OnHostProgram, on_host_program},
     ssh::{code, quoted, ssh_failure},
 };
@@ -29,12 +32,14 @@ const ANSWER_LIMIT: usize = 8 << 20;
 const NOT_INSTALLED: i32 = 96;
 
 /// Access to a shell on a host.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum HostShell {
     /// The host is this machine.
     Local,
     /// Over ssh.
     Ssh(SshTarget),
+    /// Over a login that others have made, or else one of its own.
+    SharedLogin(Arc<SharedLogin>),
     /// A command that takes a script as its last argument.
     Command(Vec<String>),
 }
@@ -119,6 +124,7 @@ impl HostShell {
         input: impl Read + Send + 'static,
         limit: Duration,
     ) -> Result<Vec<u8>, ChildFailure> {
+        let mut kept = None;
         let mut command = match self {
             Self::Local => {
                 let mut command = Command::new("/bin/sh");
@@ -126,6 +132,11 @@ impl HostShell {
                 command
             }
             Self::Ssh(target) => target.command(limit, &[]),
+            Self::SharedLogin(shared) => {
+                let (command, login) = shared.command(limit)?;
+                kept = login;
+                command
+            }
             Self::Command(words) => {
                 let (program, rest) = words
                     .split_first()
@@ -136,7 +147,9 @@ impl HostShell {
             }
         };
         command.arg(script);
-        run(command, input, limit, ANSWER_LIMIT).map(|output| output.stdout)
+        let output = run(command, input, limit, ANSWER_LIMIT);
+        drop(kept);
+        output.map(|output| output.stdout)
     }
 }
 

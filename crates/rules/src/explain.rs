@@ -7,10 +7,14 @@ use vmgate_verdict::{Effect, Step};
 
 use super::{Pack, Rule, SettledBy};
 
-/// Documentation of one rule, in Markdown. Each parameter is shown with its current value and the origin of that value.
+/// Columns of a page of the reference.
+const PAGE: usize = 120;
+
+/// Documentation of one rule, in Markdown with one line a paragraph. Each parameter is shown with its current value and the
+/// origin of that value.
 pub fn explain_rule(rule: &Rule) -> String {
     let mut text = format!("# {}\n\n", rule.id);
-    body(&mut text, rule, "##");
+    body(&mut text, rule, "##", usize::MAX);
     text
 }
 
@@ -31,13 +35,13 @@ pub fn rules_reference(pack: &Pack) -> String {
         }
         for rule in rules {
             let _ = write!(text, "\n### {}\n\n", rule.id);
-            body(&mut text, rule, "####");
+            body(&mut text, rule, "####", PAGE);
         }
     }
     text
 }
 
-fn body(text: &mut String, rule: &Rule, heading: &str) {
+fn body(text: &mut String, rule: &Rule, heading: &str, width: usize) {
     let _ = writeln!(text, "**{}.**", rule.title);
     if let Some(why) = &rule.deprecated {
         let _ = write!(text, "\nDeprecated: {why}\n");
@@ -74,14 +78,11 @@ fn body(text: &mut String, rule: &Rule, heading: &str) {
             None => "",
         },
     );
-    let _ = write!(text, "\n{heading} Why\n\n{}\n", paragraphs(&rule.rationale));
-    let _ = write!(text, "\n{heading} What to do\n\n{}\n", paragraphs(&rule.remediation));
+    let _ = write!(text, "\n{heading} Why\n\n{}\n", paragraphs(&rule.rationale, width));
+    let _ = write!(text, "\n{heading} What to do\n\n{}\n", paragraphs(&rule.remediation, width));
     let _ = write!(text, "\n{heading} What is checked\n\n```yaml\n{}```\n", expressions(rule));
     if !rule.params.is_empty() {
-        let _ = write!(
-            text,
-            "\n{heading} Parameters\n\n| name | value | set by | allowed | meaning |\n|---|---|---|---|---|\n"
-        );
+        let _ = write!(text, "\n{heading} Parameters\n\n");
         for param in &rule.params {
             let unit = match param.unit {
                 Unit::Any | Unit::Count => String::new(),
@@ -100,11 +101,8 @@ fn body(text: &mut String, rule: &Rule, heading: &str) {
             };
             let _ = writeln!(
                 text,
-                "| `{}` | {}{unit} | {}{default} | {range} | {} |",
-                param.name,
-                param.value,
-                param.origin,
-                param.help.replace('|', "\\|")
+                "- `{}` = {}{unit}: {}. Set by {}{default}; allowed: {range}.",
+                param.name, param.value, param.help, param.origin,
             );
         }
     }
@@ -142,9 +140,8 @@ fn indent(text: &str) -> String {
     text.lines().map(str::trim).collect::<Vec<_>>().join("\n    ")
 }
 
-/// Folded text, wrapped to lines of a page.
-fn paragraphs(text: &str) -> String {
-    const WIDTH: usize = 120;
+/// Folded text, wrapped to lines of this width.
+fn paragraphs(text: &str, most: usize) -> String {
     let mut page = String::new();
     for (index, paragraph) in text.split('\n').filter(|paragraph| !paragraph.trim().is_empty()).enumerate() {
         if index > 0 {
@@ -153,7 +150,7 @@ fn paragraphs(text: &str) -> String {
         let mut width = 0;
         for word in paragraph.split_whitespace() {
             let len = word.chars().count();
-            if width > 0 && width + 1 + len > WIDTH {
+            if width > 0 && width + 1 + len > most {
                 page.push('\n');
                 width = 0;
             } else if width > 0 {

@@ -24,13 +24,16 @@ static RULE: Shape<RuleDocument> = Shape::new();
 /// True if the rule is shipped with the program; and the rule, or all of its problems.
 type Loaded = (bool, Result<Rule, Vec<Problem>>);
 
-/// Reads rules.
-pub(crate) fn rules<'a>(files: impl Iterator<Item = &'a RuleFile> + Send) -> Result<Vec<Loaded>, Problem> {
-    let load = || {
-        let parser = Rc::default();
-        files.map(|file| (file.builtin, rule(&file.file, &parser))).collect()
-    };
-    expr::with_stack(load).map_err(|error| {
+/// Reads rules, on every processor.
+pub(crate) fn rules(files: &[&RuleFile]) -> Result<Vec<Loaded>, Problem> {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let parts = files.chunks(files.len().div_ceil(processors).max(1)).map(|files| {
+        move || {
+            let parser = Rc::default();
+            files.iter().map(|file| (file.builtin, rule(&file.file, &parser))).collect::<Vec<_>>()
+        }
+    });
+    expr::with_stacks(parts).map(|parts| parts.into_iter().flatten().collect()).map_err(|error| {
         Problem::of_file(
             "rules",
             format!("cannot be checked, because no thread could be started: {error}"),

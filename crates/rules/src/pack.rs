@@ -63,7 +63,8 @@ impl Pack {
 
     fn of_files(files: &[RuleFile], mut problems: Vec<Problem>) -> Result<Self, Problems> {
         let mut rules: Vec<(bool, Rule)> = Vec::new();
-        match load::rules(files.iter().filter(|file| file.role == FileRole::Rule)) {
+        let written: Vec<&RuleFile> = files.iter().filter(|file| file.role == FileRole::Rule).collect();
+        match load::rules(&written) {
             Ok(loaded) => {
                 for (builtin, rule) in loaded {
                     match rule {

@@ -118,7 +118,7 @@ impl Doctor {
 /// Tries every access to one host.
 fn examine(uri: &Uri, session: &Session) -> Result<Examined, Failure> {
     let shell = session.shell(uri)?;
-    let probe = session.probe(uri)?;
+    let probe = session.way(uri)?;
     let login = login::look(&shell, session.timeout());
     let by_ssh = matches!(uri.transport.as_deref(), Some("ssh" | "libssh" | "libssh2"));
     let opened = (login.is_ok() || !by_ssh).then(|| OpenHost::open(uri, probe, session.timeout()));

@@ -13,7 +13,14 @@ use vmgate_probe::guest::{
 };
 use vmgate_reach::agent::AgentChannel;
 
-use super::{AgentGuest, script};
+use super::{AgentGuest, script::Running};
+
+/// Questions that a shell answers; none where there are no questions.
+struct AskedQuestions {
+    questions: BTreeSet<Question>,
+    mark: String,
+    running: Option<Result<Running, Unknown>>,
+}
 
 impl<C: AgentChannel> AgentGuest<C> {
     pub(super) fn answers(&self, questions: &BTreeSet<Question>) -> Answers {
@@ -22,21 +29,25 @@ impl<C: AgentChannel> AgentGuest<C> {
             Ok(_) => {
                 let (files, commands): (BTreeSet<Question>, BTreeSet<Question>) =
                     questions.iter().cloned().partition(|question| matches!(question, Question::File(_)));
-                let mut answers = self.by_shell(&files);
-                answers.extend(self.by_shell(&commands));
-                answers
+                let asked = [files, commands].map(|questions| self.start(questions));
+                asked.into_iter().flat_map(|asked| self.answers_of(asked)).collect()
             }
             Err(why) => questions.iter().map(|one| (one.clone(), self.by_file(one, why))).collect(),
         }
     }
 
-    fn by_shell(&self, questions: &BTreeSet<Question>) -> Answers {
-        if questions.is_empty() {
-            return Answers::new();
-        }
+    fn start(&self, questions: BTreeSet<Question>) -> AskedQuestions {
         let mark = format!("vmgate-{:016x}", RandomState::new().hash_one(Instant::now()));
+        let running = (!questions.is_empty())
+            .then(|| Running::start(&self.agent, &ask::script(&questions, &mark), self.deadline));
+        AskedQuestions { questions, mark, running }
+    }
+
+    fn answers_of(&self, asked: AskedQuestions) -> Answers {
+        let AskedQuestions { questions, mark, running } = asked;
+        let Some(running) = running else { return Answers::new() };
         let output =
-            script::run(&self.agent, &ask::script(questions, &mark), self.deadline).and_then(|output| {
+            running.and_then(|running| running.output(&self.agent, self.deadline)).and_then(|output| {
                 self.spent.set(self.spent.get().saturating_add(output.len()));
                 if self.spent.get() > TOTAL_LIMIT {
                     return Err(Unknown::new(
@@ -50,8 +61,8 @@ impl<C: AgentChannel> AgentGuest<C> {
                 Ok(output)
             });
         match output {
-            Ok(output) => ask::answers(questions, &output, &mark),
-            Err(why) => questions.iter().map(|question| (question.clone(), Err(why.clone()))).collect(),
+            Ok(output) => ask::answers(&questions, &output, &mark),
+            Err(why) => questions.into_iter().map(|question| (question, Err(why.clone()))).collect(),
         }
     }
 

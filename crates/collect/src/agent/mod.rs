@@ -27,7 +27,7 @@ use vmgate_reach::agent::{Agent, AgentChannel};
 const CHUNK: usize = 256 << 10;
 /// Most reads of one file: four times what [`FILE_LIMIT`] takes in whole chunks.
 const MOST_READS: usize = 4 * FILE_LIMIT / CHUNK;
-/// Longest wait for the answer to guest-ping, the first command.
+/// Longest wait for the answer to one of the first commands.
 const PING_PATIENCE: Duration = Duration::from_secs(3);
 
 /// A guest whose agent has answered.
@@ -57,19 +57,21 @@ impl<C: AgentChannel> AgentGuest<C> {
     pub fn open(channel: C, timeout: Duration) -> Result<Self, Unknown> {
         let deadline = Instant::now() + timeout;
         let agent = Agent::connect(channel, PING_PATIENCE.min(timeout))?;
-        let system = system::ask(&agent, PING_PATIENCE.min(timeout));
-        let gathered = match &system.foreign {
+        let mut system = system::GuestSystem::ask(&agent, PING_PATIENCE.min(timeout));
+        let foreign = system.foreign();
+        let mut told = None;
+        let gathered = match &foreign {
             Some(why) => Err(why.clone()),
-            None => script::gather(&agent, deadline),
+            None => script::gather(&agent, deadline, || told = Some(system.hints(&agent))),
         };
         let spent = gathered.as_ref().map_or(0, |gathered| gathered.bytes);
         Ok(Self {
-            agent,
             deadline,
             spent: Cell::new(spent),
             gathered,
-            told: system.told,
-            foreign: system.foreign,
+            told: told.unwrap_or_else(|| system.hints(&agent)),
+            agent,
+            foreign,
         })
     }
 
@@ -136,6 +138,11 @@ impl<C: AgentChannel> GuestReader for AgentGuest<C> {
         // A file that the script did not ask for is read by itself.
         let files = self.gathered.as_ref().ok().and_then(|gathered| gathered.files.as_ref());
         files.and_then(|files| files.read(path)).unwrap_or_else(|| self.read_file(path))
+    }
+
+    fn began_at(&self) -> Instant {
+        let gathered = self.gathered.as_ref().ok().filter(|gathered| gathered.files.is_some());
+        gathered.map_or_else(Instant::now, |gathered| gathered.began)
     }
 
     fn processes(&self) -> Result<Vec<RawProcess>, Unknown> {

@@ -15,8 +15,8 @@ use vmgate_facts::{Cause, Unknown};
 use vmgate_probe::guest::{FILES, RawProcess};
 use vmgate_reach::agent::{Agent, AgentChannel, Execution};
 
-/// Pause before the first look at the script, doubled after each until [`LONGEST_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
+/// Bounds of the pause between two looks at the script: a quarter of the time that it has run.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(160);
 /// Longest output of a script: in base64 it must fit into one of libvirt's strings (REMOTE_STRING_MAX, 4 MiB).
 const OUTPUT_LIMIT: usize = 2_900_000;
@@ -31,6 +31,8 @@ pub(super) struct ScriptOutput {
     pub(super) processes: Result<Vec<RawProcess>, Unknown>,
     /// Size of the whole output.
     pub(super) bytes: usize,
+    /// Time at which it was started.
+    pub(super) began: Instant,
 }
 
 /// Files of a guest, as far as the script asked for them.
@@ -64,43 +66,68 @@ impl GuestFiles {
 }
 
 /// Runs the script and waits for its end. A guest with some ten thousand connections has too much for one answer:
-/// then only the processes are asked for again, and the files are left to be read one by one.
-pub(super) fn gather<C: AgentChannel>(agent: &Agent<C>, deadline: Instant) -> Result<ScriptOutput, Unknown> {
-    let mark = format!("vmgate-{:016x}", RandomState::new().hash_one(Instant::now()));
-    let output = run(agent, &script(&mark, Some(FILES)), deadline)?;
+/// then only the processes are asked for again, and the files are left to be read one by one. `meanwhile` is done while it runs.
+pub(super) fn gather<C: AgentChannel>(
+    agent: &Agent<C>,
+    deadline: Instant,
+    meanwhile: impl FnOnce(),
+) -> Result<ScriptOutput, Unknown> {
+    let began = Instant::now();
+    let mark = format!("vmgate-{:016x}", RandomState::new().hash_one(began));
+    let running = Running::start(agent, &script(&mark, Some(FILES)), deadline)?;
+    meanwhile();
+    let output = running.output(agent, deadline)?;
     if output.len() < OUTPUT_LIMIT {
-        return parse(&output, &mark);
+        return parse(&output, &mark, began);
     }
-    let output = run(agent, &script(&mark, None), deadline)?;
-    parse(&output, &mark).map(|gathered| ScriptOutput { files: None, ..gathered })
+    let output = Running::start(agent, &script(&mark, None), deadline)?.output(agent, deadline)?;
+    parse(&output, &mark, began).map(|gathered| ScriptOutput { files: None, ..gathered })
 }
 
-/// Runs a shell script in the guest and returns what it printed.
-pub(super) fn run<C: AgentChannel>(
-    agent: &Agent<C>,
-    script: &str,
-    deadline: Instant,
-) -> Result<Vec<u8>, Unknown> {
-    let left = || deadline.saturating_duration_since(Instant::now());
-    let pid = agent.start_shell(script, left())?;
-    let mut pause = FIRST_PAUSE;
-    loop {
-        thread::sleep(pause.min(left()));
-        match agent.shell_status(pid, left())? {
-            Execution::Done { truncated: true, .. } => {
-                return Err(Unknown::new(
-                    Cause::Malformed,
-                    "the guest agent truncated the output of the shell",
-                ));
+/// A shell script that runs in the guest.
+pub(super) struct Running {
+    pid: i64,
+    began: Instant,
+}
+
+impl Running {
+    /// Starts a script.
+    pub(super) fn start<C: AgentChannel>(
+        agent: &Agent<C>,
+        script: &str,
+        deadline: Instant,
+    ) -> Result<Self, Unknown> {
+        let began = Instant::now();
+        let pid = agent.start_shell(script, deadline.saturating_duration_since(began))?;
+        Ok(Self { pid, began })
+    }
+
+    /// Waits for its end and returns what it printed.
+    pub(super) fn output<C: AgentChannel>(
+        self,
+        agent: &Agent<C>,
+        deadline: Instant,
+    ) -> Result<Vec<u8>, Unknown> {
+        let left = || deadline.saturating_duration_since(Instant::now());
+        loop {
+            let pause = (self.began.elapsed() / 4).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+            thread::sleep(pause.min(left()));
+            match agent.shell_status(self.pid, left())? {
+                Execution::Done { truncated: true, .. } => {
+                    return Err(Unknown::new(
+                        Cause::Malformed,
+                        "the guest agent truncated the output of the shell",
+                    ));
+                }
+                Execution::Done { output, .. } => return Ok(output),
+                Execution::Running if left().is_zero() => {
+                    return Err(Unknown::new(
+                        Cause::TimedOut,
+                        "the shell in the guest did not finish within the time limit",
+                    ));
+                }
+                Execution::Running => {}
             }
-            Execution::Done { output, .. } => return Ok(output),
-            Execution::Running if left().is_zero() => {
-                return Err(Unknown::new(
-                    Cause::TimedOut,
-                    "the shell in the guest did not finish within the time limit",
-                ));
-            }
-            Execution::Running => pause = (pause * 2).min(LONGEST_PAUSE),
         }
     }
 }
@@ -123,7 +150,7 @@ fn script(mark: &str, files: Option<&[&str]>) -> String {
 }
 
 /// Parses the output.
-fn parse(output: &[u8], mark: &str) -> Result<ScriptOutput, Unknown> {
+fn parse(output: &[u8], mark: &str, began: Instant) -> Result<ScriptOutput, Unknown> {
     let incomplete = || Unknown::new(Cause::Malformed, "the output of the shell in the guest is incomplete");
     let mut rest = output;
     let mut cut = |name: &str| {
@@ -146,6 +173,7 @@ fn parse(output: &[u8], mark: &str) -> Result<ScriptOutput, Unknown> {
         files: Some(GuestFiles { content, present }),
         processes: processes(stats, commands, sockets, mark),
         bytes: output.len(),
+        began,
     })
 }
 
@@ -289,7 +317,7 @@ mod tests {
     fn the_script_finds_this_process_its_command_and_its_sockets() {
         let listener = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let gathered = parse(&run_here("vmgate-test"), "vmgate-test").unwrap();
+        let gathered = parse(&run_here("vmgate-test"), "vmgate-test", Instant::now()).unwrap();
         let files = gathered.files.unwrap();
         let read = |path: &str| files.read(path).unwrap();
         assert_eq!(read("/proc/sys/net/ipv4/tcp_retries2").unwrap().last(), Some(&b'\n'));
@@ -310,7 +338,7 @@ mod tests {
     fn a_file_that_is_there_and_not_read_is_not_absent() {
         let [absent, unread, empty_kernel] = ["/proc/net/sctp/assocs", FILES[0], FILES[1]];
         let text = format!("{unread}\nm-present\n\nm-stat\n1 (init) S 0\nm-command\n\nm-socket\nm-end\n");
-        let files = parse(text.as_bytes(), "m").unwrap().files.unwrap();
+        let files = parse(text.as_bytes(), "m", Instant::now()).unwrap().files.unwrap();
         let cause = |files: &GuestFiles, path| files.read(path).unwrap().unwrap_err().cause;
         assert_eq!(cause(&files, unread), Cause::PermissionDenied);
         assert_eq!(cause(&files, empty_kernel), Cause::NotSupported);
@@ -318,14 +346,14 @@ mod tests {
             FILES.contains(&absent) || files.read(absent).is_none(),
             "nobody asked for it, so nobody knows"
         );
-        let files = parse(text.replace(unread, "").as_bytes(), "m").unwrap().files.unwrap();
+        let files = parse(text.replace(unread, "").as_bytes(), "m", Instant::now()).unwrap().files.unwrap();
         assert_eq!(cause(&files, unread), Cause::Malformed, "a kernel has some of these files");
     }
 
     #[test]
     fn a_list_without_the_first_process_is_not_all_processes() {
         let text = "m-present\n\nm-stat\n7 (sh) S 0\nm-command\n\nm-socket\nm-end\n";
-        assert!(parse(text.as_bytes(), "m").unwrap().processes.is_err());
+        assert!(parse(text.as_bytes(), "m", Instant::now()).unwrap().processes.is_err());
     }
 
     #[test]
@@ -346,15 +374,15 @@ mod tests {
     #[test]
     fn output_that_was_cut_off_is_malformed() {
         let output = run_here("vmgate-cut");
-        assert!(parse(&output[..output.len() / 2], "vmgate-cut").is_err());
-        assert!(parse(b"", "vmgate-cut").is_err());
+        assert!(parse(&output[..output.len() / 2], "vmgate-cut", Instant::now()).is_err());
+        assert!(parse(b"", "vmgate-cut", Instant::now()).is_err());
     }
 
     proptest! {
         #[test]
         fn no_output_panics(output in proptest::collection::vec(any::<u8>(), 0..400), text in "(m-(present|stat|command|socket|end)\n|==> [0-9]/cmdline <==\n|[0-9]+ \\(.\\) S\n|[0-9]/fd:\n|-> socket:\\[[0-9]\\]\n){0,30}") {
-            let _ = parse(&output, "m");
-            let _ = parse(text.as_bytes(), "m");
+            let _ = parse(&output, "m", Instant::now());
+            let _ = parse(text.as_bytes(), "m", Instant::now());
         }
     }
 }

@@ -48,31 +48,42 @@ struct Address {
 
 /// Operating system of the guest, as its agent reports it.
 pub(super) struct GuestSystem {
-    pub(super) told: GuestHints,
-    /// Reason why nothing can be read in it: it has no /proc.
-    pub(super) foreign: Option<Unknown>,
+    info: Fact<OsInfo>,
+    patience: Duration,
+    /// Reason for which the agent did not answer a question: it is then asked no other.
+    silent: Option<Unknown>,
 }
 
-/// Asks the questions that the agent allows. An agent that does not answer one of them is not asked the others.
-pub(super) fn ask<C: AgentChannel>(agent: &Agent<C>, patience: Duration) -> GuestSystem {
-    let mut silent: Option<Unknown> = None;
-    let info: Fact<OsInfo> = ask_once(agent, "guest-get-osinfo", patience, &mut silent).into();
-    let host: Fact<HostName> = ask_once(agent, "guest-get-host-name", patience, &mut silent).into();
-    let interfaces: Fact<Vec<Interface>> =
-        ask_once(agent, "guest-network-get-interfaces", patience, &mut silent).into();
-    let foreign = info.known().filter(|info| info.id == "mswindows").map(|info| {
-        Unknown::new(
-            Cause::ForeignGuest,
-            format!("the guest runs {}: vmgate can look into Linux guests only", info.pretty()),
-        )
-    });
-    let told = GuestHints {
-        os: info.as_ref().and_then(|info| not_empty("guest-get-osinfo", &info.pretty())),
-        kernel_release: info.and_then(|info| not_empty("guest-get-osinfo", &plain(&info.kernel_release))),
-        hostname: host.and_then(|host| not_empty("guest-get-host-name", &plain(&host.host_name))),
-        addresses: interfaces.and_then(addresses),
-    };
-    GuestSystem { told, foreign }
+impl GuestSystem {
+    /// Asks which system it is, for at most `patience`.
+    pub(super) fn ask<C: AgentChannel>(agent: &Agent<C>, patience: Duration) -> Self {
+        let mut silent = None;
+        let info = ask_once(agent, "guest-get-osinfo", patience, &mut silent).into();
+        Self { info, patience, silent }
+    }
+
+    /// Reason why nothing can be read in it: it has no /proc.
+    pub(super) fn foreign(&self) -> Option<Unknown> {
+        let info = self.info.known().filter(|info| info.id == "mswindows")?;
+        let why = format!("the guest runs {}: vmgate can look into Linux guests only", info.pretty());
+        Some(Unknown::new(Cause::ForeignGuest, why))
+    }
+
+    /// Asks for its names and addresses, too.
+    pub(super) fn hints<C: AgentChannel>(&mut self, agent: &Agent<C>) -> GuestHints {
+        let (patience, silent) = (self.patience, &mut self.silent);
+        let host: Fact<HostName> = ask_once(agent, "guest-get-host-name", patience, silent).into();
+        let interfaces: Fact<Vec<Interface>> =
+            ask_once(agent, "guest-network-get-interfaces", patience, silent).into();
+        let info = || self.info.as_ref();
+        GuestHints {
+            os: info().and_then(|info| not_empty("guest-get-osinfo", &info.pretty())),
+            kernel_release: info()
+                .and_then(|info| not_empty("guest-get-osinfo", &plain(&info.kernel_release))),
+            hostname: host.and_then(|host| not_empty("guest-get-host-name", &plain(&host.host_name))),
+            addresses: interfaces.and_then(addresses),
+        }
+    }
 }
 
 fn ask_once<C: AgentChannel, T: serde::de::DeserializeOwned>(

@@ -33,7 +33,7 @@ pub(super) struct FirstSample {
 
 impl FirstSample {
     pub(super) fn take(reader: &dyn GuestReader) -> Self {
-        let at = Instant::now();
+        let at = reader.began_at();
         let answers =
             questions(&FILES).into_iter().map(|question| (question.clone(), reader.read(question.name())));
         Self { answers: answers.collect(), at }

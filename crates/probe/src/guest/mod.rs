@@ -17,7 +17,10 @@ mod software;
 mod sysctl;
 mod tcp;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 pub use dirty_writers::dirty_writers;
 pub use local::LocalGuest;
@@ -79,6 +82,11 @@ pub const FILES: &[&str] = &[
 pub trait GuestReader {
     /// The whole text of a file under /proc or /sys, at most [`FILE_LIMIT`] bytes.
     fn read(&self, path: &str) -> Result<Vec<u8>, Unknown>;
+
+    /// Beginning of the reading of [`FILES`], for access paths that fetched all of them at once; else now.
+    fn began_at(&self) -> Instant {
+        Instant::now()
+    }
 
     /// The processes, each with its open sockets.
     fn processes(&self) -> Result<Vec<RawProcess>, Unknown>;

@@ -138,6 +138,23 @@ impl Qemu {
         self.objects("-name").last().map(of).filter(|name| !name.is_empty())
     }
 
+    /// Socket of a monitor for programs (QMP) that waits for clients.
+    pub(crate) fn monitor(&self) -> Option<String> {
+        let is_server = |socket: &Object| matches!(socket.get("server"), Some("on" | "true"));
+        let of_chardev = |monitor: Object| {
+            let mut sockets = self.objects("-chardev");
+            let socket =
+                sockets.find(|socket| socket.get("id") == monitor.get("chardev") && is_server(socket))?;
+            socket.get("path").map(str::to_owned)
+        };
+        let for_programs = self.objects("-mon").filter(|monitor| monitor.get("mode") == Some("control"));
+        let short = self.values("-qmp").filter_map(|place| {
+            let (path, options) = place.strip_prefix("unix:")?.split_once(',')?;
+            options.starts_with("server").then(|| path.to_owned())
+        });
+        short.chain(for_programs.filter_map(of_chardev)).find(|path| path.starts_with('/'))
+    }
+
     /// UUID of the VM, which QEMU takes from either option.
     pub(crate) fn uuid(&self) -> Option<Uuid> {
         let tables = self.objects("-smbios").filter(|table| table.get("type") == Some("1"));

@@ -15,6 +15,9 @@ pub struct RunningVms {
     pub jobs: Vec<HostJob>,
     /// Their claims on memory; unknown where the memory of one is not known.
     pub claims: Fact<MemoryClaims>,
+    /// Sockets of their monitors (QMP), in the order of the VMs' names; a VM without one is absent.
+    #[serde(default)]
+    pub monitors: Vec<String>,
 }
 
 /// VMs that run here.
@@ -39,7 +42,7 @@ fn resident(qemu: &Qemu) -> u64 {
 }
 
 fn of(processes: impl Iterator<Item = (u64, bool, Qemu)>) -> RunningVms {
-    let (mut vms, mut jobs) = (Vec::new(), Vec::new());
+    let (mut vms, mut jobs, mut monitors) = (Vec::new(), Vec::new(), Vec::new());
     let mut claims = Ok(MemoryClaims::default());
     for (resident, is_busy, qemu) in processes {
         let name = plain(&qemu.name().unwrap_or_else(|| format!("process {}", qemu.pid)));
@@ -68,10 +71,13 @@ fn of(processes: impl Iterator<Item = (u64, bool, Qemu)>) -> RunningVms {
             }
             Err(_) => {}
         }
+        monitors.extend(qemu.monitor().map(|socket| (name.clone(), plain(&socket))));
         vms.extend(qemu.uuid().map(|uuid| HostVm { name, uuid, active: true }));
     }
     vms.sort_by(|a, b| a.name.cmp(&b.name));
-    RunningVms { vms, jobs, claims: claims.into() }
+    monitors.sort();
+    let monitors = monitors.into_iter().map(|(_, socket)| socket).collect();
+    RunningVms { vms, jobs, claims: claims.into(), monitors }
 }
 
 #[cfg(test)]
@@ -89,14 +95,23 @@ mod tests {
             (
                 64 << 20,
                 false,
-                qemu(&format!("-name web1,debug-threads=on -smbios type=1,uuid={uuid} -m 512")),
+                qemu(&format!(
+                    "-name web1,debug-threads=on -smbios type=1,uuid={uuid} -m 512 \
+                     -chardev socket,id=event,path=/run/event,reconnect=5 -mon chardev=event,mode=control \
+                     -chardev socket,id=qmp,path=/run/web1.qmp,server=on,wait=off -mon chardev=qmp,mode=control"
+                )),
             ),
-            (64 << 20, true, qemu("-name guest=db -m 256 -incoming defer")),
+            (
+                64 << 20,
+                true,
+                qemu("-name guest=db -m 256 -incoming defer -monitor unix:/run/db.hmp,server -qmp unix:/run/db.qmp,server,nowait"),
+            ),
         ]
         .into_iter());
         assert_eq!(found.vms.len(), 1);
         assert_eq!((found.vms[0].name.as_str(), found.vms[0].uuid.as_str()), ("web1", uuid));
         assert_eq!(found.jobs[0].vm, "db");
+        assert_eq!(found.monitors, ["/run/db.qmp", "/run/web1.qmp"]);
         let claims = found.claims.known().unwrap();
         assert_eq!((claims.running_bytes, claims.incoming_bytes), (768 << 20, 192 << 20));
     }

@@ -30,7 +30,9 @@ pub(crate) use code_span::Place;
 pub(crate) use cost::{MOST_STEPS, cost};
 pub(crate) use eval::{Evaluator, Freshness, Read, Val};
 pub(crate) use narrow::{implied, implied_for_items, key};
-pub(crate) use parse::{Parser, with_stack};
+#[cfg(test)]
+pub(crate) use parse::with_stack;
+pub(crate) use parse::{Parser, with_stacks};
 pub(crate) use template::{Piece, Template, check as check_template};
 pub(crate) use tree::{Arithmetic, Base, Comparison, Expr, Function, Node, Quantifier};
 

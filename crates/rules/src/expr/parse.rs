@@ -1,6 +1,6 @@
 //! Parser of expressions: text to the `cel` crate's syntax tree, with limits on the text and the place of every node.
 
-use std::{cell::RefCell, collections::HashMap, ops::Range, rc::Rc};
+use std::{cell::RefCell, collections::HashMap, io, ops::Range, panic::resume_unwind, rc::Rc, thread};
 
 use cel::{
     Env,
@@ -16,15 +16,24 @@ const MOST_OPERATORS: usize = 240;
 /// Stack for the parser, whose frames are large: 96 nested brackets take 20 MiB in a debug build.
 const STACK_BYTES: usize = 64 * 1024 * 1024;
 
-/// Runs `work`, which parses expressions, on a thread with enough stack for every expression that is accepted.
-pub(crate) fn with_stack<T: Send>(work: impl FnOnce() -> T + Send) -> std::io::Result<T> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("rules".to_owned()).stack_size(STACK_BYTES);
-        match thread.spawn_scoped(scope, work)?.join() {
-            Ok(done) => Ok(done),
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
+/// Runs all of this work, which parses expressions, at the same time, each on a thread with enough stack for every expression
+/// that is accepted.
+pub(crate) fn with_stacks<T: Send, W: FnOnce() -> T + Send>(
+    work: impl Iterator<Item = W>,
+) -> io::Result<Vec<T>> {
+    let thread = || thread::Builder::new().name("rules".to_owned()).stack_size(STACK_BYTES);
+    thread::scope(|scope| {
+        let threads: Vec<_> =
+            work.map(|work| thread().spawn_scoped(scope, work)).collect::<io::Result<_>>()?;
+        let done =
+            threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        Ok(done.collect())
     })
+}
+
+#[cfg(test)]
+pub(crate) fn with_stack<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    with_stacks(std::iter::once(work)).map(|mut done| done.remove(0))
 }
 
 /// Parser that remembers its results: rules contain the same texts many times, and parsing is most of the time to load a pack.
