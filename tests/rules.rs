@@ -264,11 +264,14 @@ fn a_parameter_says_who_set_it() {
         ("site/profiles/night.yaml", profile.as_bytes()),
     ]);
     let show = ["show", "vm-has-a-name"];
-    says(&site.rules(&show, 0), "| `name` | \"another\" | the rule's default |");
+    says(
+        &site.rules(&show, 0),
+        "- `name` = \"another\": What the VM must be called. From the rule's default;",
+    );
     let night = ["show", "vm-has-a-name", "--profile", "night"];
-    says(&site.rules(&night, 0), "| `name` | \"by-profile\" | profile night; default \"another\" |");
+    says(&site.rules(&night, 0), "From profile night; default \"another\";");
     site.write("vmgate.yaml", b"profile: night\nparameters: {vm-has-a-name: {name: by-site}}\n");
-    says(&site.rules(&show, 0), "| `name` | \"by-site\" | vmgate.yaml; default \"another\" |");
+    says(&site.rules(&show, 0), "From vmgate.yaml; default \"another\";");
     says(&site.check(&["--rules", "site", "--no-builtin-rules"], 20), "and not by-site");
     site.write("vmgate.yaml", b"parameters: {vm-has-a-name: {nam: x}, vm-has-a-nam: {}}\n");
     let said = site.rules(&show, 2);

@@ -101,7 +101,7 @@ fn body(text: &mut String, rule: &Rule, heading: &str, width: usize) {
             };
             let _ = writeln!(
                 text,
-                "- `{}` = {}{unit}: {}. Set by {}{default}; allowed: {range}.",
+                "- `{}` = {}{unit}: {}. From {}{default}; allowed: {range}.",
                 param.name, param.value, param.help, param.origin,
             );
         }
