@@ -28,7 +28,7 @@ fn the_configuration_holds_over_the_profile_and_that_over_the_default() {
     assert_eq!(value(&mine), (7.into(), ParamOrigin::ConfigFile));
     assert!(
         explain_rule(&mine.rules()[0])
-            .contains("Set by vmgate.yaml; default 1048576; allowed: 0 to 1099511627776.")
+            .contains("From vmgate.yaml; default 1048576; allowed: 0 to 1099511627776.")
     );
     assert_ne!(pack.digest(), strict.digest());
     assert_ne!(strict.digest(), mine.digest());
