@@ -23,6 +23,8 @@ use vmgate_facts::Uri;
 #[cfg(feature = "libvirt")]
 use vmgate_judge::change::{GuestWay, LARGEST_BYTES as LARGEST_CHANGE};
 use vmgate_judge::{InvalidPolicy, Policy, change::ChangeFile};
+#[cfg(feature = "libvirt")]
+use vmgate_ledger::LedgerError;
 use vmgate_ledger::{Entry, Ledger, LedgerUrl};
 #[cfg(feature = "libvirt")]
 use vmgate_probe::host::{ManagerQuestions, SettingsFile};
@@ -117,11 +119,16 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// The facts with the ledger's history of earlier moves and of this VM, if a ledger is named.
+    /// The facts with the history of earlier moves and of this VM, from the ledger that `migrate` would use: else a check could say GO
+    /// and the migration NO-GO.
     #[cfg(feature = "libvirt")]
     pub(super) fn with_history(&self, mut facts: Facts) -> Result<Facts, Failure> {
-        if let Some(ledger) = self.ledger()? {
-            ledger.add_history(&mut facts).map_err(Failure::failed)?;
+        let Ok(place) = self.ledger_for_moves() else { return Ok(facts) };
+        match (Ledger::open_existing(place), self.ledger_place()) {
+            (Ok(ledger), _) => ledger.add_history(&mut facts).map_err(Failure::failed)?,
+            (Err(LedgerError::Missing { .. }), _) => {}
+            (Err(error), Some(_)) => return Err(Failure::failed(error)),
+            (Err(error), None) => tracing::warn!("earlier moves are not known to this check: {error}"),
         }
         Ok(facts)
     }
