@@ -3,7 +3,8 @@
 use std::fs;
 
 use crate::harness::{
-    AnyForecast, Guest, Said, SlowLink, a_to_b, b_to_a, lab, start_vmgate, statuses, vmgate, words,
+    AnyForecast, Guest, Said, SlowLink, a_to_b, b_to_a, lab, start_vmgate, statuses, vmgate, vmgate_command,
+    words,
 };
 
 #[test]
@@ -20,6 +21,27 @@ fn a_guest_goes_there_and_back_and_is_verified_each_time() {
         .says("runs on lab-a")
         .says("destination-hypervisor-not-older");
     assert_eq!((guest.state_on("a").as_str(), guest.state_on("b").as_str()), ("running", ""));
+}
+
+#[test]
+#[ignore = "needs the lab: make lab-test"]
+fn a_check_knows_the_moves_of_the_default_ledger() {
+    let guest = Guest::start("known", &["--on", "a"]);
+    let state = tempfile::tempdir().unwrap();
+    let vmgate = |arguments: &[&str]| -> Said {
+        let mut command = vmgate_command(arguments);
+        command.env_remove("VMGATE_LEDGER").env("XDG_STATE_HOME", state.path()).output().unwrap().into()
+    };
+    let known_moves = || {
+        let said = vmgate(&words(&["check", guest.name, "--output", "json"], &a_to_b()));
+        said.json()["forecast"]["corrected_by_migrations"].as_u64().unwrap()
+    };
+    assert_eq!(known_moves(), 0);
+    assert!(!state.path().join("vmgate").exists(), "a check makes no ledger");
+    for way in [a_to_b(), b_to_a()] {
+        vmgate(&words(&["migrate", guest.name, "--longest-blackout", "2"], &way)).exits(0);
+    }
+    assert_eq!(known_moves(), 1);
 }
 
 #[test]
