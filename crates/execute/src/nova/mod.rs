@@ -29,6 +29,9 @@ use vmgate_facts::text::plain;
 const OLDEST: u32 = 34;
 /// Newest microversion whose answers are known here (88: hypervisors without their load; 96: the zone that was asked for).
 const NEWEST: u32 = 96;
+/// Newest microversion for lists of hypervisors: since 88, Nova asks each nova-compute for its uptime, and a single one that hangs
+/// or has just died fails the whole list.
+const NEWEST_OF_HYPERVISORS: u32 = 87;
 /// Most bytes of an answer. A list of a thousand servers with all their details has 3 MB.
 const MOST_BYTES: u64 = 64 << 20;
 
@@ -99,8 +102,8 @@ struct Login {
     token: String,
     /// URL of Nova's endpoint, without a slash at its end.
     compute: String,
-    /// Microversion, as the header has it.
-    version: String,
+    /// Microversion 2.x: the newest that both sides know, once that is known.
+    minor: Option<u32>,
 }
 
 impl Nova {
@@ -159,12 +162,12 @@ impl Nova {
             ))
         })?;
         let compute = endpoint(catalogue, self.cloud.region(), self.cloud.interface())?;
-        let mut login = Login { token, compute, version: String::new() };
+        let mut login = Login { token, compute, minor: None };
         let root = format!("{}/", login.compute);
         let document = self.send("GET", &root, Some(&login), None)?.body;
         let text =
             |key| document.pointer(&format!("/version/{key}")).and_then(Value::as_str).unwrap_or_default();
-        login.version = microversion(&root, text("min_version"), text("version"))?;
+        login.minor = Some(microversion(&root, text("min_version"), text("version"))?);
         *self.login.lock().unwrap_or_else(PoisonError::into_inner) = Some(login.clone());
         Ok(login)
     }
@@ -184,8 +187,9 @@ impl Nova {
         let mut request = Request::builder().method(method).uri(url).header("Accept", "application/json");
         if let Some(login) = login {
             request = request.header("X-Auth-Token", &login.token);
-            if !login.version.is_empty() {
-                request = request.header("OpenStack-API-Version", format!("compute {}", login.version));
+            if let Some(minor) = login.minor {
+                let newest = if url.contains("/os-hypervisors/") { NEWEST_OF_HYPERVISORS } else { NEWEST };
+                request = request.header("OpenStack-API-Version", format!("compute 2.{}", minor.min(newest)));
             }
         }
         let sent = match body {
@@ -238,13 +242,11 @@ fn endpoint(catalogue: &[Value], region: Option<&str>, interface: &str) -> Resul
     })
 }
 
-/// The newest microversion that both sides know.
-fn microversion(url: &str, oldest: &str, newest: &str) -> Result<String, NovaError> {
+/// The newest microversion 2.x that both sides know.
+fn microversion(url: &str, oldest: &str, newest: &str) -> Result<u32, NovaError> {
     let minor = |version: &str| version.strip_prefix("2.").and_then(|minor| minor.parse::<u32>().ok());
     match (minor(oldest), minor(newest)) {
-        (Some(oldest), Some(newest)) if newest >= OLDEST && oldest <= NEWEST => {
-            Ok(format!("2.{}", newest.min(NEWEST)))
-        }
+        (Some(oldest), Some(newest)) if newest >= OLDEST && oldest <= NEWEST => Ok(newest.min(NEWEST)),
         (Some(oldest), Some(newest)) => Err(NovaError::Answer {
             url: url.to_owned(),
             why: format!(
@@ -287,8 +289,8 @@ mod tests {
 
     #[test]
     fn the_microversion_is_the_newest_that_both_know() {
-        assert_eq!(microversion("u", "2.1", "2.100").unwrap(), "2.96");
-        assert_eq!(microversion("u", "2.1", "2.72").unwrap(), "2.72");
+        assert_eq!(microversion("u", "2.1", "2.100").unwrap(), 96);
+        assert_eq!(microversion("u", "2.1", "2.72").unwrap(), 72);
         for (oldest, newest) in [("2.1", "2.33"), ("2.97", "2.120"), ("", "")] {
             assert!(microversion("u", oldest, newest).is_err());
         }
