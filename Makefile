@@ -82,7 +82,7 @@ corpus: ## libvirt's own schemas and tests (fetched by apt, once) as the judge o
 LAB_TEST := eval "$$($(LAB) env)" && $(CARGO) test --test lab -- --include-ignored --test-threads=1 --skip after_every_fault
 lab-core: lab-selftest ## The main job on two real hypervisor hosts, and bad input to it
 	@$(LAB) up
-	@$(LAB_TEST) check:: collect:: migrate:: obstacles::
+	@$(LAB_TEST) check:: collect:: migrate:: obstacles:: qmp_door::
 
 lab-test: lab-selftest versions-test corpus ## All tests on real hypervisor hosts, most of an hour
 	@$(LAB) up

@@ -73,6 +73,35 @@ pub(super) struct Migrate {
     strict: bool,
 }
 
+/// Refuses a move of a VM that is named by its monitor, unless its manager's door is known: nobody else moves it.
+fn has_mover(
+    request: &CollectRequest,
+    plan: &MovePlan,
+    catalogues: &Catalogues,
+    session: &Session,
+) -> Result<(), Failure> {
+    let (vm, settings) = (&request.vm, &plan.settings);
+    if request.monitor().is_none() {
+        return Ok(());
+    }
+    let Ok(Some(_)) = session.door(settings.run_by.as_deref()) else {
+        return moved_by_libvirt(vm, catalogues);
+    };
+    if let Some(uri) =
+        [Some(&request.from), request.to.as_ref()].into_iter().flatten().find(|uri| uri.names_libvirt())
+    {
+        return Err(Failure::usage(format!(
+            "libvirt does not have {vm}, so the processes of both hosts tell where it is: write ssh://USER@HOST in place of {uri}"
+        )));
+    }
+    if settings.isolate == Some(true) || settings.trial == Some(true) {
+        return Err(Failure::usage(format!(
+            "libvirt does not have {vm}, so vmgate can neither cut it off the network nor try its start: leave `isolate` and `trial` out"
+        )));
+    }
+    Ok(())
+}
+
 /// Refuses a VM that is named by its monitor, and says how its manager moves it: what vmgate does to VMs it does through libvirt.
 pub(super) fn moved_by_libvirt(vm: &str, catalogues: &Catalogues) -> Result<(), Failure> {
     let Some(socket) = vm.strip_prefix(MONITOR) else { return Ok(()) };
@@ -81,7 +110,8 @@ pub(super) fn moved_by_libvirt(vm: &str, catalogues: &Catalogues) -> Result<(), 
     let way = if let Fact::Known(Some(manager)) = catalogues.manager_of(&named, &Fact::default()) {
         let check = ShownCommand::new("vmgate check").value(vm).words("--as").value(&manager.kind);
         format!(
-            "{} moves it: {}. `{check}` (with --from and --to) judges that",
+            "{} moves it: {}. `{check}` (with --from and --to) judges that; with a program of yours that orders it, `vmgate migrate` \
+             moves it (docs/managers.md)",
             manager.title, manager.way_out
         )
     } else {
@@ -172,12 +202,12 @@ impl Migrate {
 
     fn order<'a>(&self, policy: &'a Policy, session: &Session) -> Result<MoveOrder<'a>, Failure> {
         let vm = self.vm.clone().unwrap_or_default();
-        moved_by_libvirt(&vm, &policy.catalogues)?;
         let change = self.goals.over(Change::default());
         let request = self.the_move.request(&vm, change.clone(), session)?;
         let asked = VerdictRequest { strict: self.strict, ..VerdictRequest::default() };
         let mut plan = MovePlan::from(&change);
         plan.settings.isolate = self.isolate.then_some(true);
+        has_mover(&request, &plan, &policy.catalogues, session)?;
         Ok(MoveOrder {
             vm,
             plan: without_unreachable_notify(&request.guest_access, plan),
@@ -198,8 +228,8 @@ pub(super) fn move_orders<'a>(
     session: &Session,
 ) -> Result<Vec<MoveOrder<'a>>, Failure> {
     let order = |planned: &PlannedMove| {
-        moved_by_libvirt(&planned.vm, &policy.catalogues)?;
         let request = collect::request_of(change, planned, look, session)?;
+        has_mover(&request, &planned.plan, &policy.catalogues, session)?;
         Ok(MoveOrder {
             vm: planned.vm.clone(),
             plan: without_unreachable_notify(&request.guest_access, planned.plan.clone()),
@@ -267,8 +297,13 @@ impl<'a> MoveContext<'a> {
             text: refused.to_string(),
         };
         if !self.envelopes.is_empty() {
+            let vm = match order.judge.request.vm_uuid() {
+                None => order.vm.clone(),
+                Some(Ok(uuid)) => uuid.to_string(),
+                Some(Err(why)) => return (GateResult::Refused(collect::failure(&why), Vec::new()), None),
+            };
             let asked = vmgate_execute::GateRequest {
-                vm: &order.vm,
+                vm: &vm,
                 change: order.judge.asked.change,
                 rules: order.judge.policy.digest(),
             };

@@ -61,7 +61,7 @@ impl<'a> KnownOrders<'a> {
         };
         let hosts = |uri: &HostUri| self.session.connection(uri).map_err(|failure| failure.text);
         let mut orders = Vec::new();
-        for planned in change.moves.iter().filter(|planned| is_vm(run, &planned.vm)) {
+        for planned in change.moves.iter().filter(|planned| run.is_of(&planned.vm)) {
             let (from, to) = (hosts(&planned.from)?, hosts(&planned.to)?);
             let (vm, plan) = (planned.vm.clone(), planned.plan.clone());
             orders.push(RunOrder { vm, from, to, change: Some(change.id.clone()), plan });
@@ -91,7 +91,7 @@ impl<'a> KnownOrders<'a> {
             notify: run.plan.notify.as_ref().map(|_| Notify::default()),
             ..MovePlan::default()
         };
-        if let Some((_, from, to)) = self.named.as_ref().filter(|(vm, ..)| is_vm(run, vm)) {
+        if let Some((_, from, to)) = self.named.as_ref().filter(|(vm, ..)| run.is_of(vm)) {
             return Ok(RunOrder { vm, from: from.clone(), to: to.clone(), change: None, plan });
         }
         Ok(RunOrder { vm, from: self.recorded(&run.from)?, to: self.recorded(&run.to)?, change: None, plan })
@@ -113,10 +113,6 @@ impl<'a> KnownOrders<'a> {
             )),
         }
     }
-}
-
-fn is_vm(run: &RunStarted, name: &str) -> bool {
-    run.vm.is(name)
 }
 
 /// The change files of a folder in which nobody else can put any. What is no change file is left out.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Fleet, HostId, Oracle, Resource, Schedule, UnplacedVm, VmId,
+    Fleet, HostId, Oracle, Resource, Schedule, ScheduledMove, UnplacedVm, VmId,
     model::amount_in_words,
     placement::{Placement, Placer},
     schedule,
@@ -76,6 +76,30 @@ impl FleetPlan {
     /// Duration of all waves one after the other, seconds, without the maintenance between them.
     pub fn makespan_seconds(&self) -> f64 {
         self.waves.iter().map(|wave| wave.schedule.makespan_seconds).sum()
+    }
+
+    /// Every move with its wave and the host that it leaves: a VM that is moved back leaves the one to which it was moved.
+    pub fn moves<'a>(
+        &'a self,
+        fleet: &Fleet,
+    ) -> impl Iterator<Item = (&'a Wave, &'a ScheduledMove, HostId)> + use<'a> {
+        let mut places: Vec<HostId> = fleet.vms.iter().map(|vm| vm.host).collect();
+        let moves =
+            self.waves.iter().flat_map(|wave| wave.schedule.moves.iter().map(move |moved| (wave, moved)));
+        moves.filter_map(move |(wave, moved)| {
+            let place = places.get_mut(moved.vm.0)?;
+            Some((wave, moved, std::mem::replace(place, moved.destination)))
+        })
+    }
+
+    /// Duration of the moves one after the other, each with the whole bandwidth of its hosts, seconds.
+    pub fn one_by_one_seconds(&self, fleet: &Fleet, oracle: &dyn Oracle) -> f64 {
+        let carries = |host| fleet.host(host).map_or(0, |host| host.bandwidth_bytes_per_second);
+        let seconds = |(_, moved, from): (_, &ScheduledMove, _)| {
+            let alone = oracle.seconds(moved.vm, carries(from).min(carries(moved.destination)));
+            alone.unwrap_or(moved.end_seconds - moved.start_seconds)
+        };
+        self.moves(fleet).map(seconds).sum()
     }
 }
 

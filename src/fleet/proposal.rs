@@ -5,8 +5,8 @@ use std::fmt;
 use vmgate_judge::change::{ChangeDraft, DraftMove, DraftWave, UnplacedVm};
 
 use super::{
-    BuildNotes, Fleet, FleetPlan, HostId, Oracle as _, PolicyOracle, ScheduledMove, VmId, Wave,
-    inventory::Inventory, plan::counted,
+    BuildNotes, Fleet, FleetPlan, HostId, PolicyOracle, ScheduledMove, VmId, Wave, inventory::Inventory,
+    plan::counted,
 };
 
 /// Head of a change file: id, title, window and limits.
@@ -55,15 +55,8 @@ impl Proposal<'_> {
         let number = |limit: usize| u32::try_from(limit).unwrap_or(u32::MAX);
         let waves = self.plan.waves.as_slice();
         let several = waves.len() > 1;
-        let mut moves = Vec::new();
-        let mut places: Vec<HostId> = self.fleet.vms.iter().map(|vm| vm.host).collect();
-        for wave in waves {
-            for moved in &wave.schedule.moves {
-                if let Some(draft) = self.moved(moved, &mut places, several.then_some(wave)) {
-                    moves.push(draft);
-                }
-            }
-        }
+        let moves = self.plan.moves(self.fleet);
+        let moves = moves.filter_map(|(wave, moved, from)| self.moved(moved, from, several.then_some(wave)));
         let mut before: &[HostId] = &[];
         let waves = waves.iter().filter(|_| several).map(|wave| {
             let hosts = before.iter().filter_map(|host| self.uri(*host));
@@ -86,14 +79,12 @@ impl Proposal<'_> {
             run_by: self.header.run_by.clone(),
             probe_network: self.header.probe_network,
             waves: waves.collect(),
-            moves,
+            moves: moves.collect(),
             stays: self.stays(),
         }
     }
 
-    fn moved(&self, moved: &ScheduledMove, places: &mut [HostId], wave: Option<&Wave>) -> Option<DraftMove> {
-        let place = places.get_mut(moved.vm.0)?;
-        let from = std::mem::replace(place, moved.destination);
+    fn moved(&self, moved: &ScheduledMove, from: HostId, wave: Option<&Wave>) -> Option<DraftMove> {
         let to = self.inventory.hosts.get(moved.destination.0)?;
         let groups = self.fleet.affinities.iter();
         let exclusive = groups.filter(|group| group.one_at_a_time && group.vms.contains(&moved.vm));
@@ -134,17 +125,6 @@ impl Proposal<'_> {
         waves.flat_map(|wave| &wave.schedule.moves).map(|moved| moved.vm)
     }
 
-    /// Duration of the moves one after the other, each with the whole bandwidth of its hosts.
-    fn one_by_one_seconds(&self) -> f64 {
-        let carries = |host| self.fleet.host(host).map_or(0, |host| host.bandwidth_bytes_per_second);
-        let seconds = |moved: &ScheduledMove| {
-            let source = self.fleet.vm(moved.vm).map_or(moved.destination, |vm| vm.host);
-            let alone = self.judge.seconds(moved.vm, carries(source).min(carries(moved.destination)));
-            alone.unwrap_or(moved.end_seconds - moved.start_seconds)
-        };
-        self.plan.waves.iter().flat_map(|wave| &wave.schedule.moves).map(seconds).sum()
-    }
-
     /// Duration of the plan and of its window, seconds, if the plan takes longer.
     pub fn outlasts_window(&self) -> Option<(f64, f64)> {
         let (start, end) = self.header.window?;
@@ -165,7 +145,7 @@ impl fmt::Display for Proposal<'_> {
             duration(self.plan.makespan_seconds()),
             duration(bound)
         )?;
-        let one_by_one = self.one_by_one_seconds();
+        let one_by_one = self.plan.one_by_one_seconds(self.fleet, self.judge);
         if let Some(manager) = &self.header.run_by
             && one_by_one > self.plan.makespan_seconds() + 1.0
         {

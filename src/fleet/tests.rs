@@ -228,6 +228,20 @@ fn rolling_empties_a_rack_and_brings_its_vms_back_before_the_next() {
 }
 
 #[test]
+fn a_move_back_is_as_slow_as_the_slower_link_whichever_end_has_it() {
+    let mut fleet = fleet(&[0, 0, 2, 2], &[(0, 1), (1, 1)]);
+    for host in &mut fleet.hosts[2..] {
+        host.bandwidth_bytes_per_second = GIB / 4;
+    }
+    let judge = Judge::of(&fleet);
+    let plan = rolling(&fleet, &judge, &request(&[0, 1], &[2, 3]), RollingPace::RackByRack);
+    let hosts: Vec<(usize, usize)> =
+        plan.moves(&fleet).map(|(_, moved, from)| (from.0 / 2, moved.destination.0 / 2)).collect();
+    assert_eq!(hosts, [(0, 1), (0, 1), (1, 0), (1, 0)]);
+    assert_eq!(plan.one_by_one_seconds(&fleet, &judge), 16.0, "there and back, two VMs, 4 s each");
+}
+
+#[test]
 fn as_many_racks_are_away_at_once_as_the_others_have_room_for() {
     let fleet = fleet(&[1, 1, 1, 1, 1, 1, 1, 1], &(0..8).map(|host| (host, 1)).collect::<Vec<_>>());
     let all: Vec<usize> = (0..8).collect();

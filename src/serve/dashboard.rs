@@ -226,6 +226,7 @@ moves:
                 change_digest: None,
                 plan: MovePlan::default(),
                 driver: driver(),
+                monitor: None,
                 trial: false,
             };
             ledger.append(&Entry::RunStarted(started)).unwrap();

@@ -54,6 +54,7 @@ fn left_behind(place: &str, from: &str, to: &str, undo: &[&str], change_digest: 
             change_digest,
             plan: MovePlan { actions, ..MovePlan::default() },
             driver: gone(),
+            monitor: None,
             trial: false,
         }))
         .unwrap();

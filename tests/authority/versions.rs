@@ -80,6 +80,7 @@ fn run_started() -> RunStarted {
         change_digest: None,
         plan: MovePlan::default(),
         driver: Driver { machine: "op".into(), boot: "b".into(), pid: 7, started_ticks: 9 },
+        monitor: None,
         trial: false,
     }
 }

@@ -31,6 +31,7 @@ mod obstacles;
 mod path;
 mod pinger;
 mod qmp;
+mod qmp_door;
 mod queues;
 mod refusals;
 mod rehearse;

@@ -15,11 +15,13 @@ const ACCEPTED: &str = "4";
 const UUID: &str = "0d1f3c5e-7a9b-4c1d-8e2f-0123456789ab";
 
 /// A QEMU on host `a` that ends with the test.
-struct Qemu {
+pub(crate) struct Qemu {
     /// Path of its QMP socket on the host.
-    socket: String,
-    pid: String,
+    pub(crate) socket: String,
+    pub(crate) pid: String,
     tap: String,
+    /// Shell commands that make its tap and start it.
+    pub(crate) command: String,
 }
 
 impl Qemu {
@@ -48,7 +50,7 @@ impl Qemu {
     }
 
     /// A VM as Ganeti starts it.
-    fn of_ganeti(name: &str, workload: &str) -> Self {
+    pub(crate) fn of_ganeti(name: &str, workload: &str) -> Self {
         let folder = "/var/run/ganeti/kvm-hypervisor/ctrl";
         let socket = format!("{folder}/{name}.qmp");
         let options = format!(
@@ -62,25 +64,27 @@ impl Qemu {
 
     fn start(socket: &str, (tap, bridge): (&str, &str), netdev: &str, options: &str, workload: &str) -> Self {
         let folder = socket.rsplit_once('/').unwrap().0;
-        let script = format!(
+        let command = format!(
             "set -e; mkdir -p {folder}; ip tuntap add {tap} mode tap; ip link set {tap} master {bridge} up
              boot=$(ls -dt /lab/cache/guest-???????????? | head -n 1)
              /usr/bin/qemu-system-x86_64 {options} -netdev type=tap,id={netdev},ifname={tap},script=no,downscript=no \
                -kernel $boot/vmlinuz -initrd $boot/initramfs -serial file:{socket}.log \
                -append 'console=ttyS0 quiet panic=1 no_timer_check vmgate.name=web vmgate.address=10.77.2.240/24 \
                         vmgate.gateway=10.77.2.254 vmgate.agent=none vmgate.workload={workload}' \
-               -pidfile {socket}.pid -daemonize
-             cat {socket}.pid
+               -pidfile {socket}.pid -daemonize"
+        );
+        let ready = format!(
+            "cat {socket}.pid
              for i in $(seq 600); do grep -q 'guest ready' {socket}.log && exit 0; sleep 0.2; done; exit 1"
         );
-        let said = on_host("a", &script, b"");
+        let said = on_host("a", &format!("{command}\n{ready}"), b"");
         let pid = said.stdout.trim().to_owned();
-        let started = Self { socket: socket.to_owned(), pid, tap: tap.to_owned() };
+        let started = Self { socket: socket.to_owned(), pid, tap: tap.to_owned(), command };
         said.exits(0);
         started
     }
 
-    fn vm(&self) -> String {
+    pub(crate) fn vm(&self) -> String {
         format!("qmp:{}", self.socket)
     }
 
@@ -98,7 +102,7 @@ impl Qemu {
 
 impl Drop for Qemu {
     fn drop(&mut self) {
-        let Self { socket, pid, tap } = self;
+        let Self { socket, pid, tap, .. } = self;
         on_host(
             "a",
             &format!(

@@ -219,6 +219,7 @@ macro_rules! probed {
                 load,
                 clock,
                 schema: _,
+                machine_id: _, // see monitored.rs
                 default_huge_page_bytes: _, // of the VM: see vm.rs
                 qemus: _,
                 qemu_offer: _, // see monitored.rs

@@ -1,6 +1,6 @@
 //! VMs and hosts without libvirt: a VM by its monitor, and what a host's processes and its QEMU tell in libvirt's place.
 
-use vmgate_facts::{Cause, Fact, Host, Unknown, Uri};
+use vmgate_facts::{Cause, Fact, Host, Unknown, Uri, Uuid};
 use vmgate_probe::{
     host::DeviceAddress,
     qemu::{MONITOR, MonitoredVm},
@@ -13,6 +13,20 @@ impl CollectRequest {
     pub fn monitor(&self) -> Option<&str> {
         self.vm.strip_prefix(MONITOR)
     }
+
+    /// UUID of a VM that is named by its monitor, which a verdict does not know; none for another.
+    pub fn vm_uuid(&self) -> Option<Result<Uuid, CollectError>> {
+        let socket = self.monitor()?;
+        Some(
+            look(self, socket)
+                .and_then(|found| found.facts.uuid.into_result().map_err(|why| failed(self, why))),
+        )
+    }
+}
+
+fn failed(request: &CollectRequest, why: Unknown) -> CollectError {
+    let host = request.from.host_for_people().to_owned();
+    CollectError::Monitor { host, vm: request.vm.clone(), why }
 }
 
 /// Reason for which nothing of a host's libvirt is known; none where it has one.
@@ -27,14 +41,14 @@ pub(super) fn without_libvirt(uri: &Uri) -> Option<Unknown> {
 
 /// The VM whose monitor the request names, as the source's probe sees it.
 pub(super) fn look(request: &CollectRequest, socket: &str) -> Result<FoundVm, CollectError> {
-    let failed = |why| CollectError::Monitor {
-        host: request.from.host_for_people().to_owned(),
-        vm: request.vm.clone(),
-        why,
-    };
-    let seen = request.source_probe.monitored_vm(socket, request.timeout).map_err(failed)?;
+    let seen = request.source_probe.monitored_vm(socket, request.timeout).and_then(found);
+    seen.map_err(|why| failed(request, why))
+}
+
+/// The VM that a probe has seen by its monitor.
+pub(super) fn found(seen: MonitoredVm) -> Result<FoundVm, Unknown> {
     let Fact::Known(state) = seen.vm.state else {
-        return Err(failed(Unknown::new(Cause::Malformed, "the probe does not tell the VM's state")));
+        return Err(Unknown::new(Cause::Malformed, "the probe does not tell the VM's state"));
     };
     Ok(FoundVm {
         facts: seen.vm.clone(),
@@ -82,15 +96,16 @@ fn list<T>(fact: &Fact<Vec<T>>) -> &[T] {
     fact.known().map(Vec::as_slice).unwrap_or_default()
 }
 
-/// The host with the VMs that its processes show, where no libvirt tells them.
+/// The host with its identity and the VMs that its processes show, where no libvirt tells them.
 pub(super) fn with_running(mut host: Host, uri: &Uri, answer: &Result<Answer, Unknown>) -> Host {
     if uri.names_libvirt() {
         return host;
     }
-    let running = match answer {
-        Ok(answer) => answer.probe.running.clone(),
-        Err(why) => Fact::Unknown(why.clone()),
+    let (machine_id, running) = match answer {
+        Ok(answer) => (answer.probe.machine_id.clone(), answer.probe.running.clone()),
+        Err(why) => (Fact::Unknown(why.clone()), Fact::Unknown(why.clone())),
     };
+    host.uuid = machine_id;
     host.hostname = Fact::Known(uri.host_for_people().to_owned());
     host.active_vms = running.as_ref().map(|running| running.vms.iter().map(|vm| vm.uuid.clone()).collect());
     host.jobs = running.as_ref().map(|running| running.jobs.clone());

@@ -10,12 +10,12 @@ use std::{
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
-use vmgate_facts::{Cause, Fact, Unknown, Uri, trace::DirtyTrace};
+use vmgate_facts::{Cause, Fact, Unknown, Uri, Uuid, trace::DirtyTrace};
 use vmgate_libvirt::{Hypervisor, LibvirtError};
 use vmgate_probe::{
     flows::FlowProbe,
     host::{HostProbe, HostQuestions, PeerQuestions},
-    qemu::MonitoredVm,
+    qemu::{MonitoredVm, VmProcess},
     wire::{NoAnswer, Question, read_answer},
 };
 use vmgate_process::{Output, run};
@@ -135,6 +135,18 @@ impl Transport {
     pub fn monitored_vm(&self, socket: &str, limit: Duration) -> Result<MonitoredVm, Unknown> {
         let question = Question::Vm { monitor: socket.to_owned(), patience_seconds: limit / 2 };
         read::<Fact<MonitoredVm>>(&self.ask(question, limit + limit, ANSWER_LIMIT)?)?.into_result()
+    }
+
+    /// Looks for the QEMU processes of a VM on the host by its UUID, name or monitor, for at most `limit`; half of it may pass until a
+    /// monitor is free.
+    pub fn processes_of(&self, vm: &str, limit: Duration) -> Result<Vec<VmProcess>, Unknown> {
+        let question = Question::Processes { vm: vm.to_owned(), patience_seconds: limit / 2 };
+        read::<Fact<Vec<VmProcess>>>(&self.ask(question, limit + limit, ANSWER_LIMIT)?)?.into_result()
+    }
+
+    /// Identity of the host for one that no libvirt tells: its machine id.
+    pub fn machine_id(&self, limit: Duration) -> Result<Uuid, Unknown> {
+        self.probe_host(&HostQuestions::default(), limit)?.probe.machine_id.into_result()
     }
 
     /// Traces a VM's pages on the host for `length`, which passes in this call, at the cost of a share of a core; for at

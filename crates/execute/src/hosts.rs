@@ -1,12 +1,14 @@
-//! Connections to both hosts of a move, which are opened again when they break.
+//! Connections to both hosts of a move, which are opened again when they break: to libvirt, or to the on-host program where the
+//! host's URI names no libvirt.
 
 use std::{
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-use vmgate_collect::transport::Transport;
-use vmgate_facts::{Uri, Uuid};
+use thiserror::Error;
+use vmgate_collect::{HostedVm, ProcessVm, transport::Transport};
+use vmgate_facts::{Unknown, Uri, Uuid};
 use vmgate_libvirt::{Domain, Hypervisor, LibvirtError, LibvirtErrorKind};
 use vmgate_reach::HostShell;
 
@@ -17,6 +19,26 @@ pub struct Hosts {
     pub source: HostConnection,
     /// Host that the VM is to be moved to.
     pub destination: HostConnection,
+}
+
+/// Reason for which a host shows no VM.
+#[derive(Debug, Error)]
+pub(super) enum NoVm {
+    /// The host does not have it.
+    #[error("{0}")]
+    NotThere(String),
+    /// The host does not tell.
+    #[error("{0}")]
+    NoAnswer(String),
+}
+
+impl From<LibvirtError> for NoVm {
+    fn from(error: LibvirtError) -> Self {
+        match error.kind {
+            LibvirtErrorKind::NoSuchVm(_) => Self::NotThere(error.to_string()),
+            _ => Self::NoAnswer(error.to_string()),
+        }
+    }
 }
 
 /// Connection to the libvirt daemon of one host; opened again after a restart of the daemon.
@@ -66,7 +88,7 @@ impl HostConnection {
         self.uri.host_for_people()
     }
 
-    /// libvirt URI of the host.
+    /// URI of the host.
     pub fn uri(&self) -> &Uri {
         &self.uri
     }
@@ -107,13 +129,31 @@ impl HostConnection {
         }
     }
 
+    /// The VM on this host, by whom knows it there.
+    pub(super) fn vm(&self, vm: &str) -> Result<HostedVm, NoVm> {
+        if self.uri.names_libvirt() {
+            return Ok(HostedVm::Libvirt(self.domain(vm)?));
+        }
+        match ProcessVm::find(vm, &self.way, self.timeout) {
+            Ok(Some(found)) => Ok(HostedVm::Process(found)),
+            Ok(None) => {
+                Err(NoVm::NotThere(format!("no QEMU process of the VM {vm} runs on {}", self.name())))
+            }
+            Err(why) => Err(NoVm::NoAnswer(format!("host {}: {}", self.name(), why.reason))),
+        }
+    }
+
     /// Domain of the VM on this host.
     pub fn domain(&self, vm: &str) -> Result<Domain, LibvirtError> {
         self.ask(|hypervisor| hypervisor.domain(vm))
     }
 
-    /// The UUID in the host's capabilities.
-    pub fn uuid(&self) -> Result<Uuid, LibvirtError> {
-        self.ask(Hypervisor::uuid)
+    /// The UUID in the capabilities of the host's libvirt, or the machine id of a host that is only logged in to.
+    pub fn uuid(&self) -> Result<Uuid, Unknown> {
+        if self.uri.names_libvirt() {
+            Ok(self.ask(Hypervisor::uuid)?)
+        } else {
+            self.way.machine_id(self.timeout)
+        }
     }
 }

@@ -1,7 +1,7 @@
-//! A migration that a manager runs: ordered through its door, watched in libvirt's statistics, and aborted through the door.
+//! A migration that a manager runs: ordered through its door, watched in its statistics, and aborted through the door.
 //!
 //! The manager decides on limits and measures; vmgate takes none, and aborts only on request or past the deadline. A door that
-//! does not answer meanwhile proves nothing: the migration is waited for as long as libvirt has its job.
+//! does not answer meanwhile proves nothing: the migration is waited for as long as its job is seen.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -9,8 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use vmgate_collect::HostedVm;
 use vmgate_judge::change::MovePlan;
-use vmgate_libvirt::{Domain, JobStats};
+use vmgate_libvirt::JobStats;
 
 use super::{
     Pass,
@@ -21,13 +22,13 @@ use super::{
 
 /// Pause between two looks.
 const LOOK: Duration = Duration::from_secs(2);
-/// Time for which the door may fail while libvirt has no job on the VM.
+/// Time for which the door may fail while no job is seen on the VM.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Migrates through the manager. `Err` if it was not ordered, as far as the manager says.
 pub(super) fn migrate(
     (pass, door): (&Pass, &Door),
-    domain: &Domain,
+    vm: &HostedVm,
     plan: &MovePlan,
     stop: &AtomicBool,
     watch: &mut dyn FnMut(&Progress),
@@ -60,7 +61,7 @@ pub(super) fn migrate(
     let mut heard = Instant::now();
     loop {
         thread::sleep(LOOK);
-        let job = domain.job_info().ok().flatten();
+        let job = vm.job().ok().flatten();
         match door.progress(&question) {
             Ok(DoorState::Finished) => return ended(Ok(()), aborted, last),
             Ok(DoorState::Failed { why }) => {

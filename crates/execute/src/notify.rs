@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use vmgate_collect::HostedVm;
 use vmgate_facts::text::shell_word;
 use vmgate_judge::change::Notify;
-use vmgate_libvirt::Domain;
 
 use crate::hand::{ScriptResult, run_script};
 
@@ -44,7 +44,7 @@ impl MoveNotice {
 /// Runs the hooks of the guest. A guest that cannot be notified is moved all the same: the rules decide if it may be
 /// moved without an agent.
 pub(super) fn notify_guest(
-    domain: &Domain,
+    vm: &HostedVm,
     notify: &Notify,
     news: MoveNotice,
     leave: &dyn Fn() -> bool,
@@ -54,7 +54,7 @@ pub(super) fn notify_guest(
         MoveNotice::After | MoveNotice::Stayed => AFTERWARDS,
     };
     let note = |text: String| GuestAnswer::Ready(Some(text));
-    match run_script(domain.clone(), &script(&notify.folder, news), limit, leave) {
+    match run_script(vm.clone(), &script(&notify.folder, news), limit, leave) {
         Ok(ScriptResult::Exited { code: 0, output }) if output.is_empty() => GuestAnswer::Ready(None),
         Ok(ScriptResult::Exited { code: 0, output }) => note(format!("the guest says: {output}")),
         Ok(ScriptResult::Exited { code, output }) => {

@@ -78,9 +78,9 @@ impl Run<'_> {
             self.journal.note(RunStep::Fail, None, Some(&trouble));
             IsolationResult::NotAsked
         };
-        let account = self.domain.completed_job().ok().flatten();
+        let account = self.vm.completed_job();
         self.record_migration(account.as_ref(), MigrationOutcome::Suffers);
-        let left = self.to_undo.undo(&self.journal, &self.domain, MoveNotice::After);
+        let left = self.to_undo.undo(&self.journal, &self.vm, MoveNotice::After);
         if !left.is_empty() {
             return Err(MoveFailure::NotRestored { host, why: format!("{trouble}; {cut_off}"), left });
         }
@@ -117,6 +117,7 @@ impl Run<'_> {
     fn keep(&self, isolated: &IsolationReport, trouble: &str) -> Result<PathBuf, String> {
         let keeper = &self.assignment.evidence_options;
         let folder = keeper.folder.as_deref().ok_or("no folder for the evidence: give --evidence DIR")?;
+        let domain = self.vm.domain().map_err(|why| why.reason)?;
         let hypervisor = self.hosts.destination.hypervisor().map_err(|error| error.to_string())?;
         let request = &self.assignment.judge.request;
         let uri = self.hosts.destination.uri();
@@ -130,7 +131,7 @@ impl Run<'_> {
             folder,
         };
         let said = json!({"reason": trouble, "by": keeper.by, "run": self.journal.run.run});
-        let kept = isolate::save_evidence(&ways, &self.domain, isolated, &said);
+        let kept = isolate::save_evidence(&ways, domain, isolated, &said);
         kept.map(|kept| kept.folder).map_err(|error| format!("{}: {error}", folder.display()))
     }
 }

@@ -2,10 +2,10 @@
 
 use std::{io, process::Command, time::Duration};
 
+use vmgate_collect::HostedVm;
 use vmgate_facts::text::shell_word;
 use vmgate_judge::change::{Action, ActionKind, RunsOn};
 use vmgate_ledger::entry::RunStarted;
-use vmgate_libvirt::Domain;
 
 use crate::hand::{ScriptResult, run_script};
 
@@ -23,7 +23,7 @@ enum Verb {
 /// Preparation of one run's VM, on the host where it is.
 pub(super) struct Preparation<'a> {
     pub(super) run: &'a RunStarted,
-    pub(super) domain: &'a Domain,
+    pub(super) vm: &'a HostedVm,
 }
 
 impl Preparation<'_> {
@@ -121,7 +121,7 @@ impl Preparation<'_> {
     /// Exit code and words of a script in the guest.
     fn in_guest(&self, script: &str, action: &Action) -> Result<(i64, String), String> {
         let limit = Duration::from_secs_f64(action.time_limit_seconds);
-        match run_script(self.domain.clone(), script, limit, &|| false) {
+        match run_script(self.vm.clone(), script, limit, &|| false) {
             Ok(ScriptResult::Exited { code, output }) => Ok((code, output)),
             Ok(ScriptResult::StillRunning | ScriptResult::Abandoned) => {
                 Err(format!("it did not end within {} s in the guest", action.time_limit_seconds))

@@ -6,13 +6,13 @@
 use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
+use vmgate_collect::HostedVm;
 use vmgate_facts::{Uri, text::plain};
 use vmgate_judge::change::MovePlan;
 use vmgate_ledger::{
     Entry, Ledger, LedgerError, OpenRun, Record,
     entry::{RunEnding, RunStarted, RunStep},
 };
-use vmgate_libvirt::Domain;
 use vmgate_verdict::{ExitCode, NameAndUuid};
 
 use super::{
@@ -271,9 +271,9 @@ fn isolation_begun(history: &[Record]) -> Option<&str> {
 }
 
 /// The run with the VM's name and UUID by its host: commands get them in their environment.
-fn as_the_host_names_it(run: &RunStarted, domain: &Domain) -> RunStarted {
-    let vm = NameAndUuid { name: domain.name().ok(), uuid: domain.uuid().ok() };
-    RunStarted { vm, ..run.clone() }
+fn as_the_host_names_it(run: &RunStarted, vm: &HostedVm) -> RunStarted {
+    let (name, uuid) = vm.name_and_uuid();
+    RunStarted { vm: NameAndUuid { name, uuid }, ..run.clone() }
 }
 
 /// Difference between the record of the manager that ran the migration and the host that runs the VM; none where libvirt ran it.
@@ -349,10 +349,10 @@ pub(super) fn finish_run(
     });
     let mut to_undo = PendingUndo::of(&open.history);
     let news = if moved { MoveNotice::After } else { MoveNotice::Stayed };
-    let left = match line.domain(vm) {
-        Ok(domain) => {
-            let run = &as_the_host_names_it(&run, &domain);
-            to_undo.undo(&Journal { ledger, run, by_recovery: true }, &domain, news)
+    let left = match line.vm(vm) {
+        Ok(found) => {
+            let run = &as_the_host_names_it(&run, &found);
+            to_undo.undo(&Journal { ledger, run, by_recovery: true }, &found, news)
         }
         Err(error) => vec![error.to_string()],
     };

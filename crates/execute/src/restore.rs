@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use vmgate_collect::HostedVm;
 use vmgate_ledger::{
     Entry, Record,
     entry::{ActionState, RunStep},
 };
-use vmgate_libvirt::Domain;
 
 use super::{
     journal::Journal,
@@ -48,9 +48,9 @@ impl PendingUndo {
 
     /// Undoes everything, the last action first, and notifies the guest. Returns the actions that could not be undone, each
     /// with its reason; the others are undone all the same.
-    pub(super) fn undo(&mut self, journal: &Journal, domain: &Domain, news: MoveNotice) -> Vec<String> {
+    pub(super) fn undo(&mut self, journal: &Journal, vm: &HostedVm, news: MoveNotice) -> Vec<String> {
         journal.note(RunStep::Restore, None, None);
-        let preparation = Preparation { run: journal.run, domain };
+        let preparation = Preparation { run: journal.run, vm };
         let mut left = Vec::new();
         for number in std::mem::take(&mut self.actions).into_iter().rev() {
             let Some(action) = journal.run.plan.actions.get(number) else { continue };
@@ -69,7 +69,7 @@ impl PendingUndo {
             }
         }
         if let (true, Some(notify)) = (self.guest_notified, &journal.run.plan.notify) {
-            match notify::notify_guest(domain, notify, news, &|| false) {
+            match notify::notify_guest(vm, notify, news, &|| false) {
                 GuestAnswer::Ready(None) => {}
                 GuestAnswer::Ready(Some(note)) | GuestAnswer::Objects(note) => {
                     tracing::info!("{} after its move: {note}", journal.run.vm.label());

@@ -10,13 +10,14 @@ use std::{
 };
 
 use jiff::Timestamp;
+use vmgate_collect::HostedVm;
 use vmgate_facts::{Facts, Forecast, ForecastMethod, Uuid, text::with_causes};
 use vmgate_judge::change::MovePlan;
 use vmgate_ledger::{
     Entry, Ledger, LedgerError, NetworkSilence,
     entry::{ActionState, MigrationOutcome, RunEnding, RunStarted, RunStep},
 };
-use vmgate_libvirt::{Domain, JobStats};
+use vmgate_libvirt::{JobStats, LibvirtError};
 use vmgate_verdict::{ExitCode, Verdict};
 
 use super::{
@@ -62,7 +63,7 @@ pub(super) struct Run<'a> {
     pub(super) journal: Journal<'a>,
     stop: &'a AtomicBool,
     pub(super) watch: &'a mut dyn FnMut(Event),
-    pub(super) domain: Domain,
+    pub(super) vm: HostedVm,
     pub(super) to_undo: PendingUndo,
     baseline: Option<Baseline>,
     pub(super) facts: Option<Facts>,
@@ -92,8 +93,9 @@ pub(super) fn carry_out(
 ) -> Result<CompletedMove, MoveFailure> {
     let judged = assignment.pass.verdict().change.run_by.as_deref();
     check_manager(judged, assignment.door.map(|door| door.manager.as_str()))?;
-    let domain = check_vm_and_hosts(hosts, assignment)?;
-    let started = started(hosts, assignment.pass.verdict(), assignment.plan);
+    let vm = check_vm_and_hosts(hosts, assignment)?;
+    let monitor = assignment.judge.request.monitor().map(str::to_owned);
+    let started = RunStarted { monitor, ..started(hosts, assignment.pass.verdict(), assignment.plan) };
     ledger.begin(&started, &assignment.limits).map_err(|error| match error {
         LedgerError::Refused(refusal) => MoveFailure::Busy(*refusal),
         other => MoveFailure::NotStarted(other.to_string()),
@@ -104,7 +106,7 @@ pub(super) fn carry_out(
         journal: Journal { ledger, run: &started, by_recovery: false },
         stop,
         watch,
-        domain,
+        vm,
         to_undo: PendingUndo::default(),
         baseline: None,
         facts: None,
@@ -147,9 +149,8 @@ fn check_manager(judged: Option<&str>, runs: Option<&str>) -> Result<(), MoveFai
     )))
 }
 
-/// Checks that both hosts are those of the verdict, by UUID, and the migration address too, and returns the VM's domain on
-/// the source.
-fn check_vm_and_hosts(hosts: &Hosts, assignment: &Assignment) -> Result<Domain, MoveFailure> {
+/// Checks that both hosts are those of the verdict, by UUID, and the migration address too, and returns the VM on the source.
+fn check_vm_and_hosts(hosts: &Hosts, assignment: &Assignment) -> Result<HostedVm, MoveFailure> {
     let moved = &assignment.pass.verdict().moved;
     let used = assignment.migrate_address.map(|address| address.to_string());
     if let (Some(used), Some(judged)) = (&used, &moved.migrate_address)
@@ -161,7 +162,13 @@ fn check_vm_and_hosts(hosts: &Hosts, assignment: &Assignment) -> Result<Domain, 
         )));
     }
     for (host, meant) in [(&hosts.source, &moved.source), (&hosts.destination, &moved.destination)] {
-        let uuid = host.uuid().map_err(|error| MoveFailure::NotStarted(error.to_string()))?;
+        let uuid = host.uuid().map_err(|why| {
+            MoveFailure::NotStarted(format!(
+                "the identity of host {} is not known: {}",
+                host.name(),
+                why.reason
+            ))
+        })?;
         if Some(&uuid) != meant.uuid.as_ref() {
             let meant = meant.uuid.as_ref().map(Uuid::as_str).unwrap_or_default();
             let name = host.name();
@@ -170,8 +177,8 @@ fn check_vm_and_hosts(hosts: &Hosts, assignment: &Assignment) -> Result<Domain, 
             )));
         }
     }
-    let not_started = |error: vmgate_libvirt::LibvirtError| MoveFailure::NotStarted(error.to_string());
-    hosts.source.domain(assignment.pass.vm().as_str()).map_err(not_started)
+    let vm = hosts.source.vm(assignment.pass.vm().as_str());
+    vm.map_err(|error| MoveFailure::NotStarted(error.to_string()))
 }
 
 /// True if both are one IP address, however it is written.
@@ -198,6 +205,7 @@ pub(super) fn started(hosts: &Hosts, verdict: &Verdict, plan: &MovePlan) -> RunS
         change_digest: verdict.digests.change,
         plan: plan.clone(),
         driver,
+        monitor: None,
         trial: false,
     }
 }
@@ -211,9 +219,8 @@ impl Run<'_> {
             self.enter(RunStep::Notify)?;
             self.to_undo.guest_notified = true;
             let stop = self.stop;
-            match notify::notify_guest(&self.domain, notify, MoveNotice::Before, &|| {
-                stop.load(Ordering::Relaxed)
-            }) {
+            match notify::notify_guest(&self.vm, notify, MoveNotice::Before, &|| stop.load(Ordering::Relaxed))
+            {
                 GuestAnswer::Ready(None) => {}
                 GuestAnswer::Ready(Some(note)) => self.journal.note(RunStep::Notify, None, Some(&note)),
                 GuestAnswer::Objects(why) => {
@@ -231,16 +238,16 @@ impl Run<'_> {
     }
 
     fn no_other_job(&self) -> Result<(), Halt> {
-        match self.domain.job_info() {
+        match self.vm.job() {
             Ok(None) => Ok(()),
             Ok(Some(job)) => Err(Halt::BeforeMigration {
                 why: format!(
-                    "libvirt already runs a job on the VM ({}): wait for that job, or abort it",
+                    "a job already runs on the VM ({}): wait for that job, or abort it",
                     job.operation.name()
                 ),
                 exit: ExitCode::RuleViolated,
             }),
-            Err(error) => Err(Halt::BeforeMigration { why: error.to_string(), exit: ExitCode::Internal }),
+            Err(why) => Err(Halt::BeforeMigration { why: why.reason, exit: ExitCode::Internal }),
         }
     }
 
@@ -270,7 +277,7 @@ impl Run<'_> {
                 why: format!("the preparation failed: {action}: {why}"),
                 exit: ExitCode::NotFinished,
             };
-            let preparation = Preparation { run: self.journal.run, domain: &self.domain };
+            let preparation = Preparation { run: self.journal.run, vm: &self.vm };
             if !preparation.is_needed(action).map_err(failed)? {
                 self.journal.act(RunStep::Prepare, number, ActionState::Needless)?;
                 continue;
@@ -320,7 +327,7 @@ impl Run<'_> {
             );
             return Err(Halt::BeforeMigration { why, exit: ExitCode::Invalid });
         }
-        let baseline = Baseline::of(&self.domain, &facts, self.assignment.verdict_facts.as_ref());
+        let baseline = Baseline::of(&self.vm, &facts, self.assignment.verdict_facts.as_ref());
         self.baseline =
             Some(baseline.map_err(|why| Halt::BeforeMigration { why, exit: ExitCode::Internal })?);
         self.facts = Some(facts);
@@ -333,8 +340,6 @@ impl Run<'_> {
         self.enter(RunStep::Migrate)?;
         self.check_abort()?;
         self.migrates = true;
-        let not_begun = |error: vmgate_libvirt::LibvirtError| Halt::Migration { why: error.to_string() };
-        let destination = self.hosts.destination.hypervisor().map_err(not_begun)?;
         if let (None, Some(facts)) = (&self.listening, &self.facts) {
             self.listening = Some(Listening::start(self.hosts, facts));
         }
@@ -344,17 +349,20 @@ impl Run<'_> {
         let watch = &mut |progress: &Progress| watch(Event::Migrating(progress));
         let (pass, plan) = (&self.assignment.pass, self.assignment.plan);
         let ended = match self.assignment.door {
-            Some(door) => managed_migration::migrate((pass, door), &self.domain, plan, self.stop, watch),
-            None => migration::migrate(
-                pass,
-                &self.domain,
-                &destination,
-                Guard::new(plan, self.downtime_limit_seconds),
-                (plan, self.assignment.migrate_address),
-                self.stop,
-                watch,
-            )
-            .map_err(not_begun)?,
+            Some(door) => managed_migration::migrate((pass, door), &self.vm, plan, self.stop, watch),
+            None => {
+                let not_begun = |error: LibvirtError| Halt::Migration { why: error.to_string() };
+                migration::migrate(
+                    pass,
+                    self.vm.domain().map_err(|why| Halt::Migration { why: why.reason })?,
+                    &self.hosts.destination.hypervisor().map_err(not_begun)?,
+                    Guard::new(plan, self.downtime_limit_seconds),
+                    (plan, self.assignment.migrate_address),
+                    self.stop,
+                    watch,
+                )
+                .map_err(not_begun)?
+            }
         };
         let why = match (&ended.result, &ended.abort_reason) {
             (Ok(()), _) => None,
@@ -373,7 +381,7 @@ impl Run<'_> {
         let seen = VmLocation::settle(self.assignment.pass.vm().as_str(), self.hosts);
         if !seen.only_on_destination() {
             return Err(Halt::Migration {
-                why: "libvirt reports that the migration is done, but the hosts do not confirm it".to_owned(),
+                why: "the migration is reported to be done, but the hosts do not confirm it".to_owned(),
             });
         }
         self.verify_on_destination()
@@ -382,15 +390,15 @@ impl Run<'_> {
     fn verify_on_destination(&mut self) -> Result<Option<JobStats>, Halt> {
         let arrived = Instant::now();
         let failed = |problem: String| Halt::PostMigration { problem };
-        let domain = self.hosts.destination.domain(self.assignment.pass.vm().as_str());
-        self.domain = domain.map_err(|error| failed(error.to_string()))?;
-        let job_stats = self.domain.completed_job().ok().flatten();
+        let vm = self.hosts.destination.vm(self.assignment.pass.vm().as_str());
+        self.vm = vm.map_err(|error| failed(error.to_string()))?;
+        let job_stats = self.vm.completed_job();
         let request = &self.assignment.judge.request;
         let blackout = self.assignment.plan.longest_blackout_seconds;
         // A VM that is cut off for the first problem is not checked for others, which the cut itself would cause.
         let most = if self.isolates() { 1 } else { usize::MAX };
         let problems: Vec<String> = match &self.baseline {
-            Some(baseline) => baseline.problems(&self.domain, request, blackout).take(most).collect(),
+            Some(baseline) => baseline.problems(&self.vm, request, blackout).take(most).collect(),
             None => vec!["its state before the migration was not recorded".to_owned()],
         };
         if let Some(listening) = self.listening.take().filter(|_| problems.is_empty()) {
@@ -430,7 +438,7 @@ impl Run<'_> {
                 if seen.only_on_destination() {
                     // The call failed after the switchover: what counts is that the VM runs once, on the destination.
                     tracing::warn!(
-                        "libvirt's call failed ({why}), but the VM runs on {}",
+                        "the migration ended with an error ({why}), but the VM runs on {}",
                         self.hosts.destination.name()
                     );
                     return match self.verify_on_destination() {
@@ -450,7 +458,7 @@ impl Run<'_> {
     fn done(&mut self, job_stats: Option<JobStats>) -> Result<CompletedMove, MoveFailure> {
         let destination = self.hosts.destination.name().to_owned();
         self.record_migration(job_stats.as_ref(), MigrationOutcome::Completed);
-        let left = self.to_undo.undo(&self.journal, &self.domain, MoveNotice::After);
+        let left = self.to_undo.undo(&self.journal, &self.vm, MoveNotice::After);
         if !left.is_empty() {
             self.journal.note(RunStep::Fail, None, Some(&left.join("; ")));
             return Err(MoveFailure::NotRestored {
@@ -484,10 +492,10 @@ impl Run<'_> {
     fn stayed(&mut self, why: String, exit: ExitCode) -> Result<CompletedMove, MoveFailure> {
         let host = self.hosts.source.name().to_owned();
         // A connection that broke on the way is made anew.
-        if let Ok(domain) = self.hosts.source.domain(self.assignment.pass.vm().as_str()) {
-            self.domain = domain;
+        if let Ok(vm) = self.hosts.source.vm(self.assignment.pass.vm().as_str()) {
+            self.vm = vm;
         }
-        let left = self.to_undo.undo(&self.journal, &self.domain, MoveNotice::Stayed);
+        let left = self.to_undo.undo(&self.journal, &self.vm, MoveNotice::Stayed);
         if !left.is_empty() {
             return Err(MoveFailure::NotRestored { host, why, left });
         }

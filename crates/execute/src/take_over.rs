@@ -53,7 +53,9 @@ pub fn has_moved(ledger: &Ledger, change: Digest, vm: &str, hosts: &Hosts) -> Re
     if !VmLocation::look(vm, hosts).only_on_destination() {
         return Ok(false);
     }
-    let Ok(uuid) = hosts.destination.domain(vm).and_then(|domain| domain.uuid()) else { return Ok(false) };
+    let Some(uuid) = hosts.destination.vm(vm).ok().and_then(|vm| vm.name_and_uuid().1) else {
+        return Ok(false);
+    };
     let (kinds, of_vm) = (vec![EntryKind::RunStarted], Some(uuid.to_string()));
     let begun = ledger.records(&Selection { kinds, vm: of_vm, ..Selection::default() })?;
     Ok(begun
@@ -67,7 +69,7 @@ fn is_of(run: &RunStarted, change: Digest, vm: &str, hosts: &Hosts) -> bool {
         run.from == hosts.source.uri().to_string()
             || run.source.uuid.as_ref().is_some_and(|uuid| hosts.source.uuid().is_ok_and(|own| own == *uuid))
     };
-    run.change_digest == Some(change) && is_source() && run.vm.is(vm)
+    run.change_digest == Some(change) && is_source() && run.is_of(vm)
 }
 
 #[cfg(test)]
@@ -114,6 +116,7 @@ mod tests {
             change_digest: Some(if begun { change } else { Digest::of(b"another") }),
             plan: MovePlan::default(),
             driver: current_driver(),
+            monitor: None,
             trial: false,
         };
         ledger.append(&Entry::RunStarted(run)).unwrap();

@@ -6,9 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vmgate_collect::{CollectRequest, after_migration};
+use vmgate_collect::{CollectRequest, HostedVm, after_migration};
 use vmgate_facts::{Fact, Facts, Guest, TcpState, VmNic};
-use vmgate_libvirt::{Domain, domain_xml};
 
 use super::campaign::uptime_seconds;
 
@@ -32,10 +31,10 @@ pub(super) struct Baseline {
 impl Baseline {
     /// Takes the baseline. `facts` are those of a moment ago, `earlier` those that the verdict was reached on, where they are
     /// at hand: only a socket or flow that is in both counts as lasting.
-    pub(super) fn of(domain: &Domain, facts: &Facts, earlier: Option<&Facts>) -> Result<Self, String> {
-        let nics = nics(domain)?;
+    pub(super) fn of(vm: &HostedVm, facts: &Facts, earlier: Option<&Facts>) -> Result<Self, String> {
+        let nics = vm.nics().map_err(|why| why.reason)?;
         let talks = |nic: &&VmNic| {
-            nic.tap.as_deref().is_some_and(|tap| domain.frames_sent(tap).is_ok_and(|sent| sent > 0))
+            nic.tap.as_deref().is_some_and(|tap| vm.frames_sent(tap).is_some_and(|sent| sent > 0))
         };
         let both = |of: &dyn Fn(&Guest) -> BTreeSet<String>| {
             let now = facts.guest.known().map(of).unwrap_or_default();
@@ -49,7 +48,7 @@ impl Baseline {
         Ok(Self {
             talking: nics.iter().filter(talks).map(|nic| nic.mac.clone()).collect(),
             links_up: nics.into_iter().map(|nic| nic.mac).collect(),
-            clock_offset_seconds: clock_offset_seconds(domain).ok(),
+            clock_offset_seconds: clock_offset_seconds(vm).ok(),
             sockets: lasting,
             flows: both(&steady_flows),
         })
@@ -59,28 +58,28 @@ impl Baseline {
     /// settle. Yields each problem as soon as it is certain.
     pub(super) fn problems<'s>(
         &'s self,
-        domain: &'s Domain,
+        vm: &'s HostedVm,
         request: &'s CollectRequest,
         blackout_seconds: f64,
     ) -> impl Iterator<Item = String> + 's {
         let job = || {
-            let job = domain.job_info().ok().flatten()?;
-            Some(format!("a libvirt job still runs on the VM ({})", job.operation.name()))
+            let job = vm.job().ok().flatten()?;
+            Some(format!("a job still runs on the VM ({})", job.operation.name()))
         };
         let looks: [Box<dyn Fn() -> Option<String> + 's>; 5] = [
-            Box::new(|| self.interfaces(domain)),
-            Box::new(move || self.clock(domain, blackout_seconds)),
-            Box::new(|| self.sockets(domain, request)),
-            Box::new(|| self.flows(domain, request)),
+            Box::new(|| self.interfaces(vm)),
+            Box::new(move || self.clock(vm, blackout_seconds)),
+            Box::new(|| self.sockets(vm, request)),
+            Box::new(|| self.flows(vm, request)),
             Box::new(job),
         ];
         looks.into_iter().filter_map(lasting_problem)
     }
 
-    fn interfaces(&self, domain: &Domain) -> Option<String> {
-        let nics = match nics(domain) {
+    fn interfaces(&self, vm: &HostedVm) -> Option<String> {
+        let nics = match vm.nics() {
             Ok(nics) => nics,
-            Err(error) => return Some(error),
+            Err(why) => return Some(why.reason),
         };
         let up = |mac: &&String| !nics.iter().any(|nic| nic.mac == **mac);
         let missing: Vec<&str> = self.links_up.iter().filter(up).map(String::as_str).collect();
@@ -93,7 +92,7 @@ impl Baseline {
         // The guest, or QEMU in its name, announces itself from where it is now: switches learn the port by that.
         let silent = |nic: &&VmNic| {
             self.talking.contains(&nic.mac)
-                && nic.tap.as_deref().is_some_and(|tap| domain.frames_sent(tap).is_ok_and(|sent| sent == 0))
+                && nic.tap.as_deref().is_some_and(|tap| vm.frames_sent(tap) == Some(0))
         };
         let silent: Vec<&str> = nics.iter().filter(silent).map(|nic| nic.mac.as_str()).collect();
         (!silent.is_empty()).then(|| {
@@ -104,9 +103,9 @@ impl Baseline {
         })
     }
 
-    fn clock(&self, domain: &Domain, blackout_seconds: f64) -> Option<String> {
+    fn clock(&self, vm: &HostedVm, blackout_seconds: f64) -> Option<String> {
         let before = self.clock_offset_seconds?;
-        match clock_offset_seconds(domain) {
+        match clock_offset_seconds(vm) {
             Err(error) => {
                 Some(format!("the guest agent answered before the move and does not answer now ({error})"))
             }
@@ -117,11 +116,11 @@ impl Baseline {
         }
     }
 
-    fn sockets(&self, domain: &Domain, request: &CollectRequest) -> Option<String> {
+    fn sockets(&self, vm: &HostedVm, request: &CollectRequest) -> Option<String> {
         if self.sockets.is_empty() {
             return None;
         }
-        match after_migration::guest(request, domain) {
+        match after_migration::guest(request, vm) {
             Ok(guest) => {
                 let mut there = sockets(&guest);
                 there.extend(listeners(&guest));
@@ -131,11 +130,11 @@ impl Baseline {
         }
     }
 
-    fn flows(&self, domain: &Domain, request: &CollectRequest) -> Option<String> {
+    fn flows(&self, vm: &HostedVm, request: &CollectRequest) -> Option<String> {
         if self.flows.is_empty() {
             return None;
         }
-        match after_migration::flows(request, domain, Duration::from_secs(2)) {
+        match after_migration::flows(request, vm, Duration::from_secs(2)) {
             Ok(capture) => {
                 let guest = Guest {
                     udp: Fact::Known(vmgate_facts::Udp { flows: Fact::Known(capture), ..Default::default() }),
@@ -189,20 +188,9 @@ fn all_flows(guest: &Guest, least: f64) -> BTreeSet<String> {
 /// Difference of the guest's clock and the uptime of this machine, in seconds. The machine's wall clock may be set while the
 /// move runs, which says nothing about the guest.
 #[allow(clippy::cast_precision_loss)] // seconds since the epoch
-fn clock_offset_seconds(domain: &Domain) -> Result<f64, String> {
-    let guest = domain.guest_time().map_err(|error| error.to_string())?;
+fn clock_offset_seconds(vm: &HostedVm) -> Result<f64, String> {
+    let guest = vm.guest_time().map_err(|why| why.reason)?;
     Ok(guest as f64 - uptime_seconds())
-}
-
-/// Interfaces of the VM that are up and have a device on the host.
-fn nics(domain: &Domain) -> Result<Vec<VmNic>, String> {
-    let xml = domain.xml().map_err(|error| error.to_string())?;
-    let config = domain_xml::parse(&xml)
-        .map_err(|error| format!("libvirt's domain XML is not well-formed: {error}"))?;
-    let attached = |nic: &VmNic| {
-        nic.link_up && (nic.tap.is_some() || !matches!(nic.kind.as_str(), "bridge" | "network"))
-    };
-    Ok(config.nics.into_iter().filter(attached).collect())
 }
 
 /// Repeats a check until it finds no problem or [`PATIENCE`] has passed; returns the last problem.

@@ -5,10 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vmgate_facts::VmState;
-use vmgate_libvirt::{LibvirtError, LibvirtErrorKind, RunState};
+use vmgate_collect::HostedVm;
+use vmgate_facts::{Fact, VmState};
+use vmgate_libvirt::RunState;
+use vmgate_probe::qemu::QemuState;
 
-use super::{HostConnection, Hosts};
+use super::{HostConnection, Hosts, hosts::NoVm};
 
 /// Time for the hosts to clean up after a migration, and to be reachable again, before their answer counts.
 const SETTLING: Duration = Duration::from_secs(20);
@@ -86,17 +88,40 @@ impl Presence {
 }
 
 fn presence(vm: &str, host: &HostConnection) -> Presence {
-    match host.domain(vm).and_then(|domain| domain.state()) {
-        Ok(RunState { state: VmState::Running, .. }) => Presence::Running,
-        Ok(RunState { state: VmState::ShutOff, .. }) => Presence::ShutOff,
-        Ok(RunState { state: VmState::Paused, reason: reason::POST_COPY_FAILED }) => Presence::PostCopyFailed,
-        Ok(RunState {
-            state: VmState::Paused,
-            reason: reason::MIGRATION | reason::STARTING_UP | reason::POST_COPY,
-        }) => Presence::HeldByMigration,
-        Ok(RunState { state, .. }) => Presence::Active(state),
-        Err(LibvirtError { kind: LibvirtErrorKind::NoSuchVm(_), .. }) => Presence::NotKnown,
-        Err(error) => Presence::NoAnswer(error.to_string()),
+    let found = host.vm(vm).and_then(|found| match found {
+        HostedVm::Libvirt(domain) => Ok(in_libvirt(domain.state()?)),
+        HostedVm::Process(vm) => match vm.process.state {
+            Fact::Known(state) => Ok(of_qemu(&state)),
+            Fact::Unknown(why) => Err(NoVm::NoAnswer(why.reason)),
+        },
+    });
+    found.unwrap_or_else(|error| match error {
+        NoVm::NotThere(_) => Presence::NotKnown,
+        NoVm::NoAnswer(why) => Presence::NoAnswer(why),
+    })
+}
+
+fn in_libvirt(state: RunState) -> Presence {
+    match (state.state, state.reason) {
+        (VmState::Running, _) => Presence::Running,
+        (VmState::ShutOff, _) => Presence::ShutOff,
+        (VmState::Paused, reason::POST_COPY_FAILED) => Presence::PostCopyFailed,
+        (VmState::Paused, reason::MIGRATION | reason::STARTING_UP | reason::POST_COPY) => {
+            Presence::HeldByMigration
+        }
+        (state, _) => Presence::Active(state),
+    }
+}
+
+/// Presence by QEMU's own word (`RunState` in its QMP reference).
+fn of_qemu(state: &QemuState) -> Presence {
+    if state.migration.status.as_deref() == Some("postcopy-paused") {
+        return Presence::PostCopyFailed;
+    }
+    match state.status.as_str() {
+        "running" => Presence::Running,
+        "inmigrate" | "finish-migrate" | "postmigrate" => Presence::HeldByMigration,
+        _ => Presence::Active(state.vm),
     }
 }
 
@@ -123,7 +148,30 @@ impl fmt::Display for Presence {
 
 #[cfg(test)]
 mod tests {
+    use vmgate_probe::qemu::QemuMigration;
+
     use super::*;
+
+    #[test]
+    fn a_qemu_that_waits_for_a_migration_or_has_sent_it_does_not_run() {
+        let migration =
+            |status: &str| QemuMigration { status: Some(status.to_owned()), ..QemuMigration::default() };
+        let of =
+            |status: &str, vm, migration| of_qemu(&QemuState { status: status.to_owned(), vm, migration });
+        assert_eq!(of("running", VmState::Running, migration("active")), Presence::Running);
+        for (held, migration) in
+            [("inmigrate", "active"), ("finish-migrate", "device"), ("postmigrate", "completed")]
+                .map(|(s, m)| (s, migration(m)))
+        {
+            assert_eq!(of(held, VmState::Paused, migration), Presence::HeldByMigration, "{held}");
+        }
+        assert_eq!(of("paused", VmState::Paused, migration("none")), Presence::Active(VmState::Paused));
+        assert_eq!(
+            of("guest-panicked", VmState::Crashed, migration("none")),
+            Presence::Active(VmState::Crashed)
+        );
+        assert_eq!(of("running", VmState::Running, migration("postcopy-paused")), Presence::PostCopyFailed);
+    }
 
     #[test]
     fn running_on_one_host_counts_only_if_the_other_one_says_it_is_not_there() {

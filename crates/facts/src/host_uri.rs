@@ -105,7 +105,7 @@ impl GuestAddress {
 
 /// The first part of a URI that a document may not have.
 fn not_allowed(uri: &Uri) -> Option<String> {
-    if uri.driver != "qemu" {
+    if uri.driver != "qemu" && uri.names_libvirt() {
         return Some(format!("the driver `{}`", uri.driver));
     }
     if let Some(transport) = uri.transport.as_deref().filter(|transport| !TRANSPORTS.contains(transport)) {
@@ -121,7 +121,8 @@ fn not_allowed(uri: &Uri) -> Option<String> {
     if let Some(user) = uri.user.as_deref().filter(|user| !is_user(user)) {
         return Some(format!("the user `{user}`"));
     }
-    (!PATHS.contains(&uri.path.as_str())).then(|| format!("the path `{}`", uri.path))
+    let paths = if uri.names_libvirt() { PATHS } else { &[""] };
+    (!paths.contains(&uri.path.as_str())).then(|| format!("the path `{}`", uri.path))
 }
 
 /// True for a name or an address: no option, nothing that a shell or ssh's configuration could expand.
@@ -160,6 +161,7 @@ mod tests {
             "qemu+tls://hv-1/system",
             "qemu+tcp://[fd00::1]:16509/system",
             "qemu+unix:///system",
+            "ssh://root@hv1:2222",
         ] {
             assert_eq!(text.parse::<HostUri>().unwrap().to_string(), text);
         }
@@ -196,6 +198,9 @@ mod tests {
             ("test:///srv/hosts.xml", "the driver `test`"),
             ("QEMU:///system", "the driver `QEMU`"),
             ("esx://x/system", "the driver `esx`"),
+            ("ssh://hv1/x", "the path `/x`"),
+            ("ssh://hv1?command=/bin/x", "the parameter `command`"),
+            ("ssh+ext://hv1", "the transport `ext`"),
             ("qemu:///embed?root=/srv", "the parameter `root`"),
             ("qemu:///embed", "the path `/embed`"),
             ("qemu:///system/../embed", "the path"),

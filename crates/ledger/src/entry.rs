@@ -144,9 +144,9 @@ pub struct RunStarted {
     pub source: NameAndUuid,
     /// The host it is to go to.
     pub destination: NameAndUuid,
-    /// Libvirt URI of the source.
+    /// URI of the source.
     pub from: String,
-    /// Libvirt URI of the destination.
+    /// URI of the destination.
     pub to: String,
     /// Id of the change that the move belongs to.
     pub change: Option<String>,
@@ -156,9 +156,19 @@ pub struct RunStarted {
     pub plan: MovePlan,
     /// The process that drives it.
     pub driver: Driver,
+    /// Socket of the VM's monitor, by which it was named; none for a VM of libvirt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitor: Option<String>,
     /// True for a trial: the migration is begun and taken back, so that the VM never runs on the destination.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub trial: bool,
+}
+
+impl RunStarted {
+    /// True for a run of the VM with this name, UUID or monitor (`qmp:SOCKET`).
+    pub fn is_of(&self, vm: &str) -> bool {
+        self.vm.is(vm) || self.monitor.as_ref().is_some_and(|socket| vm.strip_prefix("qmp:") == Some(socket))
+    }
 }
 
 /// Identity of a process, unique over reboots and reused process ids.

@@ -36,6 +36,7 @@ pub(crate) fn run(run: &str, vm: &str, source: &str, destination: &str) -> RunSt
         change_digest: None,
         plan: MovePlan::default(),
         driver: Driver { machine: "op".to_owned(), boot: "b".to_owned(), pid: 7, started_ticks: 9 },
+        monitor: None,
         trial: false,
     }
 }

@@ -61,6 +61,14 @@ pub enum Question {
         #[serde(with = "seconds")]
         patience_seconds: Duration,
     },
+    /// QEMU processes of a VM, and the states of their monitors: answered with a fact of a list of [`qemu::VmProcess`].
+    Processes {
+        /// UUID or name of the VM, or `qmp:` and the socket of its monitor.
+        vm: String,
+        /// Longest wait until other clients have left a monitor, in seconds.
+        #[serde(with = "seconds")]
+        patience_seconds: Duration,
+    },
     /// Pages of a VM's memory that change: answered with a fact of [`vmgate_facts::trace::DirtyTrace`].
     Trace {
         /// UUID or name of the VM, or `qmp:` and the socket of its monitor.
@@ -121,6 +129,7 @@ impl Question {
             Self::Guest { .. } => "guest",
             Self::Flows { .. } => "flows",
             Self::Vm { .. } => "vm",
+            Self::Processes { .. } => "processes",
             Self::Trace { .. } => "trace",
         }
     }
@@ -141,6 +150,9 @@ impl Question {
             }
             Self::Vm { monitor, patience_seconds } => {
                 serde_json::to_value(Fact::from(qemu::of_monitor(monitor, *patience_seconds)))
+            }
+            Self::Processes { vm, patience_seconds } => {
+                serde_json::to_value(Fact::from(qemu::processes_of(vm, *patience_seconds)))
             }
             Self::Trace { vm, length_seconds, core_ratio } => {
                 let core_ratio = core_ratio.clamp(CORE_RATIO.0, CORE_RATIO.1);
@@ -303,6 +315,7 @@ mod tests {
             Question::Guest { attribute_seconds: Some(Duration::from_millis(500)) },
             Question::Flows { interfaces: vec!["vnet0".into()], window_seconds: Duration::from_secs(2) },
             Question::Vm { monitor: "/run/m.qmp".into(), patience_seconds: Duration::from_secs(2) },
+            Question::Processes { vm: "web1".into(), patience_seconds: Duration::from_secs(2) },
             Question::Trace { vm: "web1".into(), length_seconds: Duration::from_secs(3), core_ratio: 0.05 },
         ] {
             assert_eq!(serde_json::from_slice::<Question>(&question.to_json()).unwrap(), question);

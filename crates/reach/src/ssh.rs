@@ -72,7 +72,8 @@ pub struct SshTarget {
 impl SshTarget {
     /// Login that libvirt itself would use for this URI.
     pub fn for_uri(uri: &Uri, host: &str) -> Self {
-        let over_ssh = matches!(uri.transport.as_deref(), Some("ssh" | "libssh" | "libssh2"));
+        let over_ssh =
+            !uri.names_libvirt() || matches!(uri.transport.as_deref(), Some("ssh" | "libssh" | "libssh2"));
         let user = if over_ssh { uri.user.clone() } else { Some("root".to_owned()) };
         Self {
             host: host.to_owned(),
@@ -249,6 +250,12 @@ mod tests {
             let message = ssh_failure(stderr);
             assert!(message.starts_with("ssh failed (") && message.contains(way_out), "{message}");
         }
+    }
+
+    #[test]
+    fn a_host_that_is_only_logged_in_to_keeps_its_user_and_port() {
+        let uri = Uri::from_operator("ssh://ops@hv1:2222").unwrap();
+        assert_eq!(SshTarget::for_uri(&uri, "hv1").to_string(), "ops@hv1:2222");
     }
 
     #[test]

@@ -134,7 +134,7 @@ fn decision(outcomes: &[JudgedOutcome], moved: &Move) -> Decision {
         Decision::NoGo(NoGoReason::RuleViolated)
     } else if blocked_by(Status::Unknown) {
         Decision::NoGo(NoGoReason::EvidenceMissing)
-    } else if !is_seen(moved) {
+    } else if moved.destination.uuid.is_none() {
         // Whatever the rules ask: no move may go to a host that nobody has seen.
         Decision::NoGo(NoGoReason::NothingEvaluated)
     } else if outcomes.iter().any(|judged| judged.effect_now == Some(Effect::Warn)) {
@@ -142,12 +142,6 @@ fn decision(outcomes: &[JudgedOutcome], moved: &Move) -> Decision {
     } else {
         Decision::Go(GoReason::AllClear)
     }
-}
-
-/// True if somebody saw the destination: libvirt there gave its UUID, or the VM has no libvirt, which neither host then has.
-fn is_seen(moved: &Move) -> bool {
-    let without_libvirt = moved.source.uuid.is_none() && moved.destination.name.is_some();
-    moved.destination.uuid.is_some() || without_libvirt
 }
 
 fn count(outcomes: &[JudgedOutcome]) -> Counts {
@@ -208,22 +202,15 @@ mod tests {
 
     #[test]
     fn no_move_goes_to_a_host_that_was_not_seen() {
-        let to = |change: fn(&mut vmgate_facts::Host, &mut vmgate_facts::Host)| {
+        let to = |change: fn(&mut vmgate_facts::Host)| {
             let mut facts = sample::facts("web1");
-            let (Fact::Known(source), Fact::Known(host)) = (&mut facts.source, &mut facts.destination) else {
-                panic!("no hosts")
-            };
-            change(host, source);
+            let Fact::Known(host) = &mut facts.destination else { panic!("no destination") };
+            change(host);
             let outcomes = vec![outcome(Status::Pass, Effect::Block)];
             decide(outcomes, &Waivers::default(), &facts, &DecisionContext::at(sample::now()))
         };
-        assert_eq!(to(|_, _| {}).decision, Decision::Go(GoReason::AllClear));
-        let without_libvirt = to(|host, source| {
-            (host.hostname, host.uuid) = (Fact::Known("hv7".to_owned()), Fact::default());
-            source.uuid = Fact::default();
-        });
-        assert_eq!(without_libvirt.decision, Decision::Go(GoReason::AllClear));
-        let lost = to(|host, _| {
+        assert_eq!(to(|_| {}).decision, Decision::Go(GoReason::AllClear));
+        let lost = to(|host| {
             host.uri = Fact::Known("qemu+ssh://root@hv7/system".to_owned());
             (host.hostname, host.uuid) = (Fact::default(), Fact::default());
         });

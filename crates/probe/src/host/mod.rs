@@ -46,8 +46,8 @@ use serde::{Deserialize, Serialize};
 pub use shaper::{RateLimit, Shapers};
 use vmgate_facts::{
     BoundPort, Bridge, Cause, DisplayPorts, Fact, HostFile, HostHook, HostManagers, HostMemory, HugePages,
-    Nic, NumaNode, OpenedFile, PassthroughDevice, ProgramBuild, QemuUser, Route, StatefulFilter, Unknown,
-    Uuid, Version, text::plain,
+    InvalidUuid, Nic, NumaNode, OpenedFile, PassthroughDevice, ProgramBuild, QemuUser, Route, StatefulFilter,
+    Unknown, Uuid, Version, text::plain,
 };
 
 use crate::qemu::{self, OfferQuestions, QemuOffer, RunningVms};
@@ -92,6 +92,9 @@ pub struct HostQuestions {
 pub struct HostProbe {
     /// Schema id of this format.
     pub schema: HostProbeSchema,
+    /// Machine id of the host's system, which stands for libvirt's host UUID where no libvirt tells it.
+    #[serde(default)]
+    pub machine_id: Fact<Uuid>,
     /// Kernel release, as `uname -r` prints it.
     #[serde(default)]
     pub kernel_release: Fact<String>,
@@ -243,6 +246,7 @@ fn look_local(questions: &HostQuestions) -> HostProbe {
     let to = questions.route.map_or_else(|| resolve::first(&resolved), Fact::Known);
     HostProbe {
         schema: HostProbeSchema::V1,
+        machine_id: machine_id().into(),
         kernel_release: text("/proc/sys/kernel/osrelease").into(),
         cpus: memory::online_cpus().map(|online| u32::try_from(online.len()).unwrap_or(u32::MAX)).into(),
         load: LoadAverage::current()
@@ -290,6 +294,17 @@ fn look_local(questions: &HostQuestions) -> HostProbe {
         nics: Fact::default(),
         clock: Timestamp::now(),
     }
+}
+
+/// The machine id (machine-id(5)). Unlike the firmware's UUID every user may read it, and where two hosts have the same one it can
+/// be changed.
+fn machine_id() -> Result<Uuid, Unknown> {
+    text("/etc/machine-id")?.parse().map_err(|error: InvalidUuid| {
+        Unknown::new(
+            Cause::Malformed,
+            format!("/etc/machine-id on the host: {error}: `systemd-machine-id-setup` makes one"),
+        )
+    })
 }
 
 /// Parses the kernel's answer about packet filters.

@@ -11,10 +11,12 @@ mod offer;
 pub(crate) mod process;
 mod sockets;
 mod vm;
+mod vm_process;
 mod vms;
 
 pub use offer::{OfferQuestions, QemuOffer};
 pub use process::{MONITOR, Qemu, QemuError};
 pub use vm::{MonitoredVm, of_monitor};
+pub use vm_process::{QemuMigration, QemuState, RamMigration, VmProcess, processes_of};
 pub use vms::RunningVms;
 pub(crate) use {offer::offer, vms::running};

@@ -61,10 +61,6 @@ pub enum QemuError {
 impl Qemu {
     /// The process of the VM with this name or UUID, or with this monitor (`qmp:SOCKET`).
     pub fn of(vm: &str) -> Result<Self, QemuError> {
-        let not_found = || QemuError::NotFound(vm.to_owned());
-        if let Some(socket) = vm.strip_prefix(MONITOR) {
-            return Self::running()?.find(|qemu| qemu.serves(socket)).ok_or_else(not_found);
-        }
         if !vm.contains('/')
             && let Ok(text) = fs::read_to_string(Path::new("/run/libvirt/qemu").join(format!("{vm}.pid")))
             && let Ok(pid) = text.trim().parse()
@@ -72,7 +68,12 @@ impl Qemu {
         {
             return Ok(found);
         }
-        Self::running()?.find(|qemu| qemu.is_vm(vm)).ok_or_else(not_found)
+        Self::running()?.find(|qemu| qemu.is(vm)).ok_or_else(|| QemuError::NotFound(vm.to_owned()))
+    }
+
+    /// True for the VM with this name or UUID, or with this monitor (`qmp:SOCKET`).
+    pub(crate) fn is(&self, vm: &str) -> bool {
+        vm.strip_prefix(MONITOR).map_or_else(|| self.is_vm(vm), |socket| self.serves(socket))
     }
 
     /// The QEMU processes of this host that run a VM.

@@ -67,7 +67,8 @@ pub fn of_monitor(socket: &str, patience: Duration) -> Result<MonitoredVm, Unkno
             ),
         )
     })?;
-    let state = state(&monitor.ask("query-status")?);
+    let status = monitor.ask("query-status")?;
+    let state = vm_state(status.get("status").and_then(Value::as_str).unwrap_or_default());
     let process = Process::new(qemu.pid.cast_signed()).and_then(|process| process.status());
     let process = process.map_err(|error| {
         Unknown::new(Cause::PermissionDenied, format!("cannot read the VM's QEMU process: {error}"))
@@ -200,12 +201,13 @@ fn look(
     })
 }
 
-fn state(status: &Value) -> VmState {
-    match status.get("status").and_then(Value::as_str) {
-        Some("running") => VmState::Running,
-        Some("shutdown") => VmState::ShuttingDown,
-        Some("guest-panicked" | "internal-error") => VmState::Crashed,
-        Some("suspended") => VmState::Suspended,
+/// State for QEMU's own word, in libvirt's words.
+pub(super) fn vm_state(status: &str) -> VmState {
+    match status {
+        "running" => VmState::Running,
+        "shutdown" => VmState::ShuttingDown,
+        "guest-panicked" | "internal-error" => VmState::Crashed,
+        "suspended" => VmState::Suspended,
         _ => VmState::Paused,
     }
 }

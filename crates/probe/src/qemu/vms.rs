@@ -22,13 +22,18 @@ pub struct RunningVms {
 
 /// VMs that run here.
 pub(crate) fn running() -> Result<RunningVms, Unknown> {
+    Ok(of(processes()?.map(|qemu| (resident(&qemu), qemu.is_busy(), qemu))))
+}
+
+/// QEMU processes of VMs. Fails where this user does not see all of them.
+pub(crate) fn processes() -> Result<impl Iterator<Item = Qemu>, Unknown> {
     // With hidepid a user sees only their own processes, so that a list proves nothing.
     if std::fs::read("/proc/1/cmdline").is_err() {
         let why = "the host hides other users' processes from this user (hidepid), so its VMs cannot be seen";
         return Err(Unknown::new(Cause::PermissionDenied, why));
     }
     let found = Qemu::running().map_err(|error| Unknown::new(Cause::PermissionDenied, error.to_string()))?;
-    Ok(of(found.filter(runs_a_vm).map(|qemu| (resident(&qemu), qemu.is_busy(), qemu))))
+    Ok(found.filter(runs_a_vm))
 }
 
 /// False for a QEMU that was only started to be asked.
