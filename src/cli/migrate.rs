@@ -172,9 +172,9 @@ impl Migrate {
 
     fn order<'a>(&self, policy: &'a Policy, session: &Session) -> Result<MoveOrder<'a>, Failure> {
         let vm = self.vm.clone().unwrap_or_default();
-        moved_by_libvirt(&vm, &policy.catalogues)?;
         let change = self.goals.over(Change::default());
         let request = self.the_move.request(&vm, change.clone(), session)?;
+        moved_by_libvirt(&request.vm, &policy.catalogues)?;
         let asked = VerdictRequest { strict: self.strict, ..VerdictRequest::default() };
         let mut plan = MovePlan::from(&change);
         plan.settings.isolate = self.isolate.then_some(true);

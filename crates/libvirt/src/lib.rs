@@ -86,6 +86,9 @@ impl Hypervisor {
     ) -> Result<Self, LibvirtError> {
         let limit = CallLimit { host: uri.host_for_people().to_owned(), timeout };
         let action = format!("connect to {uri}");
+        if !uri.names_libvirt() {
+            return Err(limit.error(&action, LibvirtErrorKind::NoLibvirt));
+        }
         let uri = uri.clone();
         let open = move || {
             let ssh = ssh().map_err(|why| kind_of_connect_error(number::SYSTEM_ERROR, &why))?;

@@ -16,5 +16,5 @@ mod vms;
 pub use offer::{OfferQuestions, QemuOffer};
 pub use process::{MONITOR, Qemu, QemuError};
 pub use vm::{MonitoredVm, of_monitor};
-pub use vms::RunningVms;
+pub use vms::{RunningVms, VmMonitor};
 pub(crate) use {offer::offer, vms::running};
