@@ -62,7 +62,7 @@ fn a_vm_without_a_destination_is_judged_where_it_runs_and_is_no_go() {
         .exits(2)
         .complains("need one destination");
     vmgate(&["migrate", "test", "--from", "test:///default"]).exits(2).complains("--to");
-    vmgate(&["check", "qmp:/run/x.qmp"]).exits(2).complains("--from ssh://root@HOST");
+    vmgate(&["check", "qmp:/run/x.qmp"]).exits(2).complains("give --from HOST");
     let rehearsal = ["rehearse", "qmp:/run/x.qmp", "--from", "ssh://root@a", "--to", "ssh://root@b"];
     vmgate(&rehearsal).exits(2).complains("libvirt does not have qmp:/run/x.qmp");
 }
