@@ -114,7 +114,7 @@ pub struct HostConfig {
     pub ssh: Option<String>,
     /// Command that runs `vmgate probe ask` on the host and prints its answer; replaces ssh.
     pub exec: Option<Vec<String>>,
-    /// libvirt URI of the host, which may have all of libvirt's parameters. It is used wherever a command of the hook, a change file, an inventory or a
+    /// libvirt URI of the host, which may have all of libvirt's parameters, or `ssh://USER@HOST` where it has no libvirt. It is used wherever a command of the hook, a change file, an inventory or a
     /// record names this host, and a command line names it without `://`; without it an audit of all hosts leaves this host out.
     pub uri: Option<String>,
     /// Reason why the host must not be given VMs now; none while it may be given VMs.

@@ -62,7 +62,7 @@ fn a_vm_without_a_destination_is_judged_where_it_runs_and_is_no_go() {
         .exits(2)
         .complains("need one destination");
     vmgate(&["migrate", "test", "--from", "test:///default"]).exits(2).complains("--to");
-    vmgate(&["check", "qmp:/run/x.qmp"]).exits(2).complains("--from ssh://root@HOST");
+    vmgate(&["check", "qmp:/run/x.qmp"]).exits(2).complains("give --from HOST");
     let rehearsal = ["rehearse", "qmp:/run/x.qmp", "--from", "ssh://root@a", "--to", "ssh://root@b"];
     vmgate(&rehearsal).exits(2).complains("libvirt does not have qmp:/run/x.qmp");
 }
@@ -605,6 +605,28 @@ fn a_source_is_found_and_never_guessed() {
     here(&["check", "--all"]).complains("--from");
     write(&folder, "vmgate.yaml", "{}");
     here(&["check", "test", "--to", "b"]).complains("vmgate init HOST");
+}
+
+/// Hosts of an inventory without libvirt: a command of vmgate.yaml runs the probe of this machine for both.
+#[test]
+#[cfg(feature = "libvirt")]
+fn hosts_without_libvirt_are_named_in_an_inventory_and_their_vms_are_asked_of_the_probe() {
+    let folder = tempfile::tempdir().unwrap();
+    let inventory = |address: &str| {
+        format!(
+            "schema: vmgate/inventory/v1\nhosts:\n  - {{name: pve1, uri: '{address}'}}\n  - {{name: pve2, uri: 'ssh://pve2'}}\n"
+        )
+    };
+    let probe = format!("{{exec: [{}, probe, ask]}}", env!("CARGO_BIN_EXE_vmgate"));
+    let config = format!("inventory: inventory.yaml\nhosts: {{pve1: {probe}, pve2: {probe}}}\n");
+    write(&folder, "vmgate.yaml", &config);
+    write(&folder, "inventory.yaml", &inventory("ssh://root@192.0.2.1"));
+    let here = |arguments: &[&str]| vmgate_in(folder.path(), arguments);
+    here(&["check", "no-vm", "--to", "pve2"]).exits(2).complains("runs a VM `no-vm` (pve1, pve2)");
+    here(&["check", "no-vm", "--from", "pve1", "--to", "pve2"]).exits(2).complains("pve1 runs no VM `no-vm`");
+    write(&folder, "inventory.yaml", &inventory("ssh://root@192.0.2.1?command=x"));
+    let refused = here(&["check", "no-vm", "--to", "pve2"]).exits(2);
+    refused.complains("the parameter `command` is not allowed");
 }
 
 #[test]

@@ -69,7 +69,7 @@ pub(super) struct Check {
     #[cfg_attr(feature = "libvirt", arg(conflicts_with_all = ["vm", "from", "to", "migrate_address", "guest"]))]
     #[arg(conflicts_with_all = ["change_id", "longest_blackout", "network_dark", "deadline", "bandwidth_limit", "run_by", "rehearsal"])]
     change: Option<PathBuf>,
-    /// Also rehearse the move with an empty twin of the VM: it is started paused at the source, moved to the destination and back,
+    /// Also rehearse the move with an empty copy of the VM: it is started paused at the source, moved to the destination and back,
     /// and removed, as `vmgate rehearse` does. Nothing of the VM is touched
     #[cfg(feature = "libvirt")]
     #[arg(long, conflicts_with_all = ["facts", "at"])]

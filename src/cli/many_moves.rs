@@ -9,7 +9,7 @@ use vmgate_collect::{CollectError, OpenHost, Turns};
 use vmgate_facts::{Change, Facts, Uri, text::with_causes};
 use vmgate_judge::{EvidenceOrigin, Policy, VerdictRequest, change::ReservedMemory};
 use vmgate_libvirt::{LibvirtError, ask_each};
-use vmgate_probe::{host::HostQuestions, qemu::MONITOR};
+use vmgate_probe::qemu::VmMonitor;
 use vmgate_verdict::{Decision, Verdict};
 
 use super::{
@@ -17,6 +17,7 @@ use super::{
     options::{EvaluationTime, MoveOptions},
     output,
     session::Session,
+    site,
 };
 
 /// A check of several moves.
@@ -173,17 +174,8 @@ fn running(host: &OpenHost, timeout: Duration) -> Result<Vec<String>, Failure> {
         let guests = hypervisor.guests().map_err(|error| failed(&error))?;
         guests.into_iter().filter(|guest| guest.active).map(|guest| guest.name).collect()
     } else {
-        let questions = HostQuestions { running: true, ..HostQuestions::default() };
-        let answer = host.probe.probe_host(&questions, timeout);
-        let vms = answer.and_then(|answer| answer.probe.running.into_result());
-        let vms = vms.map_err(|why| {
-            Failure::failed(format!(
-                "the VMs of {} cannot be listed: {}",
-                host.uri.host_for_people(),
-                why.reason
-            ))
-        })?;
-        vms.monitors.iter().map(|socket| format!("{MONITOR}{socket}")).collect()
+        let vms = site::running_at(&host.uri, &host.probe, timeout)?;
+        vms.monitors.iter().map(VmMonitor::handle).collect()
     };
     if names.is_empty() {
         return Err(Failure {

@@ -101,7 +101,7 @@ enum Command {
     /// Pause, resume or stop a change that runners execute
     #[cfg(feature = "libvirt")]
     Campaign(campaign::CampaignCommand),
-    /// Rehearse a move with an empty twin of the VM, there and back
+    /// Rehearse a move with an empty copy of the VM, there and back
     #[cfg(feature = "libvirt")]
     Rehearse(rehearse::Rehearse),
     /// Finish the moves that a crash left behind

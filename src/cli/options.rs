@@ -14,10 +14,7 @@ use vmgate_facts::Change;
 use vmgate_facts::{Cause, Unknown, Uri};
 use vmgate_ledger::LedgerUrl;
 #[cfg(feature = "libvirt")]
-use vmgate_probe::{
-    host::trial::{LONGEST_STREAM, Stream},
-    qemu::MONITOR,
-};
+use vmgate_probe::host::trial::{LONGEST_STREAM, Stream};
 use vmgate_rules::Catalogues;
 
 use super::Failure;
@@ -221,9 +218,6 @@ impl MoveHosts {
     pub(super) fn source(&self, vm: &str, session: &Session) -> Result<Uri, Failure> {
         match &self.from {
             Some(from) => session.host_named(from),
-            None if vm.starts_with(MONITOR) => Err(Failure::usage(format!(
-                "--from is missing: {vm} is the socket of a VM on one host: give --from ssh://root@HOST"
-            ))),
             None => session.source_of(vm),
         }
     }
@@ -254,7 +248,8 @@ impl MoveOptions {
             (None, Some(to)) => session.migrate_address(to)?,
             (given, _) => given,
         };
-        self.measurements.request(hosts, vm, guest, address, change, session)
+        let vm = session.vm_at(&hosts.0, vm)?;
+        self.measurements.request(hosts, &vm, guest, address, change, session)
     }
 }
 

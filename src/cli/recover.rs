@@ -109,9 +109,11 @@ impl TwinHosts {
             self.asked.push(uri.clone());
             match clear_twins(&HostConnection::new(uri.clone(), self.timeout), self.elsewhere) {
                 Ok(ClearedTwins { host, twins }) => {
-                    self.removed.extend(twins.iter().map(|twin| format!("{host}: removed the twin {twin}")));
+                    self.removed.extend(twins.iter().map(|twin| {
+                        format!("{host}: removed {twin}, the empty copy of a VM for a rehearsal")
+                    }));
                 }
-                Err(error) => self.silent.push(format!("a twin may be left behind: {error}")),
+                Err(error) => self.silent.push(format!("the empty copy of a VM may be left behind: {error}")),
             }
         }
     }

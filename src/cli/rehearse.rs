@@ -1,4 +1,4 @@
-//! `vmgate rehearse`: moves an empty twin of a VM there and back, and records the result in the ledger.
+//! `vmgate rehearse`: moves an empty copy of a VM there and back, and records the result in the ledger.
 
 use std::{
     net::IpAddr,
@@ -26,7 +26,7 @@ const FILE_LIMIT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 pub(super) struct Rehearse {
-    /// Name or UUID of the VM. Nothing of it is touched: an empty twin, with its machine type, CPU and devices, is started
+    /// Name or UUID of the VM. Nothing of it is touched: an empty copy, with its machine type, CPU and devices, is started
     /// paused at the source, moved to the destination and back, and removed
     vm: String,
     /// Source: a name of vmgate.yaml or the inventory, hv1, root@hv1 or a libvirt URI [default: the host of the site that runs
@@ -141,7 +141,7 @@ fn lines(vm: &str, hosts: &Hosts, rehearsed: &Rehearsal) -> Vec<String> {
     let mut lines = Vec::new();
     match (&rehearsed.failure, &rehearsed.return_failure) {
         (Some(why), _) => {
-            lines.push(format!("{vm}: its empty twin, booted on {from}, did not arrive at {to}: {why}"));
+            lines.push(format!("{vm}: its empty copy, booted on {from}, did not arrive at {to}: {why}"));
             lines.push(
                 "a VM of this machine type and these devices that was booted on this source cannot make the move. One that came \
                  there by migration may be able to: its devices are as the QEMU set them up with which it was booted"
@@ -149,12 +149,12 @@ fn lines(vm: &str, hosts: &Hosts, rehearsed: &Rehearsal) -> Vec<String> {
             );
         }
         (None, Some(why)) => {
-            lines.push(format!("{vm}: its empty twin, booted on {from}, arrived at {to} in {seconds:.1} s"));
+            lines.push(format!("{vm}: its empty copy, booted on {from}, arrived at {to} in {seconds:.1} s"));
             lines.push(format!("the way back failed: {why}"));
         }
         (None, None) => {
             lines.push(format!(
-                "{vm}: its empty twin, booted on {from}, moved to {to} and back in {seconds:.1} s"
+                "{vm}: its empty copy, booted on {from}, moved to {to} and back in {seconds:.1} s"
             ));
         }
     }

@@ -104,9 +104,10 @@ impl<'a> Session<'a> {
         Ok(Ledger::open(place).map_err(Failure::failed)?.signed_with(self.signing_key()?))
     }
 
-    /// File or database of the ledger, if one is named.
+    /// File or database of the ledger, if one is named. An empty variable of the environment names none.
     pub(super) fn ledger_place(&self) -> Option<LedgerUrl> {
-        self.shared.ledger.clone().or_else(|| self.config.ledger.clone())
+        let is_named = |place: &LedgerUrl| *place != LedgerUrl::from("");
+        self.shared.ledger.clone().filter(is_named).or_else(|| self.config.ledger.clone())
     }
 
     /// File or database of the ledger for moves: the default one if none is named.

@@ -1,16 +1,22 @@
 //! Hosts of the site by name: what vmgate.yaml and its inventory say of them, and the host that runs a VM.
 //!
 //! Wherever an option names a host it takes a libvirt URI, a name of vmgate.yaml or the inventory, or what ssh takes (`hv2`,
-//! `root@hv2`, `root@hv2:2222`).
+//! `root@hv2`, `root@hv2:2222`). A host without libvirt is `ssh://root@pve1`; its VMs are found by their processes.
 
 #[cfg(feature = "libvirt")]
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
+#[cfg(feature = "libvirt")]
+use vmgate_collect::transport::Transport;
+#[cfg(feature = "libvirt")]
+use vmgate_documents::closest;
 use vmgate_facts::Uri;
 #[cfg(feature = "libvirt")]
 use vmgate_facts::VmState;
 #[cfg(feature = "libvirt")]
 use vmgate_libvirt::{Hypervisor, LibvirtError, LibvirtErrorKind, ask_each};
+#[cfg(feature = "libvirt")]
+use vmgate_probe::qemu::{MONITOR, RunningVms, VmMonitor};
 
 use super::{Failure, session::Session};
 use crate::fleet::inventory::{Inventory, InventoryHost};
@@ -115,9 +121,80 @@ impl Session<'_> {
                  name the site's hosts once with `vmgate init HOST…`"
             )));
         }
-        let asked = ask_each(&hosts, |host| runs(host, vm, self.timeout()));
+        let asked = ask_each(&hosts, |host| self.presence(host, vm));
         located(vm, hosts.into_iter().zip(asked).collect())
     }
+
+    /// Presence of the VM on a host, or the reason for which it is not known.
+    fn presence(&self, host: &Uri, vm: &str) -> Result<Presence, String> {
+        if host.names_libvirt() {
+            let state = Hypervisor::open(host, self.timeout()).and_then(|host| host.domain(vm)?.state());
+            return match state {
+                Ok(state) if state.state == VmState::ShutOff => Ok(Presence::ShutOff),
+                Ok(_) => Ok(Presence::Runs),
+                Err(LibvirtError { kind: LibvirtErrorKind::NoSuchVm(near), .. }) => {
+                    Ok(Presence::Absent(near))
+                }
+                Err(error) => Err(error.to_string()),
+            };
+        }
+        let way = self.way(host).map_err(|failure| failure.text)?;
+        let running = running_at(host, &way, self.timeout()).map_err(|failure| failure.text)?;
+        if running.monitors.iter().any(|monitor| monitor.is_of(vm)) {
+            return Ok(Presence::Runs);
+        }
+        Ok(Presence::Absent(near(vm, &running).map(str::to_owned).into_iter().collect()))
+    }
+
+    /// Name by which a VM is asked for at its host: where that has no libvirt, its monitor (`qmp:SOCKET`).
+    pub(super) fn vm_at(&self, host: &Uri, vm: &str) -> Result<String, Failure> {
+        if host.names_libvirt() || vm.starts_with(MONITOR) {
+            return Ok(vm.to_owned());
+        }
+        let running = running_at(host, &self.way(host)?, self.timeout())?;
+        let found: Vec<String> =
+            running.monitors.iter().filter(|monitor| monitor.is_of(vm)).map(VmMonitor::handle).collect();
+        let host = host.host_for_people();
+        match found.as_slice() {
+            [only] => Ok(only.clone()),
+            [] => {
+                let near =
+                    near(vm, &running).map(|near| format!(". Did you mean {near}?")).unwrap_or_default();
+                Err(Failure::usage(format!(
+                    "{host} runs no VM `{vm}` with a monitor for programs (QMP), and its address names no libvirt that could have \
+                     it{near}"
+                )))
+            }
+            several => Err(Failure::usage(format!(
+                "several VMs of {host} are called `{vm}`: name the one that is meant by its monitor: {}",
+                several.join(", ")
+            ))),
+        }
+    }
+}
+
+/// VMs of a host by their processes, where no libvirt tells them.
+#[cfg(feature = "libvirt")]
+pub(super) fn running_at(host: &Uri, way: &Transport, timeout: Duration) -> Result<RunningVms, Failure> {
+    way.running_vms(timeout).map_err(|why| {
+        Failure::failed(format!("the VMs of {} cannot be listed: {}", host.host_for_people(), why.reason))
+    })
+}
+
+/// The name most like this one of a VM that can be named.
+#[cfg(feature = "libvirt")]
+fn near<'a>(vm: &str, running: &'a RunningVms) -> Option<&'a str> {
+    closest(vm, running.monitors.iter().map(|monitor| monitor.vm.as_str()))
+}
+
+/// Presence of a VM on a host.
+#[cfg(feature = "libvirt")]
+enum Presence {
+    Runs,
+    /// Defined there, and not running.
+    ShutOff,
+    /// Not there; VMs of similar names.
+    Absent(Vec<String>),
 }
 
 /// The hosts without the source.
@@ -133,29 +210,22 @@ pub(super) fn others(mut hosts: Vec<Uri>, source: &Uri) -> Result<Vec<Uri>, Fail
     Ok(hosts)
 }
 
-/// True if the host runs the VM, in whatever state but shut off.
-#[cfg(feature = "libvirt")]
-fn runs(host: &Uri, vm: &str, timeout: std::time::Duration) -> Result<bool, LibvirtError> {
-    let state = Hypervisor::open(host, timeout)?.domain(vm)?.state()?;
-    Ok(state.state != VmState::ShutOff)
-}
-
 /// The one host that runs the VM, of all that were asked.
 #[cfg(feature = "libvirt")]
-fn located(vm: &str, asked: Vec<(Uri, Result<bool, LibvirtError>)>) -> Result<Uri, Failure> {
+fn located(vm: &str, asked: Vec<(Uri, Result<Presence, String>)>) -> Result<Uri, Failure> {
     let (mut running, mut off, mut near, mut lost, mut names) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (host, answer) in asked {
         let name = host.host_for_people().to_owned();
         match answer {
-            Ok(true) => running.push(host),
-            Ok(false) => off.push(format!(
+            Ok(Presence::Runs) => running.push(host),
+            Ok(Presence::ShutOff) => off.push(format!(
                 "It is defined on {name} and shut off: only a running VM can be migrated live."
             )),
-            Err(LibvirtError { kind: LibvirtErrorKind::NoSuchVm(like), .. }) => {
+            Ok(Presence::Absent(like)) => {
                 near.extend(like.into_iter().map(|like| format!("{like} (on {name})")));
             }
-            Err(why) => lost.push(why.to_string()),
+            Err(why) => lost.push(why),
         }
         names.push(name);
     }
@@ -197,21 +267,18 @@ mod tests {
         Uri::from_operator(&format!("qemu+ssh://{host}/system")).unwrap()
     }
 
-    fn error(kind: LibvirtErrorKind) -> LibvirtError {
-        LibvirtError { host: "hv3".into(), action: "connect".into(), kind }
-    }
-
     #[test]
     fn a_vm_is_where_it_runs_and_nothing_is_guessed() {
-        let absent = || Err(error(LibvirtErrorKind::NoSuchVm(vec!["web2".into()])));
-        let lost = || Err(error(LibvirtErrorKind::Unreachable("no route".into())));
-        let found =
-            located("web1", vec![(uri("hv1"), absent()), (uri("hv2"), Ok(true)), (uri("hv3"), lost())]);
+        let runs = || Ok(Presence::Runs);
+        let absent = || Ok(Presence::Absent(vec!["web2".into()]));
+        let lost = || Err("no route".to_owned());
+        let found = located("web1", vec![(uri("hv1"), absent()), (uri("hv2"), runs()), (uri("hv3"), lost())]);
         assert_eq!(found.unwrap(), uri("hv2"));
         let text = |asked| located("web1", asked).unwrap_err().text;
-        let twice = text(vec![(uri("hv1"), Ok(true)), (uri("hv2"), Ok(true))]);
+        let twice = text(vec![(uri("hv1"), runs()), (uri("hv2"), runs())]);
         assert!(twice.contains("runs on hv1 and on hv2") && twice.contains("--from"), "{twice}");
-        let nowhere = text(vec![(uri("hv1"), absent()), (uri("hv2"), Ok(false)), (uri("hv3"), lost())]);
+        let nowhere =
+            text(vec![(uri("hv1"), absent()), (uri("hv2"), Ok(Presence::ShutOff)), (uri("hv3"), lost())]);
         for part in ["(hv1, hv2, hv3)", "shut off", "web2 (on hv1)", "Not asked", "no route"] {
             assert!(nowhere.contains(part), "{part}: {nowhere}");
         }

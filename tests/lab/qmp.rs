@@ -7,8 +7,9 @@ use std::{
 };
 
 use serde_json::Value;
+use tempfile::TempDir;
 
-use crate::harness::{Said, SlowLink, on_host, setting, statuses, vmgate};
+use crate::harness::{Running, Said, SlowLink, on_host, setting, statuses, vmgate};
 
 /// Seconds of blackout that are accepted of an idle guest.
 const ACCEPTED: &str = "4";
@@ -189,6 +190,82 @@ fn every_vm_of_a_host_without_libvirt_is_checked_by_the_monitor_on_its_command_l
     assert_eq!(names, ["inst2.example.org", "web15"], "{}, {}", proxmox.vm(), ganeti.vm());
 }
 
+/// Configuration of a site whose two hosts have no libvirt, by an inventory.
+fn site_without_libvirt() -> (TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let inventory = format!(
+        "schema: vmgate/inventory/v1\nhosts:\n  - {{name: pve1, uri: 'ssh://root@lab-a'}}\n  \
+         - {{name: pve2, uri: 'ssh://root@lab-b', migrate_address: '{}'}}\n",
+        setting("VMGATE_LAB_MIGRATE_B")
+    );
+    std::fs::write(folder.path().join("inventory.yaml"), inventory).unwrap();
+    let config = folder.path().join("vmgate.yaml");
+    std::fs::write(&config, "inventory: inventory.yaml\n").unwrap();
+    let config = config.to_str().unwrap().to_owned();
+    (folder, config)
+}
+
+#[test]
+#[ignore = "needs the lab: make lab-test"]
+fn hosts_without_libvirt_and_their_vms_are_named_as_all_others() {
+    let _qemu = Qemu::of_proxmox("16", "idle", "");
+    let (_folder, config) = site_without_libvirt();
+    let at_site = |arguments: &[&str]| vmgate(&[arguments, &["--config", &config]].concat());
+    let idle = ["--guest", "wire", "--as", "proxmox", "--longest-blackout", ACCEPTED];
+    for vm in ["web16", UUID, "qmp:/var/run/qemu-server/16.qmp"] {
+        let check = ["check", vm, "--to", "pve2"];
+        at_site(&[&check[..], &idle].concat()).exits(0).says("web16").says("pve2");
+    }
+    at_site(&[&["check", "web16"][..], &idle].concat()).exits(0).says("pve2");
+    let all = ["check", "--all", "--from", "pve1", "--guest", "none", "--output", "json"];
+    let verdict = at_site(&all).json();
+    assert_eq!(verdict["move"]["vm"]["name"], "web16", "{verdict:#}");
+    at_site(&["check", "wbe16", "--to", "pve2"]).exits(2).says("Did you mean web16 (on pve1)?");
+    at_site(&["doctor"]).exits(0).says("pve2").says("from pve1");
+    at_site(&["audit"]).says("names a login, and no libvirt");
+    at_site(&["migrate", "web16", "--to", "pve2"]).exits(2).says("qm migrate 16 NODE --online");
+}
+
+/// Ends the ssh that keeps vmgate's login at a host.
+fn break_login(vmgate: &Running, host: &str) {
+    let parent = format!("PPid:\t{}\n", vmgate.child.id());
+    let is_login = |folder: &std::path::Path| {
+        let read = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap_or_default();
+        let arguments = read("cmdline");
+        read("status").contains(&parent) && arguments.contains("\0-M\0") && arguments.contains(host)
+    };
+    let processes = std::fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
+    let logins: Vec<_> = processes.filter(|folder| is_login(folder)).collect();
+    assert_eq!(logins.len(), 1, "{logins:?}");
+    let pid = logins[0].file_name().unwrap().to_str().unwrap().parse().unwrap();
+    // SAFETY: kill(2) takes no pointers, and the process is a child of the vmgate that this test started.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);
+}
+
+#[test]
+#[ignore = "needs the lab: make lab-test"]
+fn a_login_that_breaks_in_a_check_is_made_again_for_what_is_asked_next() {
+    let _vms = (Qemu::of_proxmox("17", "idle", ""), Qemu::of_ganeti("inst3.example.org", "idle"));
+    let traced = "30";
+    let running = Running::start(
+        &[
+            &["check", "--all", "--from", "ssh://root@lab-a", "--to", "ssh://root@lab-b"][..],
+            &["--guest", "none", "--trace-seconds", traced, "--output", "json"],
+        ]
+        .concat(),
+    );
+    let began = Instant::now();
+    // The first VM is being traced, and all other questions have been answered.
+    let running = running.wait_until("a trace of the first VM", || began.elapsed() > Duration::from_secs(20));
+    break_login(&running, "lab-a");
+    let report = running.said().json();
+    let verdicts = report["verdicts"].as_array().unwrap();
+    let traces: Vec<_> =
+        verdicts.iter().map(|verdict| statuses(verdict, "dirty-evidence-long-enough")).collect();
+    assert_eq!(traces.iter().filter(|status| **status == ["pass"]).count(), 1, "{traces:?}");
+    assert_eq!(traces.iter().filter(|status| **status == ["unknown"]).count(), 1, "{traces:?}");
+}
+
 #[test]
 #[ignore = "needs the lab: make lab-test"]
 fn a_vm_that_dirties_its_memory_too_fast_does_not_move() {
@@ -229,7 +306,7 @@ fn what_is_no_free_qmp_monitor_is_said_clearly_and_nothing_hangs() {
         .exits(1)
         .says("has no socket /var/run/qemu-server/999.qmp");
     check(&qemu.vm().replace(".qmp", ".vnc"), &[]).exits(2).says("no QMP monitor: it says \"RFB");
-    check("web13", &[]).exits(2).says("names no libvirt").says("qmp:");
+    check("wbe13", &[]).exits(2).says("names no libvirt").says("Did you mean web13?");
 
     let held = UnixStream::connect(qemu.path_here()).unwrap();
     let mut greeting = String::new();

@@ -1,4 +1,4 @@
-//! Rehearsals with an empty twin: what migrates passes, what the other QEMU cannot load fails, and nothing is left behind.
+//! Rehearsals with an empty copy: what migrates passes, what the other QEMU cannot load fails, and nothing is left behind.
 
 use std::{thread, time::Duration};
 
@@ -44,7 +44,7 @@ fn rehearse(guest: &str, options: &[String]) -> Said {
 fn an_ordinary_guest_is_rehearsed_and_not_touched() {
     let guest = Guest::start("rehearsed", &["--on", "a"]);
     let before = traces(guest.name);
-    rehearse(guest.name, &a_to_b()).exits(0).says("its empty twin").says("lab-b").says("and back in");
+    rehearse(guest.name, &a_to_b()).exits(0).says("its empty copy").says("lab-b").says("and back in");
     assert_eq!(traces(guest.name), before);
     assert_eq!(twins(), Vec::<String>::new());
     vmgate(&["ledger", "list", "--kind", "rehearsal"]).exits(0).says("passed");

@@ -163,11 +163,11 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
     let parallel =
         request.seen().is_none().then(|| ParallelWork::start(request, domain.as_ref(), &vm, clock));
     let limit = limit_of(domain.as_ref(), &vm);
-    let source_answers = match &source {
+    let [answers, _] = request.libvirt_answers();
+    let (source_answers, source_at) = answers.of_libvirt(|| match &source {
         Ok(source) => host::ask(source, &request.from, hostname),
         Err(why) => host::unreachable(Some(&request.from), why),
-    };
-    let source_at = clock.now();
+    });
 
     let destination = DestinationAnswers::from(destination.join(), request);
     let offer = offer_of(&destination.hypervisor, &vm);
@@ -204,7 +204,7 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
         flows_at: parallel.flows.at,
         flows_window_seconds: parallel.flows.value.as_ref().ok().map(|traffic| traffic.udp.window_seconds),
         source: provenance::HostSource {
-            libvirt_at: source_at,
+            libvirt_at: clock.at(source_at),
             probe_at: probes.source.at,
             way: &request.source_probe,
             probe: source_probe.as_ref().ok().map(|answer| &answer.probe),
@@ -215,7 +215,7 @@ pub fn collect(request: &CollectRequest, now: Timestamp) -> Result<Facts, Collec
             way: &request.destination_probe,
             probe: probes.destination.value.as_ref().ok().map(|answer| &answer.probe),
         },
-        path_at: clock.now(),
+        path_at: probes.network_at,
         peers_at: probes.peers_at,
         path_window_seconds: request.dirty_window_seconds.into(),
         path_tried: request.try_path != TryPath::No,
@@ -317,13 +317,11 @@ fn with_the_plan(mut host: Host, request: &CollectRequest) -> Host {
 type FoundAtSource = (Result<Hypervisor, Unknown>, Option<Domain>, FoundVm);
 
 fn vm_at_source(request: &CollectRequest) -> Result<FoundAtSource, CollectError> {
-    let no_libvirt = monitored::without_libvirt(&request.from);
     if let Some(socket) = request.monitor() {
         let vm = monitored::look(request, socket)?;
-        let source = no_libvirt.map_or_else(|| request.open_source().map_err(Unknown::from), Err);
-        return Ok((source, None, vm));
+        return Ok((request.open_source().map_err(Unknown::from), None, vm));
     }
-    if no_libvirt.is_some() {
+    if !request.from.names_libvirt() {
         return Err(CollectError::NoLibvirt {
             vm: request.vm.clone(),
             uri: request.from.to_string(),
@@ -362,7 +360,8 @@ fn same_host(request: &CollectRequest, why: String) -> CollectError {
     CollectError::SameHost { from: request.from.to_string(), to, why }
 }
 
-type ConnectedDestination = (Hypervisor, host::LibvirtAnswers);
+/// The destination's libvirt, its answers, and the time of these.
+type ConnectedDestination = (Hypervisor, host::LibvirtAnswers, Timestamp);
 
 /// Starts asking the destination's libvirt. Also returns channels for what the probes need of it: its host name, which is
 /// asked first since the source must resolve it, and the user that runs QEMU.
@@ -373,12 +372,12 @@ fn start_destination(
     let (sender, names) = channel();
     let (tell_user, users) = channel();
     let (open, uri) = (request.destination_opener(), request.destination().cloned());
+    let [_, answers] = request.libvirt_answers();
     let libvirt = Worker::start(clock, move || {
         let uri = uri?;
-        if let Some(why) = monitored::without_libvirt(&uri) {
+        if !uri.names_libvirt() {
             // Managers know their hosts by the names at which they are reached.
             let _ = sender.send(uri.host_for_people().to_owned());
-            return Err(why);
         }
         let hypervisor = open(&uri)?;
         let hostname = Fact::from(hypervisor.hostname());
@@ -386,10 +385,13 @@ fn start_destination(
             // After an error at the source the receiver is gone.
             let _ = sender.send(name.clone());
         }
-        let answers = host::ask_and_tell(&hypervisor, &uri, hostname, |user| {
+        let tell = |user: &Fact<QemuUser>| {
             let _ = tell_user.send(user.clone());
-        });
-        Ok((hypervisor, answers))
+        };
+        let (answers, at) = answers.of_libvirt(|| host::ask_and_tell(&hypervisor, &uri, hostname, tell));
+        // Another collection may have asked; who has been told does not listen any more.
+        tell(&answers.qemu_user());
+        Ok((hypervisor, answers, clock.at(at)))
     });
     (libvirt, names, users)
 }
@@ -403,11 +405,13 @@ struct DestinationAnswers {
 
 impl DestinationAnswers {
     fn from(asked: TimedResult<ConnectedDestination>, request: &CollectRequest) -> Self {
-        let (hypervisor, answers) = match asked.value {
-            Ok((hypervisor, answers)) => (Ok(hypervisor), answers),
-            Err(why) => (Err(why.clone()), host::unreachable(request.to.as_ref(), &why)),
-        };
-        Self { hypervisor, answers, at: asked.at }
+        match asked.value {
+            Ok((hypervisor, answers, at)) => Self { hypervisor: Ok(hypervisor), answers, at },
+            Err(why) => {
+                let answers = host::unreachable(request.to.as_ref(), &why);
+                Self { hypervisor: Err(why), answers, at: asked.at }
+            }
+        }
     }
 }
 

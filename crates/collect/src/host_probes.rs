@@ -1,5 +1,6 @@
 //! Runs of both hosts' probes, twice each: first to find the two ends of the migration path, in parallel with the questions
-//! to libvirt, then for all other facts: of the host, of the VM, and of the path to the other host.
+//! to libvirt, then for all other facts: of the host, of the VM, and of the path to the other host. Collections of several VMs
+//! between the same open hosts share the first runs.
 //!
 //! The second run watches the interfaces while the guest's dirty rate is measured. A goodput stream waits until nothing else
 //! is measured, and is refused while a migration or a backup runs.
@@ -23,7 +24,8 @@ use vmgate_probe::{
 };
 
 use super::{
-    CollectRequest, monitored,
+    CollectRequest,
+    shared::HostAnswers,
     transport::{Answer, Transport},
     worker::{Clock, TimedResult, Worker},
 };
@@ -58,6 +60,8 @@ pub(super) struct ProbeAnswers {
     pub(super) source_peer: Fact<PeerProbe>,
     /// Answer of the destination's probe about the path back.
     pub(super) destination_peer: Fact<PeerProbe>,
+    /// Time of the older of both first answers, whose facts of the network make the path.
+    pub(super) network_at: Timestamp,
     /// Time at which both answers about the path were complete.
     pub(super) peers_at: Timestamp,
     /// Cap of the stream, or the reason for which there was none.
@@ -74,6 +78,7 @@ impl ProbeAnswers {
             address: Fact::Unknown(why.clone()),
             source_peer: Fact::Unknown(why.clone()),
             destination_peer: Fact::Unknown(why.clone()),
+            network_at: at,
             peers_at: at,
             cap_bytes_per_second: Err(why.clone()),
         }
@@ -123,9 +128,10 @@ fn look(request: &CollectRequest, told: &ProbeInputs, clock: Clock) -> ProbeAnsw
     let timeout = request.timeout;
     let wanted = request.migrate_address.as_deref().map(path::host_of_address);
     let literal: Option<IpAddr> = wanted.and_then(|name| name.parse().ok());
+    let [source_first, destination_first] = request.probe_answers();
     let destination = {
         let way = request.destination_probe.clone();
-        Worker::start(clock, move || way.probe_host(&HostQuestions::default(), timeout))
+        Worker::start(clock, move || destination_first.of_probe(&way, &HostQuestions::default(), timeout))
     };
     let destination_name = || told.destination_name.recv_timeout(timeout).ok();
     // libvirt resolves the destination's name where no address is given.
@@ -134,8 +140,11 @@ fn look(request: &CollectRequest, told: &ProbeInputs, clock: Clock) -> ProbeAnsw
         (None, Some(name)) => Some(name.to_owned()),
         (None, None) => destination_name(),
     };
-    let (source, address) = find_address(&request.source_probe, literal, name.clone(), timeout);
+    let (source, address) =
+        find_address(&source_first, &request.source_probe, literal, name.clone(), timeout);
     let destination = destination.join().value;
+    let received = [&source, &destination].into_iter().flatten().map(|answer| answer.received).min();
+    let network_at = received.map_or_else(|| clock.now(), |received| clock.at(received));
     let Ok(about) = told.source_details.recv() else {
         return ProbeAnswers::unknown(
             &Unknown::new(Cause::NotCollected, "the source host was not reached"),
@@ -185,7 +194,11 @@ fn look(request: &CollectRequest, told: &ProbeInputs, clock: Clock) -> ProbeAnsw
         timeout,
         clock,
     );
-    let (source, destination) = (there.join(), back.join());
+    let dated = |found: TimedResult<Answer>| TimedResult {
+        at: found.value.as_ref().map_or(found.at, |answer| clock.at(answer.received)),
+        ..found
+    };
+    let (source, destination) = (dated(there.join()), dated(back.join()));
     let peer = |found: &TimedResult<Answer>| match (&questions_of_path, &found.value) {
         (Ok(questions_of_path), Ok(answer)) => questions_of_path.with_refusal(answer.probe.peer.clone()),
         (Err(why), _) | (_, Err(why)) => Fact::Unknown(why.clone()),
@@ -193,6 +206,7 @@ fn look(request: &CollectRequest, told: &ProbeInputs, clock: Clock) -> ProbeAnsw
     ProbeAnswers {
         source_peer: peer(&source),
         destination_peer: peer(&destination),
+        network_at,
         peers_at: clock.now(),
         cap_bytes_per_second: questions_of_path
             .map_or_else(|_| Err(not_measured()), |questions_of_path| questions_of_path.cap),
@@ -233,15 +247,14 @@ fn ask_details(
 
 /// Finds the address of the migration: the literal one, or the name as the source's probe resolves it, like libvirt there.
 pub(super) fn find_address(
+    answers: &HostAnswers,
     way: &Transport,
     literal: Option<IpAddr>,
     name: Option<String>,
     timeout: Duration,
 ) -> (Result<Answer, Unknown>, Fact<IpAddr>) {
-    let answer = way.probe_host(
-        &HostQuestions { resolve: name.clone(), route: literal, ..HostQuestions::default() },
-        timeout,
-    );
+    let questions = HostQuestions { resolve: name.clone(), route: literal, ..HostQuestions::default() };
+    let answer = answers.of_probe(way, &questions, timeout);
     let address = match (literal, name, &answer) {
         (Some(address), ..) => Fact::Known(address),
         (None, None, _) => Fact::unknown(
@@ -401,10 +414,6 @@ fn stream_cap(end: &Fact<PathNic>) -> Result<u64, Unknown> {
 /// Checks that no job runs on any VM of either host.
 fn no_job_runs(request: &CollectRequest) -> Result<(), Unknown> {
     for uri in [&request.from, request.destination()?] {
-        if let Some(why) = monitored::without_libvirt(uri) {
-            let why = format!("goodput was not measured: running jobs cannot be told: {}", why.reason);
-            return Err(Unknown::new(Cause::NotAllowed, why));
-        }
         let job =
             Hypervisor::open(uri, request.timeout).and_then(|host| host.running_job()).map_err(|error| {
                 Unknown::new(

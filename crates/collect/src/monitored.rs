@@ -29,16 +29,6 @@ fn failed(request: &CollectRequest, why: Unknown) -> CollectError {
     CollectError::Monitor { host, vm: request.vm.clone(), why }
 }
 
-/// Reason for which nothing of a host's libvirt is known; none where it has one.
-pub(super) fn without_libvirt(uri: &Uri) -> Option<Unknown> {
-    (!uri.names_libvirt()).then(|| {
-        Unknown::new(
-            Cause::NoLibvirt,
-            format!("libvirt on {} was not asked, as {uri} names none", uri.host_for_people()),
-        )
-    })
-}
-
 /// The VM whose monitor the request names, as the source's probe sees it.
 pub(super) fn look(request: &CollectRequest, socket: &str) -> Result<FoundVm, CollectError> {
     let seen = request.source_probe.monitored_vm(socket, request.timeout).and_then(found);

@@ -12,7 +12,7 @@ use vmgate_probe::{
     path,
 };
 
-use super::{OpenHost, host_probes::find_address};
+use super::{OpenHost, host_probes::find_address, shared::HostAnswers};
 
 /// Time for which the interfaces are watched meanwhile: nobody reads it.
 const WINDOW: Duration = Duration::from_millis(100);
@@ -27,9 +27,9 @@ pub fn try_migration_port(
 ) -> Result<String, Unknown> {
     let name = match address {
         Some(_) => None,
-        None => Some(destination.libvirt.as_ref().map_err(|error| Unknown::from(error.clone()))?.hostname()?),
+        None => Some(destination.hostname()?),
     };
-    let (answer, address) = find_address(&source.probe, address, name, timeout);
+    let (answer, address) = find_address(&HostAnswers::default(), &source.probe, address, name, timeout);
     let from = known(&answer?.probe.network.route)?.from;
     let to = known(&address)?;
     let network = destination.probe.probe_host(&HostQuestions::default(), timeout)?.probe.network;

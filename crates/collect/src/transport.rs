@@ -15,7 +15,7 @@ use vmgate_libvirt::{Hypervisor, LibvirtError};
 use vmgate_probe::{
     flows::FlowProbe,
     host::{HostProbe, HostQuestions, PeerQuestions},
-    qemu::{MonitoredVm, VmProcess},
+    qemu::{MonitoredVm, RunningVms, VmProcess},
     wire::{NoAnswer, Question, read_answer},
 };
 use vmgate_process::{Output, run};
@@ -129,6 +129,12 @@ impl Transport {
     ) -> Result<FlowProbe, Unknown> {
         let question = Question::Flows { interfaces: interfaces.to_vec(), window_seconds: window };
         read(&self.ask(question, window + limit, FLOWS_LIMIT)?)
+    }
+
+    /// VMs of the host by their processes, where no libvirt tells them.
+    pub fn running_vms(&self, limit: Duration) -> Result<RunningVms, Unknown> {
+        let questions = HostQuestions { running: true, ..HostQuestions::default() };
+        self.probe_host(&questions, limit)?.probe.running.into_result()
     }
 
     /// Looks at a VM of the host by the socket of its monitor, for at most `limit`; half of it may pass until the monitor is free.
@@ -263,6 +269,10 @@ mod tests {
             panic!("not ssh");
         };
         assert_eq!(target.to_string(), "root@hv2", "the port is libvirt's, not ssh's");
+        let Transport::Ssh(target) = way("ssh://ops@pve1:2222") else {
+            panic!("not ssh");
+        };
+        assert_eq!(target.to_string(), "ops@pve1:2222");
     }
 
     #[test]

@@ -24,6 +24,12 @@ impl Clock {
         let elapsed = SignedDuration::try_from(self.start.elapsed()).unwrap_or(SignedDuration::ZERO);
         self.begin.checked_add(elapsed).unwrap_or(self.begin)
     }
+
+    /// Time by this clock of something that the machine's clock dated, perhaps before the collection began.
+    pub(super) fn at(self, machine_time: Timestamp) -> Timestamp {
+        let ago = Timestamp::now().duration_since(machine_time);
+        self.now().checked_sub(ago).unwrap_or(self.begin)
+    }
 }
 
 /// Result of some work, and the time at which it was complete.

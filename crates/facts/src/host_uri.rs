@@ -1,6 +1,6 @@
 //! Addresses in documents: hosts and guests as a change file, an inventory or a record may name them.
 //!
-//! A libvirt URI can start programs (`command`, `netcat`, the transport `ext`), read files (`keyfile`, `pkipath`, the driver
+//! A host is named by a libvirt URI, or by `ssh://USER@HOST` where it has no libvirt. A libvirt URI can start programs (`command`, `netcat`, the transport `ext`), read files (`keyfile`, `pkipath`, the driver
 //! `test`) and switch off proofs of identity (`no_verify`, `sshauth`). What is read may do none of that: a document names a
 //! host, and how the host is reached is said on the command line or in vmgate.yaml. So this is a list of what is allowed.
 
@@ -15,7 +15,7 @@ const PATHS: &[&str] = &["/system", "/session"];
 /// Parameters that a document may have, with their values; vmgate itself adds this one.
 const PARAMETERS: &[(&str, &str)] = &[("no_tty", "1")];
 
-/// Libvirt URI of a host, as a document names it: no programs, no files, no weaker proof of identity.
+/// URI of a host, as a document names it: no programs, no files, no weaker proof of identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostUri(Uri);
 
@@ -105,10 +105,11 @@ impl GuestAddress {
 
 /// The first part of a URI that a document may not have.
 fn not_allowed(uri: &Uri) -> Option<String> {
-    if uri.driver != "qemu" && uri.names_libvirt() {
+    if uri.names_libvirt() && uri.driver != "qemu" {
         return Some(format!("the driver `{}`", uri.driver));
     }
-    if let Some(transport) = uri.transport.as_deref().filter(|transport| !TRANSPORTS.contains(transport)) {
+    let (transports, paths) = if uri.names_libvirt() { (TRANSPORTS, PATHS) } else { (&[][..], &[""][..]) };
+    if let Some(transport) = uri.transport.as_deref().filter(|transport| !transports.contains(transport)) {
         return Some(format!("the transport `{transport}`"));
     }
     let parameter = uri.parameters.iter().find(|(name, value)| !PARAMETERS.contains(&(name, value)));
@@ -121,7 +122,9 @@ fn not_allowed(uri: &Uri) -> Option<String> {
     if let Some(user) = uri.user.as_deref().filter(|user| !is_user(user)) {
         return Some(format!("the user `{user}`"));
     }
-    let paths = if uri.names_libvirt() { PATHS } else { &[""] };
+    if uri.host.is_none() && !uri.names_libvirt() {
+        return Some("an ssh address without a host".to_owned());
+    }
     (!paths.contains(&uri.path.as_str())).then(|| format!("the path `{}`", uri.path))
 }
 
@@ -161,7 +164,8 @@ mod tests {
             "qemu+tls://hv-1/system",
             "qemu+tcp://[fd00::1]:16509/system",
             "qemu+unix:///system",
-            "ssh://root@hv1:2222",
+            "ssh://root@pve1",
+            "ssh://[fd00::1]:2222",
         ] {
             assert_eq!(text.parse::<HostUri>().unwrap().to_string(), text);
         }
@@ -198,9 +202,6 @@ mod tests {
             ("test:///srv/hosts.xml", "the driver `test`"),
             ("QEMU:///system", "the driver `QEMU`"),
             ("esx://x/system", "the driver `esx`"),
-            ("ssh://hv1/x", "the path `/x`"),
-            ("ssh://hv1?command=/bin/x", "the parameter `command`"),
-            ("ssh+ext://hv1", "the transport `ext`"),
             ("qemu:///embed?root=/srv", "the parameter `root`"),
             ("qemu:///embed", "the path `/embed`"),
             ("qemu:///system/../embed", "the path"),
@@ -217,6 +218,11 @@ mod tests {
             ("qemu+ssh://hv1/system?no_tty=1;command=/bin/x", "the parameter `no_tty`"),
             ("qemu+ssh://hv1/system?%63ommand=/bin/x", "the parameter `%63ommand`"),
             ("qemu+ssh://hv1/system?no_tty=0", "the parameter `no_tty`"),
+            ("ssh://root@pve1?command=/bin/x", "the parameter `command`"),
+            ("ssh://-oProxyCommand=x", "the host"),
+            ("ssh://root@pve1/system", "the path"),
+            ("ssh+ext://pve1", "the transport `ext`"),
+            ("ssh://", "without a host"),
         ] {
             let why = refused(text);
             assert!(why.contains(part), "{text}: {why}");
@@ -261,7 +267,7 @@ mod tests {
                 let shown = uri.to_string();
                 let plain = |c: char| c.is_ascii_alphanumeric() || "+:/@.-_[]?=".contains(c);
                 prop_assert!(shown.chars().all(plain), "{}", shown);
-                prop_assert!(shown.starts_with("qemu"));
+                prop_assert!(shown.starts_with("qemu") || shown.starts_with("ssh://"));
                 prop_assert_eq!(shown.parse::<HostUri>().unwrap(), uri);
             }
         }

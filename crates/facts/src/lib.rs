@@ -163,7 +163,7 @@ pub struct Facts {
     /// Earlier moves and observations of this VM, from the ledger.
     #[serde(default)]
     pub history: Fact<History>,
-    /// Newest rehearsal that counts for this move: an empty twin of the VM, or of one with the same kinds of devices, that went
+    /// Newest rehearsal that counts for this move: an empty copy of the VM, or of one with the same kinds of devices, that went
     /// the same way (`vmgate rehearse`); absent if there is none.
     #[serde(default = "Rehearsal::not_made")]
     pub rehearsal: Fact<Option<Rehearsal>>,

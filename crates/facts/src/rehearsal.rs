@@ -1,4 +1,4 @@
-//! Rehearsal of a move with an empty twin of the VM.
+//! Rehearsal of a move with an empty copy of the VM.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Cause, Fact, Facts, History, Host, Uuid, Version, VersionPair, VmComponent};
 
-/// Rehearsal of a move: an empty twin of the VM, with its machine type, CPU and devices and without its memory, disks and
+/// Rehearsal of a move: an empty copy of the VM, with its machine type, CPU and devices and without its memory, disks and
 /// network, was started at the source, moved to the destination and back, and removed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
@@ -127,7 +127,7 @@ impl Rehearsal {
             facts.rehearsal = Fact::unknown(
                 Cause::NotSupported,
                 format!(
-                    "the twin of machine type {machine_type} went from QEMU {source_version} to {destination_version}, which says \
+                    "the empty copy of machine type {machine_type} went from QEMU {source_version} to {destination_version}, which says \
                      nothing about this VM: it runs under another build of QEMU, or has other devices"
                 ),
             );

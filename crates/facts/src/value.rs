@@ -138,7 +138,7 @@ impl Cause {
             Self::NetworkNotConnected => "connect the destination as the reason says, and check again",
             Self::TooOld => "collect again, closer to the time of the move",
             Self::NotRehearsed => {
-                "rehearse the move with an empty twin of the VM, which touches nothing of the VM: `vmgate rehearse VM --to HOST`"
+                "rehearse the move with an empty copy of the VM, which touches nothing of the VM: `vmgate rehearse VM --to HOST`"
             }
             Self::Malformed => {
                 "check the answer of the guest or host by hand: vmgate could not understand the answer"

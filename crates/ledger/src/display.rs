@@ -47,7 +47,7 @@ impl fmt::Display for Entry {
             }
             Self::RehearsalStarted(started) => {
                 let RehearsalStarted { name, from, to, by, .. } = started;
-                write!(f, "an empty twin of {name}, {from} -> {to}, by {by}")
+                write!(f, "an empty copy of {name}, {from} -> {to}, by {by}")
             }
             Self::NetworkRehearsed(rehearsed) => {
                 let (source, destination) = (rehearsed.source.label(), rehearsed.destination.label());

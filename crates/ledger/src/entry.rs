@@ -38,7 +38,7 @@ pub enum Entry {
     Migration(Migration),
     /// A migration between two hypervisor versions was rehearsed.
     Rehearsal(Rehearsal),
-    /// A rehearsal with an empty twin begins.
+    /// A rehearsal with an empty copy begins.
     RehearsalStarted(RehearsalStarted),
     /// The switchover was rehearsed on a guests' network.
     NetworkRehearsed(NetworkRehearsed),
@@ -308,7 +308,7 @@ pub enum MigrationOutcome {
     Failed,
 }
 
-/// Rehearsal of a migration between two versions, on a VM that may be lost or with an empty twin.
+/// Rehearsal of a migration between two versions, on a VM that may be lost or with an empty copy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Rehearsal {
     /// The VM.
@@ -323,12 +323,12 @@ pub struct Rehearsal {
     pub by: String,
     /// Remark.
     pub note: Option<String>,
-    /// Details of a rehearsal with an empty twin; absent if the VM itself was moved.
+    /// Details of a rehearsal with an empty copy; absent if the VM itself was moved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub twin: Option<vmgate_facts::Rehearsal>,
 }
 
-/// Start of a rehearsal with an empty twin. It reserves nothing: of the VM itself nothing is touched.
+/// Start of a rehearsal with an empty copy. It reserves nothing: of the VM itself nothing is touched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RehearsalStarted {
     /// Id of the rehearsal.

@@ -244,7 +244,7 @@ impl Ledger {
         Ok(query::version_pairs(&self.records(&wanted)?))
     }
 
-    /// Rehearsals with an empty twin that were begun in the last days, and may have been left behind, oldest first.
+    /// Rehearsals with an empty copy that were begun in the last days, and may have been left behind, oldest first.
     pub fn rehearsals_begun(&self, since: Timestamp) -> Result<Vec<RehearsalStarted>, LedgerError> {
         let kinds = vec![EntryKind::RehearsalStarted];
         let wanted = Selection { kinds, since: Some(since), ..Selection::default() };
@@ -255,7 +255,7 @@ impl Ledger {
         Ok(self.records(&wanted)?.into_iter().filter_map(begun).collect())
     }
 
-    /// Rehearsals with an empty twin, oldest first.
+    /// Rehearsals with an empty copy, oldest first.
     pub fn rehearsals(&self) -> Result<Vec<Rehearsal>, LedgerError> {
         let wanted = Selection { kinds: vec![EntryKind::Rehearsal], ..Selection::default() };
         let twin = |record: Record| match record.entry {

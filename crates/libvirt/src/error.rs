@@ -20,6 +20,8 @@ pub struct LibvirtError {
 pub enum LibvirtErrorKind {
     /// No answer within the time limit; the call was abandoned.
     TimedOut(Duration),
+    /// The URI names a login at the host, and no libvirt there.
+    NoLibvirt,
     /// No connection could be made.
     Unreachable(String),
     /// An established connection was lost.
@@ -49,6 +51,7 @@ impl LibvirtError {
     pub fn cause(&self) -> Cause {
         match self.kind {
             LibvirtErrorKind::TimedOut(_) => Cause::TimedOut,
+            LibvirtErrorKind::NoLibvirt => Cause::NoLibvirt,
             LibvirtErrorKind::Unreachable(_)
             | LibvirtErrorKind::ConnectionLost(_)
             | LibvirtErrorKind::HostKey(_) => Cause::HostUnreachable,
@@ -67,6 +70,10 @@ impl LibvirtError {
     fn way_out(&self) -> Option<String> {
         let words = match &self.kind {
             LibvirtErrorKind::TimedOut(_) => "Check the load of the host, or raise --timeout",
+            LibvirtErrorKind::NoLibvirt => {
+                "If the host has libvirt, give its URI (qemu+ssh://root@HOST/system); if it has none, `vmgate check` is what can be \
+                 done with its VMs"
+            }
             LibvirtErrorKind::Unreachable(_) => {
                 "Check the host's name, the network, and that libvirtd (or virtqemud) runs on the host: `vmgate doctor HOST` \
                  tries each access"
@@ -104,6 +111,7 @@ impl LibvirtError {
         let Self { host, action, kind } = self;
         let why = match kind {
             LibvirtErrorKind::TimedOut(limit) => format!("no answer within {} s", limit.as_secs_f64()),
+            LibvirtErrorKind::NoLibvirt => "this address names a login, and no libvirt".to_owned(),
             LibvirtErrorKind::ConnectionLost(why) => format!("the connection broke: {why}"),
             LibvirtErrorKind::NoSuchVm(_) => "the host has no such VM".to_owned(),
             LibvirtErrorKind::NotSupported(why) => format!("not supported by this host: {why}"),

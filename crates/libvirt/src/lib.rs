@@ -87,9 +87,7 @@ impl Hypervisor {
         let limit = CallLimit { host: uri.host_for_people().to_owned(), timeout };
         let action = format!("connect to {uri}");
         if !uri.names_libvirt() {
-            return Err(
-                limit.error(&action, LibvirtErrorKind::NotSupported("it names no libvirt".to_owned()))
-            );
+            return Err(limit.error(&action, LibvirtErrorKind::NoLibvirt));
         }
         let uri = uri.clone();
         let open = move || {

@@ -268,3 +268,53 @@ fn first_line(stream: Option<ChildStdout>) -> Receiver<String> {
     });
     receiver
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A login whose process is a shell that waits for the end of its input, or has ended.
+    fn login(age: Duration, program: Option<Result<String, ChildFailure>>, has_ended: bool) -> Login {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", if has_ended { "exit 1" } else { "cat" }]);
+        let mut process = ChildGuard::start(shell).unwrap();
+        if has_ended {
+            process.child.wait().unwrap();
+        }
+        let folder = SocketFolder::make().unwrap();
+        let began = Instant::now().checked_sub(age).unwrap();
+        Login {
+            target: SshTarget::from_operator("root@hv1").unwrap(),
+            input: feed(&mut process, Cursor::new(Vec::new())),
+            sent: Mutex::new(channel().1),
+            process: Mutex::new(process),
+            began,
+            deadline: began + Duration::from_secs(10),
+            ended: OnceLock::new(),
+            program: program.map_or_else(OnceLock::new, OnceLock::from),
+            questions: Slots::new(MOST_QUESTIONS),
+            socket: PathBuf::new(),
+            ssh: PathBuf::new(),
+            _folder: folder,
+        }
+    }
+
+    #[test]
+    fn a_login_is_used_until_it_breaks_or_the_host_may_remove_the_probe_and_a_failure_is_remembered() {
+        let (new, minutes) = (Duration::ZERO, Duration::from_mins);
+        let sent = || Some(Ok("/tmp/probe".to_owned()));
+        let failed = || Some(Err(ChildFailure::TimedOut));
+        for (what, login, usable) in [
+            ("begun", login(new, None, false), true),
+            ("seven minutes", login(minutes(7), sent(), false), true),
+            ("eight minutes", login(minutes(8), sent(), false), false),
+            ("broken", login(new, sent(), true), false),
+            ("refused just now", login(new, None, true), true),
+            ("refused two minutes ago", login(minutes(2), None, true), false),
+            ("not sent just now", login(new, failed(), false), true),
+            ("not sent two minutes ago", login(minutes(2), failed(), false), false),
+        ] {
+            assert_eq!(login.is_usable(), usable, "{what}");
+        }
+    }
+}

@@ -70,7 +70,7 @@ pub struct SshTarget {
 }
 
 impl SshTarget {
-    /// Login that libvirt itself would use for this URI.
+    /// Login that this URI names, or that libvirt itself would use for it.
     pub fn for_uri(uri: &Uri, host: &str) -> Self {
         let over_ssh =
             !uri.names_libvirt() || matches!(uri.transport.as_deref(), Some("ssh" | "libssh" | "libssh2"));

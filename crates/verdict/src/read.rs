@@ -29,10 +29,13 @@ pub struct InvalidVerdict {
     pub problem: String,
 }
 
+/// Schemas that are read.
+const EXPECTED: &str = "vmgate/verdict/v1 or vmgate/verdicts/v1";
+
 /// The schema field alone: tells which of the two documents a file is.
 #[derive(Deserialize)]
 struct Head {
-    schema: Kind,
+    schema: String,
 }
 
 #[derive(Deserialize)]
@@ -46,10 +49,11 @@ enum Kind {
 /// only for messages. A decision that does not follow from the outcomes in the same document is refused.
 pub fn read(file: &str, bytes: &[u8]) -> Result<Vec<Verdict>, InvalidVerdict> {
     let invalid = |problem: String| InvalidVerdict { file: file.to_owned(), problem };
-    let head: Head = program_document(bytes).map_err(|problem| {
-        invalid(format!("the `schema` must be vmgate/verdict/v1 or vmgate/verdicts/v1 ({problem})"))
-    })?;
-    let verdicts = match head.schema {
+    let wrong = |found: &str| invalid(format!("the `schema` must be {EXPECTED} ({found})"));
+    let Head { schema } = program_document(bytes).map_err(|problem| wrong(&problem))?;
+    let kind =
+        serde_json::from_value(schema.as_str().into()).map_err(|_| wrong(&format!("it is {schema}")))?;
+    let verdicts = match kind {
         Kind::One(_) => program_document(bytes).map(|verdict| vec![verdict]),
         Kind::Several(_) => program_document(bytes).map(|list: Verdicts| list.verdicts),
     }

@@ -17,7 +17,11 @@ const NAMED: usize = 5;
 
 /// Every access of a host. `login` is none where the login failed.
 pub(super) fn accesses(opened: &OpenHost, login: Option<&Login>, timeout: Duration) -> Vec<Access> {
-    let mut found = vec![libvirt(&opened.libvirt, login), probe(opened, login, timeout)];
+    let mut found = Vec::new();
+    if opened.uri.names_libvirt() {
+        found.push(libvirt(&opened.libvirt, login));
+    }
+    found.push(probe(opened, login, timeout));
     if let Ok(hypervisor) = &opened.libvirt {
         found.push(
             agents(hypervisor).unwrap_or_else(|error| Access::unknown("guest agents", &Unknown::from(error))),

@@ -120,7 +120,8 @@ fn examine(uri: &Uri, session: &Session) -> Result<Examined, Failure> {
     let shell = session.shell(uri)?;
     let probe = session.way(uri)?;
     let login = login::look(&shell, session.timeout());
-    let by_ssh = matches!(uri.transport.as_deref(), Some("ssh" | "libssh" | "libssh2"));
+    let by_ssh =
+        !uri.names_libvirt() || matches!(uri.transport.as_deref(), Some("ssh" | "libssh" | "libssh2"));
     let opened = (login.is_ok() || !by_ssh).then(|| OpenHost::open(uri, probe, session.timeout()));
     let mut accesses = vec![login::access(&login, uri)];
     match &opened {

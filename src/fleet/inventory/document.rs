@@ -68,7 +68,7 @@ pub(super) struct HostDocument {
     /// Name of the host.
     #[schemars(example = &"hv1")]
     pub(super) name: String,
-    /// libvirt URI of the host.
+    /// libvirt URI of the host, or `ssh://USER@HOST` where it has no libvirt (Proxmox VE, Ganeti).
     #[schemars(example = &"qemu+ssh://root@hv1/system")]
     pub(super) uri: String,
     /// Rack or other fault domain of the host; one of its own if left out.

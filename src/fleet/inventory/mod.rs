@@ -49,7 +49,7 @@ pub struct Inventory {
 pub struct InventoryHost {
     /// Name of the host.
     pub name: String,
-    /// libvirt URI of the host.
+    /// URI of the host.
     pub uri: HostUri,
     /// Rack of the host; the host's own name if the file gives none.
     pub rack: String,

@@ -59,7 +59,7 @@ impl Twin {
         note: TwinNote,
         stateless_firmware: bool,
     ) -> Result<(Self, Vec<String>), NotStarted> {
-        let action = "start an empty twin of the VM";
+        let action = "start an empty copy of the VM";
         let twin = Self { uuid: fresh_uuid(host, action)?, note };
         let identity = TwinIdentity {
             name: twin.name(),

@@ -50,7 +50,10 @@ pub(super) fn clear_host(host: &HostConnection, elsewhere: bool) -> Result<Vec<S
     for twin in host.ask(Twin::all_on)?.iter().filter(|twin| is_left_behind(twin, elsewhere)) {
         if host.ask(|hypervisor: &Hypervisor| twin.remove(hypervisor))? {
             let (name, note) = (twin.name(), twin.note());
-            tracing::warn!("{}: the twin {name} was left behind and is removed", host.name());
+            tracing::warn!(
+                "{}: {name}, the empty copy of a VM for a rehearsal, was left behind and is removed",
+                host.name()
+            );
             cleared.push(format!("{name}, made by {} at {}", plain(&note.by), note.at));
         }
     }

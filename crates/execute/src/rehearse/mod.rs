@@ -1,4 +1,4 @@
-//! Rehearsal of a move with an empty twin of the VM: started paused at the source, moved to the destination and back, removed.
+//! Rehearsal of a move with an empty copy of the VM: started paused at the source, moved to the destination and back, removed.
 //!
 //! A move of the twin goes through the end of a migration, where the destination's QEMU loads the state of the devices; of the
 //! VM nothing is read but its configuration. The twin's name is that of its VM, so that a VM has one twin at a time, and a note
@@ -62,11 +62,11 @@ pub enum NotRehearsed {
     Host(#[from] LibvirtError),
     /// The VM does not run, so that its devices are not known.
     #[error(
-        "the VM {0} does not run on {1}: a twin is made of a running VM. Start it, or name the host that runs it with --from"
+        "the VM {0} does not run on {1}: only a running VM is rehearsed. Start it, or name the host that runs it with --from"
     )]
     NotRunning(String, String),
     /// No twin could be started.
-    #[error("no twin could be started on {host}: {why}")]
+    #[error("the empty copy of the VM could not be started on {host}: {why}")]
     NotStarted {
         /// Name of the source.
         host: String,
@@ -75,7 +75,7 @@ pub enum NotRehearsed {
     },
     /// Another rehearsal of the VM is under way.
     #[error(
-        "a twin of this VM is on {host} already, made by {by} at {at}: wait until that rehearsal has ended"
+        "an empty copy of this VM is on {host} already, made by {by} at {at}: wait until that rehearsal has ended"
     )]
     Busy {
         /// Name of the host.
@@ -97,7 +97,7 @@ pub enum NotRehearsed {
         why: String,
     },
     /// The twin did not get over, for a reason that has nothing to do with its devices.
-    #[error("the twin did not reach {host}: {why}")]
+    #[error("the empty copy of the VM did not reach {host}: {why}")]
     Path {
         /// Name of the host.
         host: String,
@@ -105,10 +105,10 @@ pub enum NotRehearsed {
         why: String,
     },
     /// The move of the twin was aborted.
-    #[error("the rehearsal was ended: {0}. The twin is removed")]
+    #[error("the rehearsal was ended: {0}. The copy of the VM is removed")]
     Aborted(String),
     /// The twin is still on a host.
-    #[error("the twin {name} could not be removed from {host}: {why}. Remove it there: {remove}")]
+    #[error("the empty copy {name} could not be removed from {host}: {why}. Remove it there: {remove}")]
     NotRemoved {
         /// Name of its domain.
         name: String,
@@ -304,12 +304,13 @@ fn go(
     if is_late() {
         let seconds = LONGEST_MOVE.as_secs();
         return Err(NotRehearsed::Aborted(format!(
-            "the twin did not arrive at {} within {seconds} s; check the migration network",
+            "the empty copy of the VM did not arrive at {} within {seconds} s; check the migration network",
             to.name()
         )));
     }
     match error.kind {
         LibvirtErrorKind::TimedOut(_)
+        | LibvirtErrorKind::NoLibvirt
         | LibvirtErrorKind::Unreachable(_)
         | LibvirtErrorKind::ConnectionLost(_)
         | LibvirtErrorKind::HostKey(_)
@@ -327,7 +328,9 @@ fn go(
                 Subject::Twin => Ok(Some(why)),
             }
         }
-        LibvirtErrorKind::NoSuchVm(_) => Ok(Some(format!("the twin ended on {}", from.name()))),
+        LibvirtErrorKind::NoSuchVm(_) => {
+            Ok(Some(format!("the empty copy of the VM ended on {}", from.name())))
+        }
     }
 }
 

@@ -18,5 +18,5 @@ pub use offer::{OfferQuestions, QemuOffer};
 pub use process::{MONITOR, Qemu, QemuError};
 pub use vm::{MonitoredVm, of_monitor};
 pub use vm_process::{QemuMigration, QemuState, RamMigration, VmProcess, processes_of};
-pub use vms::RunningVms;
+pub use vms::{RunningVms, VmMonitor};
 pub(crate) use {offer::offer, vms::running};

@@ -2,9 +2,9 @@
 
 use procfs::process::Process;
 use serde::{Deserialize, Serialize};
-use vmgate_facts::{Cause, Fact, HostJob, HostVm, MemoryClaims, Unknown, text::plain};
+use vmgate_facts::{Cause, Fact, HostJob, HostVm, MemoryClaims, Unknown, Uuid, text::plain};
 
-use crate::qemu::process::Qemu;
+use crate::qemu::{MONITOR, process::Qemu};
 
 /// VMs that run on a host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,9 +15,32 @@ pub struct RunningVms {
     pub jobs: Vec<HostJob>,
     /// Their claims on memory; unknown where the memory of one is not known.
     pub claims: Fact<MemoryClaims>,
-    /// Sockets of their monitors (QMP), in the order of the VMs' names; a VM without one is absent.
+    /// Their monitors for programs (QMP), in the order of the VMs' names; a VM without one is absent.
     #[serde(default)]
-    pub monitors: Vec<String>,
+    pub monitors: Vec<VmMonitor>,
+}
+
+/// Monitor of a VM for programs (QMP).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct VmMonitor {
+    /// Name of the VM.
+    pub vm: String,
+    /// UUID of the VM; absent where its command line has none.
+    pub uuid: Option<Uuid>,
+    /// Path of the socket on the host.
+    pub socket: String,
+}
+
+impl VmMonitor {
+    /// Name of the VM by its monitor, `qmp:SOCKET`.
+    pub fn handle(&self) -> String {
+        format!("{MONITOR}{}", self.socket)
+    }
+
+    /// True if `vm` is the name or UUID of the VM, or names it by this monitor.
+    pub fn is_of(&self, vm: &str) -> bool {
+        self.vm == vm || self.handle() == vm || (self.uuid.is_some() && vm.parse().ok() == self.uuid)
+    }
 }
 
 /// VMs that run here.
@@ -76,12 +99,16 @@ fn of(processes: impl Iterator<Item = (u64, bool, Qemu)>) -> RunningVms {
             }
             Err(_) => {}
         }
-        monitors.extend(qemu.monitor().map(|socket| (name.clone(), plain(&socket))));
-        vms.extend(qemu.uuid().map(|uuid| HostVm { name, uuid, active: true }));
+        let uuid = qemu.uuid();
+        monitors.extend(qemu.monitor().map(|socket| VmMonitor {
+            vm: name.clone(),
+            uuid: uuid.clone(),
+            socket: plain(&socket),
+        }));
+        vms.extend(uuid.map(|uuid| HostVm { name, uuid, active: true }));
     }
     vms.sort_by(|a, b| a.name.cmp(&b.name));
     monitors.sort();
-    let monitors = monitors.into_iter().map(|(_, socket)| socket).collect();
     RunningVms { vms, jobs, claims: claims.into(), monitors }
 }
 
@@ -116,7 +143,13 @@ mod tests {
         assert_eq!(found.vms.len(), 1);
         assert_eq!((found.vms[0].name.as_str(), found.vms[0].uuid.as_str()), ("web1", uuid));
         assert_eq!(found.jobs[0].vm, "db");
-        assert_eq!(found.monitors, ["/run/db.qmp", "/run/web1.qmp"]);
+        let handles: Vec<String> = found.monitors.iter().map(VmMonitor::handle).collect();
+        assert_eq!(handles, ["qmp:/run/db.qmp", "qmp:/run/web1.qmp"]);
+        let called = |vm: &str| found.monitors.iter().map(|monitor| monitor.is_of(vm)).collect::<Vec<_>>();
+        assert_eq!(called("db"), [true, false]);
+        assert_eq!(called("qmp:/run/db.qmp"), [true, false]);
+        assert_eq!(called(&uuid.to_uppercase()), [false, true]);
+        assert_eq!(called("web"), [false, false]);
         let claims = found.claims.known().unwrap();
         assert_eq!((claims.running_bytes, claims.incoming_bytes), (768 << 20, 192 << 20));
     }
