@@ -32,7 +32,7 @@ pub(crate) struct Campaign {
 pub(crate) fn results(file: &Path) -> Outcome<Vec<Pair>> {
     let mut predicted: BTreeMap<u32, Prediction> = BTreeMap::new();
     let mut pairs = Vec::new();
-    let text = if file.exists() { fs::read_to_string(file)? } else { String::new() };
+    let text = fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
     // A line that was cut off by an interruption is no result.
     for line in text.lines().filter_map(|line| serde_json::from_str(line).ok()) {
         match line {
@@ -52,22 +52,33 @@ fn kept(results: &Path, id: u32) -> PathBuf {
 
 /// All cases, forecast again from their saved traces: shows the effect of a changed predictor. Not a proof: the predictor was
 /// not frozen before the cases ran.
-pub(crate) fn again(file: &Path) -> Outcome<Vec<Pair>> {
+pub(crate) fn again(file: &Path, out: Option<&Path>) -> Outcome<Vec<Pair>> {
     let mut pairs: Vec<Pair> = Vec::new();
     for (before, came) in results(file)? {
         let trace = serde_json::from_slice(&fs::read(kept(file, before.case.id))?)?;
         let path = Goodput { bytes_per_second: before.goodput, queue_bytes: before.queue_bytes };
         let (resident_bytes, waited_ratio) = (before.resident_bytes, before.waited_ratio);
         let measured = Measured { trace, path, resident_bytes, waited_ratio };
-        pairs.push((predict::predict(&before.case, &measured, &pairs)?, came));
+        let prediction = predict::predict(&before.case, &measured, &pairs)?;
+        if let Some(out) = out {
+            write(out, &Line::Predicted(Box::new(prediction.clone())))?;
+            write(out, &Line::Came(came.clone()))?;
+        }
+        pairs.push((prediction, came));
     }
     Ok(pairs)
+}
+
+fn write(file: &Path, line: &Line) -> Outcome<()> {
+    let mut file = OpenOptions::new().create(true).append(true).open(file)?;
+    writeln!(file, "{}", serde_json::to_string(line)?)?;
+    Ok(file.sync_all()?)
 }
 
 impl Campaign {
     pub(crate) fn run(&self) -> Outcome<()> {
         let began = Instant::now();
-        let mut done = results(&self.out)?;
+        let mut done = if self.out.exists() { results(&self.out)? } else { Vec::new() };
         let known: BTreeSet<u32> = done.iter().map(|(prediction, _)| prediction.case.id).collect();
         let cases: Vec<&Case> = self.plan.iter().filter(|case| !known.contains(&case.id)).collect();
         let mut failed = 0;
@@ -81,8 +92,9 @@ impl Campaign {
                 Ok(pair) => done.push(pair),
                 // Such as a guest that was not ready in time: it is tried again by the next run.
                 Err(error) => {
-                    failed += 1;
                     eprintln!("  not done: {error}");
+                    lab::answers(case)?;
+                    failed += 1;
                 }
             }
         }
@@ -100,7 +112,7 @@ impl Campaign {
         let measured = Measured { trace, path, resident_bytes, waited_ratio };
         let prediction = predict::predict(case, &measured, done)?;
         println!("  foretold {}", score::words(&prediction.trace));
-        self.write(&Line::Predicted(Box::new(prediction.clone())))?;
+        write(&self.out, &Line::Predicted(Box::new(prediction.clone())))?;
         let came = guest.migrate(case)?;
         drop(link);
         println!(
@@ -115,7 +127,7 @@ impl Campaign {
             prediction.waited_ratio.unwrap_or(f64::NAN),
             came.waited_ratio.unwrap_or(f64::NAN)
         );
-        self.write(&Line::Came(came.clone()))?;
+        write(&self.out, &Line::Came(came.clone()))?;
         Ok((prediction, came))
     }
 
@@ -124,11 +136,5 @@ impl Campaign {
         let file = kept(&self.out, case.id);
         fs::create_dir_all(file.parent().ok_or("the result file has no folder")?)?;
         Ok(fs::write(file, serde_json::to_vec(trace)?)?)
-    }
-
-    fn write(&self, line: &Line) -> Outcome<()> {
-        let mut file = OpenOptions::new().create(true).append(true).open(&self.out)?;
-        writeln!(file, "{}", serde_json::to_string(line)?)?;
-        Ok(file.sync_all()?)
     }
 }

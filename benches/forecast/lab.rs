@@ -105,6 +105,18 @@ fn virsh(host: &str, arguments: &[&str]) -> Outcome<String> {
     lab(&[&["host", host, "virsh", "-q"], arguments].concat())
 }
 
+/// An error if a host of the case does not answer, as none does where there is no lab.
+pub(crate) fn answers(case: &Case) -> Outcome<()> {
+    for host in [&case.from, &case.to] {
+        virsh(host, &["version"]).map_err(|error| {
+            format!(
+                "host {host} of the lab does not answer ({error}): bring the lab up, and eval its `lab env`"
+            )
+        })?;
+    }
+    Ok(())
+}
+
 /// Guest that is removed at the end of the case.
 pub(crate) struct Guest {
     name: String,

@@ -7,7 +7,7 @@ use vmgate_forecast::{
     replay::{Conditions, Interval, PredictedMigration},
 };
 
-use crate::{Prediction, net::Goodput, plan::Case, score::Pair};
+use crate::{Came, Prediction, net::Goodput, plan::Case, score::Pair};
 
 /// A forecast as replayed, and as corrected.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -16,11 +16,19 @@ pub(crate) struct Forecast {
     /// Total time and blackout, corrected once enough earlier cases are known.
     pub(crate) total_seconds: Option<Quantiles>,
     pub(crate) blackout_seconds: Option<Quantiles>,
+    /// Bytes, corrected in the same way; absent in campaigns before that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    corrected_bytes: Option<Quantiles>,
     /// Number of earlier cases between the same hosts.
     pub(crate) earlier: usize,
 }
 
 impl Forecast {
+    /// Bytes to send, as foretold then.
+    pub(crate) fn bytes(&self) -> Option<Quantiles> {
+        self.corrected_bytes.or(self.replay.bytes)
+    }
+
     /// Corrects a replay by the forecasts of earlier cases, from the same evidence.
     pub(crate) fn learnt(
         mut replay: PredictedMigration,
@@ -31,40 +39,45 @@ impl Forecast {
         // Results are kept in the repository: a plot of each would be most of them.
         replay.timeline.clear();
         replay.round_ends_seconds.clear();
-        let of_pair = earlier.iter().filter(|(past, came)| {
-            let past = &past.case;
-            let plain = |case: &Case| (case.from.clone(), case.to.clone(), case.accelerator);
-            plain(past) == plain(case) && came.completed && !came.disturbed
+        let of_destination = earlier.iter().filter(|(past, came)| {
+            let of = |case: &Case| (case.to.clone(), case.accelerator);
+            of(&past.case) == of(case) && came.completed && !came.disturbed
         });
-        let of_pair: Vec<&Pair> = of_pair.collect();
-        let corrected = |figure: fn(&PredictedMigration) -> Option<Quantiles>, actual: fn(&Pair) -> f64| {
-            let past = of_pair.iter().filter_map(|pair| {
-                Some(PastForecast { predicted: figure(&same(&pair.0)?.replay)?, actual: actual(pair) })
-            });
-            let correction = Correction::from_past(&past.collect::<Vec<_>>());
-            let replayed = figure(&replay)?;
-            Some(correction.map_or(replayed, |correction| correction.apply(replayed)))
+        let (of_pair, others): (Vec<&Pair>, Vec<&Pair>) =
+            of_destination.partition(|(past, _)| past.case.from == case.from);
+        let used = if of_pair.is_empty() { &others } else { &of_pair };
+        let corrected =
+            |figure: fn(&PredictedMigration) -> Option<Quantiles>,
+             past: &dyn Fn(&PredictedMigration, &Came) -> Option<PastForecast>| {
+                let past = used.iter().filter_map(|pair| past(&same(&pair.0)?.replay, &pair.1));
+                let correction = Correction::from_past(&past.collect::<Vec<_>>());
+                let replayed = figure(&replay)?;
+                Some(correction.map_or(replayed, |correction| correction.apply(replayed)))
+            };
+        let plain = |predicted: Option<Quantiles>, actual| {
+            Some(PastForecast { predicted: predicted?, actual, explained: 0.0 })
         };
         Self {
-            total_seconds: corrected(|replay| replay.total_seconds, |pair| pair.1.total_seconds),
-            blackout_seconds: corrected(
-                |replay| replay.blackout_seconds,
-                |pair| pair.1.blackout_seconds.unwrap_or(f64::NAN),
-            ),
+            total_seconds: corrected(|replay| replay.total_seconds, &|past, came| {
+                let bytes = past.bytes.map(|bytes| (bytes, came.bytes));
+                Some(PastForecast::of_duration(past.total_seconds?, came.total_seconds, bytes))
+            }),
+            blackout_seconds: corrected(|replay| replay.blackout_seconds, &|past, came| {
+                plain(past.blackout_seconds, came.blackout_seconds?)
+            }),
+            corrected_bytes: corrected(|replay| replay.bytes, &|past, came| plain(past.bytes, came.bytes)),
             earlier: of_pair.len(),
             replay,
         }
     }
 }
 
-/// Conditions of a case: nothing but the path is known of the hosts, whose costs are learnt from earlier cases. Another move
-/// over the same path sends in bursts: of the rest, which goes without the limit, it takes none of the path or its part.
+/// Conditions of a case: nothing but the path is known of the hosts, whose costs are learnt from earlier cases.
 pub(crate) fn conditions(case: &Case, path: Goodput) -> Conditions {
     let unmeasured = Conditions::default();
-    let others = case.bandwidth_mib.filter(|_| case.beside).map_or(0.0, |limit| (limit << 20) as f64);
-    Conditions {
-        goodput_bytes_per_second: path.bytes_per_second - others / 2.0,
-        goodput_cv: if case.beside { 0.2 } else { 0.005 },
+    let conditions = Conditions {
+        goodput_bytes_per_second: path.bytes_per_second,
+        goodput_cv: 0.005,
         socket_queue_bytes: Interval { low: 0.7 * path.queue_bytes, high: 1.1 * path.queue_bytes },
         silent_pages: match case.accelerator {
             // Of the lab's Linux guests it is known.
@@ -72,5 +85,6 @@ pub(crate) fn conditions(case: &Case, path: Goodput) -> Conditions {
             Accelerator::Kvm => unmeasured.silent_pages,
         },
         ..unmeasured
-    }
+    };
+    conditions.shared_by(1 + u32::from(case.beside), case.bandwidth_mib.map(|limit| (limit << 20) as f64))
 }

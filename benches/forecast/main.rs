@@ -1,19 +1,8 @@
 //! Validation of the forecast: forecasts of real migrations in the lab, written before each starts, and the measured results.
 //!
-//! ```text
-//! cargo bench --bench forecast -- run OUT [--seed N] [--kvm CASES | --share 1.0] [--minutes N] [--trace SECONDS] [--only TEXT]
-//! cargo bench --bench forecast -- score FILE      a table of all cases, and the errors by kind
-//! cargo bench --bench forecast -- again FILE      the same, forecast again by today's predictor from the saved traces
-//! cargo bench --bench forecast -- docs DIR        docs/forecast-measured.md and its plots
-//! cargo bench --bench forecast -- speed           cost of a replay
-//! cargo bench --bench forecast -- trace VM SECONDS
-//! ```
-//! `run --kvm N` carries out N migrations of guests under KVM, where /dev/kvm works; `public FILE` foretells each migration of the
-//! public KVM set (lines of query-migrate polls, see crates/forecast/tests/public_set) from the other runs, and scores it.
-//!
-//! `run` needs root and the lab (`eval "$(tests/lab/lab env)"`). Each case is two JSON lines in OUT: the prediction and
-//! the outcome. It continues after an interruption, and ends after N minutes. Nothing is known of the hosts at first: each
-//! forecast is corrected by the earlier cases between the same two hosts, once there are a few.
+//! `cargo bench --bench forecast -- help` lists its commands. `run` needs root and the lab (`eval "$(tests/lab/lab env)"`). Each
+//! case is two JSON lines in OUT: the prediction and the outcome. It continues after an interruption. Nothing is known of the hosts
+//! at first: each forecast is corrected by the earlier cases between the same two hosts.
 
 #![allow(clippy::pedantic)] // a campaign, run by hand
 #![allow(
@@ -33,6 +22,7 @@ mod learnt;
 mod load;
 mod managers;
 mod net;
+mod parts;
 mod plan;
 mod predict;
 mod public;
@@ -42,10 +32,11 @@ mod public_set;
 mod score;
 mod speed;
 
-use std::{env, error::Error, path::Path, time::Duration};
+use std::{env, error::Error, path::PathBuf, time::Duration};
 
 use baseline::Baseline;
 use campaign::Campaign;
+use clap::{Parser, Subcommand};
 use learnt::Forecast;
 use load::Pressure;
 use plan::Case;
@@ -150,39 +141,90 @@ pub(crate) fn or_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, 
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
+/// Forecasts of real migrations, held against what came.
+#[derive(Parser)]
+#[command(name = "forecast")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Foretell migrations in the lab, and carry them out
+    Run {
+        /// File of results, with which it goes on
+        out: PathBuf,
+        /// Seed of the plan
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Number of migrations of guests under KVM, instead of emulated ones
+        #[arg(long, conflicts_with_all = ["share", "only"], value_parser = clap::value_parser!(u16).range(10..))]
+        kvm: Option<u16>,
+        /// Part of the plan for emulated guests
+        #[arg(long, default_value_t = 1.0)]
+        share: f64,
+        /// Kinds of emulated guests whose name has this text
+        #[arg(long)]
+        only: Option<String>,
+        /// Time after which no further migration is begun
+        #[arg(long, default_value_t = 1440.0)]
+        minutes: f64,
+        /// Length of each trace, in seconds
+        #[arg(long, default_value_t = 10.0)]
+        trace: f64,
+    },
+    /// Table of all cases, and the errors by kind
+    Score { file: PathBuf },
+    /// The same, foretold anew by today's predictor from the saved traces
+    Again {
+        file: PathBuf,
+        /// File for the new predictions beside what came
+        out: Option<PathBuf>,
+    },
+    /// Write docs/forecast-measured.md and its plots
+    Docs {
+        #[arg(default_value = "docs")]
+        folder: PathBuf,
+    },
+    /// Foretell each migration of the public KVM set from the other runs (crates/forecast/tests/public_set)
+    Public { file: PathBuf },
+    /// Time and memory of a forecast
+    Speed,
+    /// Trace a guest of this machine
+    Trace {
+        vm: String,
+        #[arg(default_value_t = 10.0)]
+        seconds: f64,
+    },
+    #[command(hide = true)]
+    Heartbeat { address: String },
+    #[command(hide = true)]
+    Sink { address: String },
+    #[command(hide = true)]
+    Source { address: String },
+}
+
 fn main() -> Outcome<()> {
-    let words: Vec<String> = env::args().skip(1).filter(|word| word != "--bench").collect();
-    let word = |at: usize| words.get(at).map(String::as_str);
-    let option = |name: &str| {
-        words.iter().position(|word| word == name).and_then(|at| words.get(at + 1)).map(String::as_str)
-    };
-    match word(0) {
-        Some("heartbeat") => net::heartbeat(word(1).unwrap_or_default()),
-        Some("sink") => net::sink(word(1).unwrap_or_default()),
-        Some("source") => net::source(word(1).unwrap_or_default()),
-        Some("score") => score::table(&campaign::results(Path::new(word(1).ok_or("score FILE")?))?),
-        Some("again") => score::table(&campaign::again(Path::new(word(1).ok_or("again FILE")?))?),
-        Some("docs") => docs::write(Path::new(word(1).unwrap_or("docs"))),
-        Some("public") => public::score(Path::new(word(1).ok_or("public FILE")?)),
-        Some("trace") => trace(word(1).unwrap_or_default(), word(2).unwrap_or("10").parse()?),
-        Some("run") => {
-            let seed = option("--seed").unwrap_or("1").parse()?;
-            let share = option("--share").unwrap_or("1").parse()?;
-            let minutes: f64 = option("--minutes").unwrap_or("1440").parse()?;
-            let campaign = Campaign {
-                out: word(1).ok_or("run OUT")?.into(),
-                plan: match option("--kvm") {
-                    Some(number) => plan::kvm_cases(seed, number.parse()?)?,
-                    None => plan::cases(seed, share, option("--only")),
-                },
-                trace_seconds: option("--trace").unwrap_or("10").parse()?,
-                most: Duration::from_secs_f64(minutes * 60.0),
+    // Cargo adds the option.
+    let arguments = Arguments::parse_from(env::args().filter(|word| word != "--bench"));
+    match arguments.command.unwrap_or(Command::Speed) {
+        Command::Heartbeat { address } => net::heartbeat(&address),
+        Command::Sink { address } => net::sink(&address),
+        Command::Source { address } => net::source(&address),
+        Command::Score { file } => score::table(&campaign::results(&file)?),
+        Command::Again { file, out } => score::table(&campaign::again(&file, out.as_deref())?),
+        Command::Docs { folder } => docs::write(&folder),
+        Command::Public { file } => public::score(&file),
+        Command::Trace { vm, seconds } => trace(&vm, seconds),
+        Command::Speed => speed::measure(),
+        Command::Run { out, seed, kvm, share, only, minutes, trace } => {
+            let plan = match kvm {
+                Some(number) => plan::kvm_cases(seed, number.into())?,
+                None => plan::cases(seed, share, only.as_deref()),
             };
-            campaign.run()
-        }
-        None | Some("speed") => speed::measure(),
-        Some(other) => {
-            Err(format!("there is no `{other}`: run, score, again, docs, public, speed or trace").into())
+            let most = Duration::from_secs_f64(minutes * 60.0);
+            Campaign { out, plan, trace_seconds: trace, most }.run()
         }
     }
 }

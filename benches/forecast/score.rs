@@ -28,7 +28,7 @@ pub(crate) fn words(forecast: &Forecast) -> String {
         "P {:.2}, total {} s, {} MB, blackout {} ms, {} rounds",
         replay.converges_ratio,
         range(forecast.total_seconds, 1.0),
-        range(replay.bytes, 1e6),
+        range(forecast.bytes(), 1e6),
         range(forecast.blackout_seconds, 1e-3),
         range(replay.rounds, 1.0)
     )
@@ -67,9 +67,9 @@ fn row((prediction, came): &Pair) -> String {
         middle(forecast.total_seconds, 1.0),
         came.total_seconds,
         (middle(forecast.total_seconds, came.total_seconds) - 1.0) * 100.0,
-        middle(replay.bytes, 1e6),
+        middle(forecast.bytes(), 1e6),
         came.bytes / 1e6,
-        (middle(replay.bytes, came.bytes) - 1.0) * 100.0,
+        (middle(forecast.bytes(), came.bytes) - 1.0) * 100.0,
         middle(forecast.blackout_seconds, 1e-3),
         came.blackout_seconds.unwrap_or(f64::NAN) * 1e3,
         came.reported_downtime_seconds * 1e3,
@@ -84,7 +84,7 @@ fn row((prediction, came): &Pair) -> String {
 fn figures(forecast: &Forecast, came: &Came) -> [(Option<Quantiles>, f64); 3] {
     [
         (forecast.total_seconds, came.total_seconds),
-        (forecast.replay.bytes, came.bytes),
+        (forecast.bytes(), came.bytes),
         (forecast.blackout_seconds, came.blackout_seconds.unwrap_or(f64::NAN)),
     ]
 }
@@ -99,7 +99,7 @@ pub(crate) fn undisturbed(pairs: &[Pair]) -> Vec<&Pair> {
 }
 
 /// True if the guest had its processor both while it was traced and while it moved.
-fn undelayed((prediction, came): &Pair) -> bool {
+pub(crate) fn undelayed((prediction, came): &Pair) -> bool {
     [prediction.waited_ratio, came.waited_ratio]
         .iter()
         .all(|waited| waited.is_some_and(|waited| waited < BUSY))

@@ -99,7 +99,13 @@ impl<'a> PolicyOracle<'a> {
         let mut facts = self.site.facts(vm.0, destination.0);
         let source = self.fleet.vm(vm).map_or(destination, |vm| vm.host);
         let share = self.bandwidth_limit(source, destination);
-        facts.change = Change { bandwidth_limit_bytes_per_second: share, ..self.asked.clone() };
+        let limits = &self.fleet.limits;
+        let at_once = limits.outgoing_per_host.max(limits.incoming_per_host).min(limits.total);
+        facts.change = Change {
+            bandwidth_limit_bytes_per_second: share,
+            moves_at_once: u32::try_from(at_once).unwrap_or(u32::MAX),
+            ..self.asked.clone()
+        };
         let carries = |id: HostId| self.fleet.host(id).map_or(0, |host| host.bandwidth_bytes_per_second);
         if let Fact::Known(path) = &mut facts.path {
             let link = path.bandwidth_bytes_per_second.known().copied();

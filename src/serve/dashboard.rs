@@ -257,6 +257,7 @@ moves:
                 forecast_total_seconds: Some(Quantiles { p5: 9.0, p50: 11.0, p95: 14.0 }),
                 replayed_total_seconds: None,
                 replayed_blackout_seconds: None,
+                replayed_sent_bytes: None,
                 forecast_blackout_seconds: Some(Quantiles { p5: 0.05, p50: 0.08, p95: 0.2 }),
                 total_seconds: Some(12.34),
                 downtime_seconds: Some(0.071),

@@ -20,6 +20,7 @@ impl Run<'_> {
             replayed_total_seconds,
             forecast_blackout_seconds,
             replayed_blackout_seconds,
+            replayed_sent_bytes,
         ] = verdict.forecast.as_ref().map(forecast_quantiles).unwrap_or_default();
         let last = self.ended.as_ref().and_then(|ended| ended.last_stats.as_ref());
         let stats = job_stats.or(last);
@@ -38,6 +39,7 @@ impl Run<'_> {
             replayed_total_seconds,
             forecast_blackout_seconds,
             replayed_blackout_seconds,
+            replayed_sent_bytes,
             total_seconds: stats.and_then(|stats| stats.elapsed).map(seconds),
             downtime_seconds: job_stats.and_then(|job_stats| job_stats.downtime).map(seconds),
             sent_bytes: stats.and_then(|stats| stats.data_processed_bytes),
@@ -67,13 +69,15 @@ impl Run<'_> {
     }
 }
 
-/// Forecasts of duration and blackout, each as in the verdict and before the correction by earlier migrations.
-fn forecast_quantiles(forecast: &Forecast) -> [Option<Quantiles>; 4] {
+/// Forecasts of duration and blackout, each as in the verdict and before the correction by earlier migrations, and of the bytes
+/// before it.
+fn forecast_quantiles(forecast: &Forecast) -> [Option<Quantiles>; 5] {
     [
         &forecast.total_seconds,
         &forecast.replayed_total_seconds,
         &forecast.blackout_seconds,
         &forecast.replayed_blackout_seconds,
+        &forecast.replayed_sent_bytes,
     ]
     .map(|figure: &Fact<Quantiles>| figure.known().copied())
 }
@@ -113,6 +117,7 @@ mod tests {
             replayed_total_seconds,
             forecast_blackout_seconds,
             replayed_blackout_seconds,
+            replayed_sent_bytes,
         ] = forecast_quantiles(forecast);
         let migration = Migration {
             run: "r1".to_owned(),
@@ -126,6 +131,7 @@ mod tests {
             replayed_total_seconds,
             forecast_blackout_seconds,
             replayed_blackout_seconds,
+            replayed_sent_bytes,
             total_seconds: Some(total),
             downtime_seconds: None,
             sent_bytes: None,

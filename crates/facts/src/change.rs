@@ -26,6 +26,9 @@ pub struct Change {
     /// Bandwidth limit for the migration traffic; absent for none.
     #[schemars(example = 125_000_000_u64)]
     pub bandwidth_limit_bytes_per_second: Option<u64>,
+    /// Moves of the change that may share a link of this one at the same time, itself included.
+    #[schemars(example = 2)]
+    pub moves_at_once: u32,
     /// Migration capabilities that QEMU may use. The forecast chooses the downtime limit.
     pub settings: MigrationSettings,
     /// Manager that runs the migration, by its id in the catalogue (`--as`); absent where vmgate asks libvirt.
@@ -53,6 +56,7 @@ impl Default for Change {
             network_dark_seconds: None,
             deadline_seconds: None,
             bandwidth_limit_bytes_per_second: None,
+            moves_at_once: 1,
             settings: MigrationSettings::default(),
             run_by: None,
             rehearsal: false,

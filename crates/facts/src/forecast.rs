@@ -25,11 +25,14 @@ pub struct Forecast {
     pub total_seconds: Fact<Quantiles>,
     /// Duration of the whole migration as replayed, without the correction from earlier migrations between these hosts.
     pub replayed_total_seconds: Fact<Quantiles>,
-    /// Number of earlier migrations between these hosts that the duration is corrected by; 0 where they are too few.
+    /// Number of earlier migrations between these hosts, or where there is none to this destination, that the duration is corrected
+    /// by.
     #[schemars(example = 12)]
     pub corrected_by_migrations: u32,
     /// Memory and device state sent to the network, if the migration completes; a page sent twice counts twice.
     pub sent_bytes: Fact<Quantiles>,
+    /// Memory and device state sent as replayed, without the correction from earlier migrations between these hosts.
+    pub replayed_sent_bytes: Fact<Quantiles>,
     /// Rounds of pre-copy: synchronisations of the dirty bitmap (QEMU's dirty-sync-count), if the migration completes.
     pub rounds: Fact<Quantiles>,
     /// Blackout: time in which the guest is silent, from the stop of its vCPUs at the source to its start at the

@@ -43,7 +43,11 @@ pub(super) fn of(facts: &Facts, path: &MigrationPath) -> Option<KnownConditions>
     if let Some(setup) = setup {
         conditions.setup_seconds = Interval { low: setup * AS_IN_TRIAL.low, high: setup * AS_IN_TRIAL.high };
     }
-    Some(KnownConditions { conditions, tried: setup.is_some() })
+    let limit = facts.change.bandwidth_limit_bytes_per_second.map(precopy::as_f64);
+    Some(KnownConditions {
+        conditions: conditions.shared_by(facts.change.moves_at_once, limit),
+        tried: setup.is_some(),
+    })
 }
 
 /// Goodput of the path itself and its variation. QEMU's own limit holds until the switchover and is not part of it.
@@ -61,7 +65,7 @@ fn goodput(path: &MigrationPath) -> Option<(f64, f64)> {
 }
 
 /// Origin of the fixed costs, in words for the operator.
-pub(super) fn in_words(tried: bool, earlier_migrations: u32) -> String {
+pub(super) fn in_words(tried: bool, earlier_migrations: u32, some_from_elsewhere: bool) -> String {
     match (earlier_migrations, tried) {
         (0, false) => "assumed: no earlier migration between these hosts and QEMU versions is in the ledger, so duration and \
                        blackout may be off by some tenths of a second; `vmgate check --trial` measures the setup"
@@ -70,8 +74,9 @@ pub(super) fn in_words(tried: bool, earlier_migrations: u32) -> String {
                       QEMU versions is in the ledger"
             .to_owned(),
         (number, _) => format!(
-            "corrected by {number} earlier migration{} between these hosts and QEMU versions",
-            if number == 1 { "" } else { "s" }
+            "corrected by {number} earlier migration{} {}",
+            if number == 1 { "" } else { "s" },
+            if some_from_elsewhere { "to this destination" } else { "between these hosts and QEMU versions" }
         ),
     }
 }

@@ -26,6 +26,23 @@ pub struct PastForecast {
     pub predicted: Quantiles,
     /// Actual figure.
     pub actual: f64,
+    /// Part of its error with a reason of its own, which tells nothing of the next migration's median.
+    pub explained: f64,
+}
+
+impl PastForecast {
+    /// Duration of a migration, with its bytes (forecast and actual) where they are known. The time of the bytes beyond the forecast is
+    /// explained: it tells of that guest, and not of what migrations between these hosts cost.
+    pub fn of_duration(predicted: Quantiles, actual: f64, bytes: Option<(Quantiles, f64)>) -> Self {
+        let explained = bytes.filter(|(foretold, sent)| foretold.p50 > 0.0 && sent.is_finite());
+        let explained = explained.map_or(0.0, |(foretold, sent)| (sent / foretold.p50 - 1.0) * predicted.p50);
+        Self { predicted, actual, explained }
+    }
+
+    /// Error of the median that the next migration may have too.
+    fn error(&self) -> f64 {
+        self.actual - self.explained - self.predicted.p50
+    }
 }
 
 /// Unit in which errors are counted.
@@ -68,9 +85,10 @@ impl Correction {
     }
 
     fn in_unit(unit: Unit, past: &[PastForecast]) -> Self {
-        let weighted_error = |PastForecast { predicted, actual }: &PastForecast| {
+        let weighted_error = |past: &PastForecast| {
+            let predicted = &past.predicted;
             let width = (predicted.p95 - predicted.p5).max(MIN_WIDTH * predicted.p50) / unit.of(predicted);
-            ((actual - predicted.p50) / unit.of(predicted), 1.0 / width)
+            (past.error() / unit.of(predicted), 1.0 / width)
         };
         let mut errors: Vec<(f64, f64)> = past.iter().map(weighted_error).collect();
         let usual_weight = errors.iter().map(|(_, weight)| weight).sum::<f64>() / errors.len() as f64;
@@ -92,7 +110,9 @@ impl Correction {
     /// Sum of the relative errors that are left of these forecasts.
     fn misses(&self, past: &[PastForecast]) -> f64 {
         past.iter()
-            .map(|past| (past.actual - self.apply(past.predicted).p50).abs() / past.predicted.p50)
+            .map(|past| {
+                (past.actual - past.explained - self.apply(past.predicted).p50).abs() / past.predicted.p50
+            })
             .sum()
     }
 
@@ -130,7 +150,10 @@ mod tests {
     const PREDICTED: Quantiles = Quantiles { p5: 0.95, p50: 1.0, p95: 1.05 };
 
     fn past(actual: impl IntoIterator<Item = f64>) -> Vec<PastForecast> {
-        actual.into_iter().map(|actual| PastForecast { predicted: PREDICTED, actual }).collect()
+        actual
+            .into_iter()
+            .map(|actual| PastForecast { predicted: PREDICTED, actual, explained: 0.0 })
+            .collect()
     }
 
     fn times(factor: f64) -> Quantiles {
@@ -152,8 +175,16 @@ mod tests {
     fn a_forecast_that_was_sure_counts_for_more_than_one_that_was_not() {
         let unsure = Quantiles { p5: 5.0, p50: 10.0, p95: 40.0 };
         let mut past = past([0.98, 0.98, 0.98]);
-        past.extend([PastForecast { predicted: unsure, actual: 30.0 }; 3]);
+        past.extend([PastForecast { predicted: unsure, actual: 30.0, explained: 0.0 }; 3]);
         assert!((Correction::from_past(&past).unwrap().apply(PREDICTED).p50 - 0.98).abs() < 1e-9);
+    }
+
+    #[test]
+    fn time_of_more_bytes_tells_nothing_of_the_next_duration() {
+        let more = |bytes: f64| PastForecast::of_duration(PREDICTED, bytes + 0.2, Some((PREDICTED, bytes)));
+        let corrected = Correction::from_past(&[1.0, 1.5, 2.0].map(more)).unwrap().apply(PREDICTED);
+        assert!((corrected.p50 - 1.2).abs() < 1e-9, "0.2 s were not explained: {corrected:?}");
+        assert!(corrected.p95 > 2.1, "but the next one may differ by as much: {corrected:?}");
     }
 
     #[test]
@@ -166,7 +197,9 @@ mod tests {
     fn a_cost_that_every_migration_has_is_the_same_for_a_long_one() {
         let late = |by: fn(f64) -> f64| -> Vec<PastForecast> {
             let figures = [2.0, 3.0, 5.0, 8.0, 40.0];
-            figures.map(|figure| PastForecast { predicted: times(figure), actual: by(figure) }).into()
+            figures
+                .map(|figure| PastForecast { predicted: times(figure), actual: by(figure), explained: 0.0 })
+                .into()
         };
         let of = |past: Vec<PastForecast>| Correction::from_past(&past).unwrap().apply(times(100.0)).p50;
         assert!((of(late(|figure| figure - 0.5)) - 99.5).abs() < 1e-9);

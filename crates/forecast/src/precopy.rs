@@ -111,7 +111,8 @@ pub(super) fn as_f64(bytes: u64) -> f64 {
     bytes as f64
 }
 
-/// Bandwidth of the migration in bytes per second: what its carrier makes of the path's goodput, up to the change's limit.
+/// Bandwidth of the migration in bytes per second: what its carrier makes of its part of the path's goodput, up to the change's
+/// limit.
 fn bandwidth(path: &MigrationPath, change: &Change, transport: MigrationTransport) -> Fact<f64> {
     let allowed = change.bandwidth_limit_bytes_per_second.map_or(f64::INFINITY, as_f64);
     let assumed = Conditions::default();
@@ -123,7 +124,8 @@ fn bandwidth(path: &MigrationPath, change: &Change, transport: MigrationTranspor
         }
         MigrationTransport::Tunnelled => goodput / assumed.tunnelled_slower.middle(),
     };
-    path_goodput(path).map(|goodput| carried(goodput).min(allowed)).and_then(|bandwidth| {
+    let moves = f64::from(change.moves_at_once.max(1));
+    path_goodput(path).map(|goodput| carried(goodput / moves).min(allowed)).and_then(|bandwidth| {
         if bandwidth > 0.0 {
             Fact::Known(bandwidth)
         } else {

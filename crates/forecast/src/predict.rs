@@ -168,10 +168,11 @@ fn replayed(
         replayed_total_seconds: figure(replay.total_seconds),
         corrected_by_migrations: 0,
         sent_bytes: figure(replay.bytes),
+        replayed_sent_bytes: figure(replay.bytes),
         rounds: figure(replay.rounds),
         blackout_seconds: figure(replay.blackout_seconds),
         replayed_blackout_seconds: figure(replay.blackout_seconds),
-        fixed_costs: Fact::Known(conditions::in_words(tried, 0)),
+        fixed_costs: Fact::Known(conditions::in_words(tried, 0, false)),
         // With the dark time, once that is derived.
         silence_seconds: Fact::default(),
         silence_parts: Fact::default(),
@@ -242,6 +243,7 @@ fn seed(facts: &Facts) -> u64 {
     if let Some(change) = change.as_object_mut() {
         change.shift_remove("rehearsal");
         change.shift_remove("in_ledger");
+        change.shift_remove("moves_at_once");
         // The manager's settings are in the change.
         change.shift_remove("run_by");
     }

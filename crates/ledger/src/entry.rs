@@ -277,6 +277,9 @@ pub struct Migration {
     /// Forecast of its blackout before the correction by earlier migrations; absent where none was made or kept.
     #[serde(default)]
     pub replayed_blackout_seconds: Option<Quantiles>,
+    /// Forecast of the bytes sent, before the correction by earlier migrations; absent where none was made or kept.
+    #[serde(default)]
+    pub replayed_sent_bytes: Option<Quantiles>,
     /// Duration as libvirt reports it, seconds.
     pub total_seconds: Option<f64>,
     /// Downtime as QEMU reports it, seconds.

@@ -57,7 +57,8 @@ pub struct Recommendation {
 
 impl Replayer<'_> {
     /// Predicts the migration with the present settings and with each change, and names the mildest settings that meet
-    /// the goal. Each time the downtime limit is the longest that keeps the blackout within the goal, if there is one.
+    /// the goal. The downtime limit is the longest that keeps the blackout within the goal, if there is one; a change has no
+    /// longer one unless it converges only then.
     pub fn advise(
         &self,
         settings: &MigrationParameters,
@@ -65,7 +66,8 @@ impl Replayer<'_> {
         goal: &Goal,
         seed: u64,
     ) -> Advice {
-        let (mut own, _) = self.limited(settings, conditions, goal, seed);
+        let longest = goal.longest_blackout_seconds;
+        let (mut own, _) = self.limited(settings, conditions, goal, longest, seed);
         let mut as_it_is = self.replay(&own, conditions, goal, seed);
         // More runs may show a longer blackout than the few runs that chose the limit.
         if let Some(shorter) = shorter(&own, &as_it_is, goal)
@@ -82,7 +84,7 @@ impl Replayer<'_> {
                 let replay = self.sketch(&settings, &conditions, goal, seed);
                 (settings, replay)
             } else {
-                self.limited(&settings, &conditions, goal, seed)
+                self.limited(&settings, &conditions, goal, own.downtime_limit_seconds, seed)
             };
             WhatIf { step, settings, replay }
         };
@@ -119,8 +121,8 @@ impl Replayer<'_> {
         self.runs(settings, conditions, goal, seed, FEW_RUNS)
     }
 
-    /// Finds the longest downtime limit that keeps the blackout within the goal; returns the settings and a sketch of
-    /// the migration. QEMU counts only a part of the blackout, so the limit lies below the accepted blackout by the
+    /// Finds the longest downtime limit up to `longest` that keeps the blackout within the goal, or a longer one if it does not
+    /// complete with that; returns the settings and a sketch of the migration. QEMU counts only a part of the blackout, so the limit lies below the accepted blackout by the
     /// part that the sketch adds. A limit with which the migration no longer completes is rejected in favour of the one
     /// before.
     fn limited(
@@ -128,14 +130,20 @@ impl Replayer<'_> {
         settings: &MigrationParameters,
         conditions: &Conditions,
         goal: &Goal,
+        longest: f64,
         seed: u64,
     ) -> (MigrationParameters, PredictedMigration) {
         let sketch = |settings: MigrationParameters| {
             let replay = self.sketch(&settings, conditions, goal, seed);
             (settings, replay)
         };
-        let longest = goal.longest_blackout_seconds;
-        let mut chosen = sketch(MigrationParameters { downtime_limit_seconds: longest, ..settings.clone() });
+        let with = |downtime_limit_seconds| {
+            sketch(MigrationParameters { downtime_limit_seconds, ..settings.clone() })
+        };
+        let mut chosen = with(longest);
+        if chosen.1.converges_ratio < SURE && longest < goal.longest_blackout_seconds {
+            chosen = with(goal.longest_blackout_seconds);
+        }
         for _ in 1..LIMITS {
             let Some(next) = shorter(&chosen.0, &chosen.1, goal) else { break };
             let next = sketch(next);

@@ -246,41 +246,47 @@ impl TracedGuest {
             |tick: usize| tick.checked_sub(1).and_then(|at| self.ends.get(at)).copied().unwrap_or(0.0);
         let (first, last) = (tick_at(from), tick_at(to));
         let whole = if begin(first) < from { first + 1 } else { first }..last;
-        for row in self.changed.over(whole.clone()) {
-            for (at, word) in self.words(row, lap, span) {
+        let lap = Lap::new(self, lap);
+        let mut add = |row: &[u64]| {
+            for (at, word) in self.words(row, &lap, span) {
                 if let Some(to) = dirty.get_mut(at) {
                     *to |= word;
                 }
             }
+        };
+        if lap.is_first() || span.mask.len() < self.zero.len() {
+            self.changed.over(whole.clone()).for_each(&mut add);
+        } else if !whole.is_empty() {
+            // What is exchanged is the same in each of the rows.
+            let mut union = vec![0_u64; self.zero.len()];
+            for row in self.changed.over(whole.clone()) {
+                union.iter_mut().zip(row).for_each(|(to, word)| *to |= word);
+            }
+            add(&union);
         }
         for tick in (first..whole.start).chain(whole.end.max(whole.start)..=last) {
             let (Some(row), Some(end)) = (self.changed.at(tick), self.ends.get(tick)) else { continue };
             let (begin, length) = (begin(tick), end - begin(tick));
             let part = ((from - begin).max(0.0) / length, ((to - begin) / length).min(1.0));
-            self.partly(self.words(row, lap, span), part, mix(seed ^ tick as u64), dirty);
+            self.partly(self.words(row, &lap, span), part, mix(seed ^ tick as u64), dirty);
         }
     }
 
-    /// Words of a row in `span` in the `lap`-th pass through the trace, from 0.
+    /// Words of a row in `span` in a pass through the trace.
     fn words<'a>(
         &'a self,
         row: &'a [u64],
-        lap: u64,
+        lap: &'a Lap,
         span: &'a SampledPages,
     ) -> impl Iterator<Item = (usize, u64)> + 'a {
-        let other = move |at: usize| {
-            let (set, index) = self.place.get(at).copied().flatten()?;
-            let words = self.exchanged.get(set)?;
-            words.get((index + mix(lap) as usize % words.len().max(1)) % words.len().max(1)).copied()
-        };
         let of_other = move |at: usize| {
-            let from = other(at)?;
+            let from = lap.other(self, at)?;
             let row = *row.get(from)?;
             Some(if self.synthetic { row } else { row & self.once.get(from)? & !self.zero.get(at)? })
         };
         span.words(row).zip(&span.mask).map(move |((at, word), mask)| match self.once.get(at) {
-            Some(_) if lap > 0 && self.synthetic => (at, of_other(at).unwrap_or(0) & mask),
-            Some(once) if lap > 0 => (at, (word & !once | of_other(at).unwrap_or(0)) & mask),
+            Some(_) if !lap.is_first() && self.synthetic => (at, of_other(at).unwrap_or(0) & mask),
+            Some(once) if !lap.is_first() => (at, (word & !once | of_other(at).unwrap_or(0)) & mask),
             _ => (at, word),
         })
     }
@@ -310,6 +316,32 @@ impl TracedGuest {
                 }
             }
         }
+    }
+}
+
+/// Pass through the trace: by how many words of its set each word's pages are exchanged; none in the first pass.
+#[derive(Debug)]
+struct Lap {
+    by: Vec<usize>,
+}
+
+impl Lap {
+    /// The `lap`-th pass, from 0.
+    fn new(guest: &TracedGuest, lap: u64) -> Self {
+        let sets = guest.exchanged.iter().filter(|_| lap > 0);
+        Self { by: sets.map(|words| mix(lap) as usize % words.len().max(1)).collect() }
+    }
+
+    fn is_first(&self) -> bool {
+        self.by.is_empty()
+    }
+
+    /// Word whose pages stand for those of this one.
+    fn other(&self, guest: &TracedGuest, at: usize) -> Option<usize> {
+        let (set, index) = guest.place.get(at).copied().flatten()?;
+        let words = guest.exchanged.get(set)?;
+        let other = index + self.by.get(set)?;
+        words.get(if other < words.len() { other } else { other - words.len() }).copied()
     }
 }
 
@@ -345,19 +377,13 @@ impl ChangedPages {
     /// Rows whose union is the set of pages changed in these ticks.
     fn over(&self, ticks: Range<usize>) -> impl Iterator<Item = &[u64]> {
         let (mut first, mut end) = (self.ticks + ticks.start, self.ticks + ticks.end);
-        let mut nodes = Vec::new();
-        while first < end {
-            if first % 2 == 1 {
-                nodes.push(first);
-                first += 1;
-            }
-            if end % 2 == 1 {
-                end -= 1;
-                nodes.push(end);
-            }
-            (first, end) = (first / 2, end / 2);
-        }
-        nodes.into_iter().filter_map(|node| self.tree.get(node)).map(Vec::as_slice)
+        let level = move || {
+            let (from, to) = (first, end);
+            (first, end) = (first.div_ceil(2), end / 2);
+            (from < to).then(|| [(from % 2 == 1).then_some(from), (to % 2 == 1).then_some(to - 1)])
+        };
+        let nodes = std::iter::from_fn(level).flatten().flatten();
+        nodes.filter_map(|node| self.tree.get(node)).map(Vec::as_slice)
     }
 }
 

@@ -153,7 +153,9 @@ impl<'t> Replayer<'t> {
         let stop_seconds = random.scale_within(conditions.stop_seconds);
         let start_seconds = random.scale_within(conditions.start_seconds);
         let finish_seconds = random.scale_within(conditions.finish_seconds);
-        let other_bytes = Random::new(random.clone().next()).scale_within(conditions.other_bytes);
+        let mut aside = Random::new(random.clone().next());
+        let other_bytes = aside.scale_within(conditions.other_bytes);
+        let others = aside.within(conditions.others_bytes_per_second);
         let queue_bytes = random.within(conditions.socket_queue_bytes);
         let silent_pages = random.within(conditions.silent_pages);
         let length = self.guest.seconds();
@@ -180,7 +182,7 @@ impl<'t> Replayer<'t> {
         UncertainInputs {
             weights: if self.sampled { self.resampled(random) } else { self.guest.weights.clone() },
             offset_seconds,
-            goodput: goodput / slower,
+            goodput: (goodput - others) / slower,
             queue_bytes,
             silent_pages,
             setup_seconds,

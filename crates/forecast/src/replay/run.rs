@@ -379,9 +379,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Starts a new window if the last one is over, and waits for it where the rate budget is spent.
+    /// Waits for the end of the window where the rate budget is spent, and starts a new window if the last one is over.
     fn end_of_section(&mut self) {
-        self.new_window();
         if let Some(budget) = self.window_budget().filter(|budget| self.window_bytes >= *budget) {
             // A stretch of many pages is the work of several windows, the last of them in part.
             let windows = self.window_bytes / budget;
@@ -389,8 +388,8 @@ impl<'a> Run<'a> {
             self.limited += wait;
             self.send_queue.pass(wait);
             self.elapse(wait);
-            self.new_window();
         }
+        self.new_window();
     }
 
     fn new_window(&mut self) {

@@ -151,6 +151,9 @@ pub struct Conditions {
     pub goodput_bytes_per_second: f64,
     /// Coefficient of variation of the goodput from one migration to the next.
     pub goodput_cv: f64,
+    /// Part of it that other moves take meanwhile, in bytes per second.
+    #[serde(default = "Interval::none")]
+    pub others_bytes_per_second: Interval,
     /// Capacity of the socket's queue before QEMU has to wait: unsent and unacknowledged bytes.
     pub socket_queue_bytes: Interval,
     /// Number of the guest's vCPUs.
@@ -204,6 +207,7 @@ impl Default for Conditions {
         Self {
             goodput_bytes_per_second: 1.17e8,
             goodput_cv: 0.01,
+            others_bytes_per_second: Interval::none(),
             socket_queue_bytes: Interval { low: 1.0e6, high: 3.0e6 },
             vcpus: 1,
             page_seconds: 2.0e-6,
@@ -222,6 +226,26 @@ impl Default for Conditions {
             // Runs of the same server under the same load differed by that (the public set of KVM migrations).
             load_ratio: Interval { low: 0.96, high: 1.04 },
             load_end: None,
+        }
+    }
+}
+
+impl Conditions {
+    /// The same for one of so many moves over the path at once, each with this bandwidth limit. Each other one takes its limit or
+    /// its equal part of the path, or nothing: it waits until its limit lets it send again, or has not begun, or is over. All of
+    /// them wait for the same two hosts when they begin and when they switch.
+    #[must_use]
+    pub fn shared_by(self, moves: u32, bandwidth_limit: Option<f64>) -> Self {
+        let moves = f64::from(moves.max(1));
+        let equal_part = self.goodput_bytes_per_second / moves;
+        let each = bandwidth_limit.map_or(equal_part, |limit| limit.min(equal_part));
+        let waiting = |alone: Interval| Interval { high: alone.high * moves, ..alone };
+        Self {
+            others_bytes_per_second: Interval { low: 0.0, high: each * (moves - 1.0) },
+            setup_seconds: waiting(self.setup_seconds),
+            stop_seconds: waiting(self.stop_seconds),
+            start_seconds: waiting(self.start_seconds),
+            ..self
         }
     }
 }

@@ -124,12 +124,31 @@ impl ChangeFile {
         }
     }
 
+    /// Moves of its wave that the limits let share a link with this one, itself included: out of its source, or into its
+    /// destination.
+    fn moves_at_once(&self, planned: &PlannedMove) -> u32 {
+        type End = fn(&PlannedMove) -> &HostUri;
+        let (from, to): (End, End) = (|planned| &planned.from, |planned| &planned.to);
+        let at_most = |moves: usize, most: u32| u32::try_from(moves).unwrap_or(u32::MAX).min(most);
+        let sharing = |end: End, other_end: End, most: u32| {
+            let of_wave = self.moves.iter().filter(|other| other.wave == planned.wave);
+            let of_host = of_wave.filter(|other| end(other) == end(planned));
+            let (same, others): (Vec<_>, Vec<_>) =
+                of_host.partition(|other| other_end(other) == other_end(planned));
+            let same = at_most(same.len(), self.limits.per_link);
+            same.saturating_add(at_most(others.len(), most)).min(most)
+        };
+        let out = sharing(from, to, self.limits.per_source);
+        out.max(sharing(to, from, self.limits.per_destination)).min(self.at_once.unwrap_or(u32::MAX))
+    }
+
     /// The change as rules see it at one of its moves.
     pub fn to_fact(&self, planned: &PlannedMove) -> vmgate_facts::Change {
         vmgate_facts::Change {
             id: Some(self.id.clone()),
             window_start: self.window_start,
             window_end: self.window_end,
+            moves_at_once: self.moves_at_once(planned),
             ..planned.plan.to_fact()
         }
     }

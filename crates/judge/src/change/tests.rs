@@ -75,6 +75,24 @@ fn a_whole_change_loads_and_moves_take_what_they_do_not_say_from_it() {
 }
 
 #[test]
+fn a_move_knows_how_many_of_its_change_may_share_its_links() {
+    let at_once = |limits: &str, moved: usize| {
+        let change = parse(&WHOLE.replace("limits: {per_destination: 2}", limits)).unwrap();
+        change.to_fact(&change.moves[moved]).moves_at_once
+    };
+    assert_eq!(at_once("limits: {per_destination: 2}", 0), 1, "they have one source and two destinations");
+    assert_eq!(at_once("limits: {per_source: 4}", 0), 2, "of four, the change has two");
+    assert_eq!(at_once("limits: {per_source: 4}\nat_once: 1", 0), 1);
+    let same = WHOLE.replace("hv3", "hv2");
+    let over_one_link = |limits: &str| {
+        let change = parse(&same.replace("limits: {per_destination: 2}", limits)).unwrap();
+        change.to_fact(&change.moves[1]).moves_at_once
+    };
+    assert_eq!(over_one_link("limits: {per_source: 2, per_destination: 2}"), 1, "one over each link");
+    assert_eq!(over_one_link("limits: {per_source: 2, per_destination: 2, per_link: 2}"), 2);
+}
+
+#[test]
 fn the_digest_is_of_what_it_says_and_not_of_how_it_looks() {
     let digest = |text: &str| parse(text).unwrap().digest;
     let laid_out =
