@@ -71,8 +71,8 @@ impl LibvirtError {
         let words = match &self.kind {
             LibvirtErrorKind::TimedOut(_) => "Check the load of the host, or raise --timeout",
             LibvirtErrorKind::NoLibvirt => {
-                "If the host has libvirt, give its URI (qemu+ssh://root@HOST/system); if it has none, `vmgate check` is what can be \
-                 done with its VMs"
+                "If the host has libvirt, give its URI (qemu+ssh://root@HOST/system); without it `vmgate check` judges its VMs, and \
+                 their manager moves them (docs/managers.md)"
             }
             LibvirtErrorKind::Unreachable(_) => {
                 "Check the host's name, the network, and that libvirtd (or virtqemud) runs on the host: `vmgate doctor HOST` \
