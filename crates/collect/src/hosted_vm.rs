@@ -19,7 +19,7 @@ pub enum HostedVm {
     /// As libvirt there has it.
     Libvirt(Domain),
     /// By its QEMU process, which the on-host program sees.
-    Process(ProcessVm),
+    Process(Box<ProcessVm>),
 }
 
 /// A VM that libvirt does not have, by its one QEMU process on a host.

@@ -135,7 +135,7 @@ impl HostConnection {
             return Ok(HostedVm::Libvirt(self.domain(vm)?));
         }
         match ProcessVm::find(vm, &self.way, self.timeout) {
-            Ok(Some(found)) => Ok(HostedVm::Process(found)),
+            Ok(Some(found)) => Ok(HostedVm::Process(Box::new(found))),
             Ok(None) => {
                 Err(NoVm::NotThere(format!("no QEMU process of the VM {vm} runs on {}", self.name())))
             }

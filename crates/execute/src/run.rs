@@ -348,21 +348,20 @@ impl Run<'_> {
         let watch = &mut *self.watch;
         let watch = &mut |progress: &Progress| watch(Event::Migrating(progress));
         let (pass, plan) = (&self.assignment.pass, self.assignment.plan);
-        let ended = match self.assignment.door {
-            Some(door) => managed_migration::migrate((pass, door), &self.vm, plan, self.stop, watch),
-            None => {
-                let not_begun = |error: LibvirtError| Halt::Migration { why: error.to_string() };
-                migration::migrate(
-                    pass,
-                    self.vm.domain().map_err(|why| Halt::Migration { why: why.reason })?,
-                    &self.hosts.destination.hypervisor().map_err(not_begun)?,
-                    Guard::new(plan, self.downtime_limit_seconds),
-                    (plan, self.assignment.migrate_address),
-                    self.stop,
-                    watch,
-                )
-                .map_err(not_begun)?
-            }
+        let ended = if let Some(door) = self.assignment.door {
+            managed_migration::migrate((pass, door), &self.vm, plan, self.stop, watch)
+        } else {
+            let not_begun = |error: LibvirtError| Halt::Migration { why: error.to_string() };
+            migration::migrate(
+                pass,
+                self.vm.domain().map_err(|why| Halt::Migration { why: why.reason })?,
+                &self.hosts.destination.hypervisor().map_err(not_begun)?,
+                Guard::new(plan, self.downtime_limit_seconds),
+                (plan, self.assignment.migrate_address),
+                self.stop,
+                watch,
+            )
+            .map_err(not_begun)?
         };
         let why = match (&ended.result, &ended.abort_reason) {
             (Ok(()), _) => None,

@@ -20,7 +20,7 @@ pub struct Host {
     /// Host name, as libvirt reports it.
     #[schemars(example = &"hv1.example.org", extend("x-names" = Names::FREE))]
     pub hostname: Fact<String>,
-    /// Host UUID in libvirt's capabilities. libvirt refuses a migration between hosts with the same UUID.
+    /// Host UUID in libvirt's capabilities; of a host without libvirt its machine id. libvirt refuses a migration between hosts with the same UUID.
     #[schemars(example = &"6f0d3c4e-1111-4222-8333-123456789abc")]
     pub uuid: Fact<Uuid>,
     /// Version of libvirt's daemon.
