@@ -376,8 +376,7 @@ fn start_destination(
     let libvirt = Worker::start(clock, move || {
         let uri = uri?;
         if !uri.names_libvirt() {
-            // Managers know their hosts by the names at which they are reached.
-            let _ = sender.send(uri.host_for_people().to_owned());
+            let _ = sender.send(monitored::hostname(&uri));
         }
         let hypervisor = open(&uri)?;
         let hostname = Fact::from(hypervisor.hostname());

@@ -29,6 +29,11 @@ fn failed(request: &CollectRequest, why: Unknown) -> CollectError {
     CollectError::Monitor { host, vm: request.vm.clone(), why }
 }
 
+/// Name that other hosts resolve to migrate to a host without libvirt: the one at which it is reached, by which managers know it.
+pub(super) fn hostname(uri: &Uri) -> String {
+    uri.host.clone().unwrap_or_else(|| uri.host_for_people().to_owned())
+}
+
 /// The VM whose monitor the request names, as the source's probe sees it.
 pub(super) fn look(request: &CollectRequest, socket: &str) -> Result<FoundVm, CollectError> {
     let seen = request.source_probe.monitored_vm(socket, request.timeout).and_then(found);

@@ -15,6 +15,7 @@ use super::{
     CollectRequest,
     host::LibvirtAnswers,
     host_probes::TryPath,
+    monitored,
     transport::{Answer, Transport},
 };
 
@@ -104,11 +105,10 @@ impl OpenHost {
         Self { uri: uri.clone(), libvirt, probe, answers: HostAnswers::shared() }
     }
 
-    /// Name that other hosts resolve to migrate to it: its own by libvirt, else the one at which it is reached, by which managers
-    /// know it.
+    /// Name that other hosts resolve to migrate to it.
     pub(super) fn hostname(&self) -> Result<String, Unknown> {
         match &self.libvirt {
-            _ if !self.uri.names_libvirt() => Ok(self.uri.host_for_people().to_owned()),
+            _ if !self.uri.names_libvirt() => Ok(monitored::hostname(&self.uri)),
             Ok(libvirt) => Ok(libvirt.hostname()?),
             Err(error) => Err(error.clone().into()),
         }
