@@ -56,15 +56,15 @@ impl<'a> Errors<'a> {
 fn errors<'a>(pairs: &[&'a Pair]) -> Vec<Errors<'a>> {
     let done = pairs.iter().filter(|(_, came)| came.completed);
     let mut all: Vec<Errors> = done.filter_map(|pair| Errors::of(pair)).collect();
-    let mut of_pair: BTreeMap<(&str, &str), (Vec<f64>, Vec<f64>)> = BTreeMap::new();
+    let mut of_pair: BTreeMap<_, [Vec<f64>; 2]> = BTreeMap::new();
     let hosts = |errors: &Errors<'a>| (errors.pair.0.case.from.as_str(), errors.pair.0.case.to.as_str());
     for errors in &all {
-        let (waits, blackouts) = of_pair.entry(hosts(errors)).or_default();
+        let [waits, blackouts] = of_pair.entry(hosts(errors)).or_default();
         waits.push(errors.wait());
         blackouts.push(errors.blackout);
     }
     for errors in &mut all {
-        if let Some((waits, blackouts)) = of_pair.get(&hosts(errors)) {
+        if let Some([waits, blackouts]) = of_pair.get(&hosts(errors)) {
             errors.wait_of_pair = quantile(waits, 0.5).unwrap_or(0.0);
             errors.blackout_of_pair = quantile(blackouts, 0.5).unwrap_or(0.0);
         }

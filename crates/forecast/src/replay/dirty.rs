@@ -13,7 +13,7 @@ use super::guest::TracedGuest;
 pub(super) struct DirtyPages<'a> {
     guest: &'a TracedGuest,
     /// Pages that each sampled page stands for in this run; those that stand for none are left out of `alive`.
-    weights: Vec<f64>,
+    weights: &'a [f64],
     alive: Vec<u64>,
     bits: Vec<u64>,
     pages: f64,
@@ -44,18 +44,14 @@ impl<'a> DirtyPages<'a> {
     /// Marks all of RAM dirty, as at the start of a migration, at guest time `now`.
     pub(super) fn all(
         guest: &'a TracedGuest,
-        weights: Vec<f64>,
+        weights: &'a [f64],
         accelerator: Accelerator,
         seed: u64,
         now: f64,
     ) -> Self {
         let mut alive = vec![0_u64; guest.zero.len()];
-        for (page, weight) in weights.iter().enumerate() {
-            if *weight > 0.0
-                && let Some(word) = alive.get_mut(page / 64)
-            {
-                *word |= 1 << (page % 64);
-            }
+        for (word, weights) in alive.iter_mut().zip(weights.chunks(64)) {
+            *word = weights.iter().rev().fold(0, |word, weight| word << 1 | u64::from(*weight > 0.0));
         }
         let chunks = match accelerator {
             Accelerator::Kvm => guest.chunks.len(),

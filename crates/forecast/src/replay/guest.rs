@@ -84,6 +84,12 @@ impl SampledPages {
         bits.iter_mut().skip(self.first_word).zip(&self.mask).for_each(|(to, mask)| *to |= mask);
     }
 
+    /// Adds the pages of `row` that lie in this range to `bits`.
+    fn add(&self, row: &[u64], bits: &mut [u64]) {
+        let words = bits.iter_mut().zip(row).skip(self.first_word).zip(&self.mask);
+        words.for_each(|((to, word), mask)| *to |= word & mask);
+    }
+
     fn words<'a>(&'a self, bits: &'a [u64]) -> impl Iterator<Item = (usize, u64)> + 'a {
         let words = bits.iter().enumerate().skip(self.first_word);
         words.zip(&self.mask).map(|((at, word), mask)| (at, word & mask))
@@ -206,13 +212,7 @@ impl TracedGuest {
         let mut laps = first..last + 1;
         let whole = first as usize + 1..last as usize;
         if whole.len() >= FEW_LAPS && whole.end < KNOWN_LAPS {
-            for row in self.whole_laps().over(whole) {
-                for (at, word) in span.words(row) {
-                    if let Some(to) = dirty.get_mut(at) {
-                        *to |= word;
-                    }
-                }
-            }
+            self.whole_laps().over(whole).for_each(|row| span.add(row, dirty));
             self.lap(first, (from, to), seed, span, dirty);
             laps = last..last + 1;
         }
@@ -247,22 +247,24 @@ impl TracedGuest {
         let (first, last) = (tick_at(from), tick_at(to));
         let whole = if begin(first) < from { first + 1 } else { first }..last;
         let lap = Lap::new(self, lap);
-        let mut add = |row: &[u64]| {
-            for (at, word) in self.words(row, &lap, span) {
-                if let Some(to) = dirty.get_mut(at) {
-                    *to |= word;
+        if lap.is_first() {
+            self.changed.over(whole.clone()).for_each(|row| span.add(row, dirty));
+        } else {
+            let mut exchanged = |row: &[u64]| {
+                for (at, word) in self.words(row, &lap, span) {
+                    if let Some(to) = dirty.get_mut(at) {
+                        *to |= word;
+                    }
                 }
+            };
+            if span.mask.len() < self.zero.len() {
+                self.changed.over(whole.clone()).for_each(&mut exchanged);
+            } else {
+                // The same words are exchanged in each of the rows.
+                let mut union = vec![0_u64; self.zero.len()];
+                self.changed.over(whole.clone()).for_each(|row| self.all.add(row, &mut union));
+                exchanged(&union);
             }
-        };
-        if lap.is_first() || span.mask.len() < self.zero.len() {
-            self.changed.over(whole.clone()).for_each(&mut add);
-        } else if !whole.is_empty() {
-            // What is exchanged is the same in each of the rows.
-            let mut union = vec![0_u64; self.zero.len()];
-            for row in self.changed.over(whole.clone()) {
-                union.iter_mut().zip(row).for_each(|(to, word)| *to |= word);
-            }
-            add(&union);
         }
         for tick in (first..whole.start).chain(whole.end.max(whole.start)..=last) {
             let (Some(row), Some(end)) = (self.changed.at(tick), self.ends.get(tick)) else { continue };

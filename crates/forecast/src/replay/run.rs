@@ -155,7 +155,7 @@ impl<'a> Run<'a> {
     ) -> Self {
         let at = drawn.offset_seconds;
         Self {
-            dirty: DirtyPages::all(guest, drawn.weights.clone(), settings.accelerator, drawn.seed, at),
+            dirty: DirtyPages::all(guest, &drawn.weights, settings.accelerator, drawn.seed, at),
             page: PageCosts::of(settings, conditions, drawn),
             silent: 0.0, // all of RAM is dirty anyway
             silent_since: at,
