@@ -156,7 +156,7 @@ fn a_pair_of_versions_that_is_new_is_rehearsed_with_a_vm_that_may_be_lost() {
     assert_eq!(asked(&[]), ["fail", "pass"]);
 }
 
-fn openssl(arguments: &[&str]) {
+pub(crate) fn openssl(arguments: &[&str]) {
     let said: Said = std::process::Command::new("openssl").args(arguments).output().unwrap().into();
     said.exits(0);
 }

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use crate::{
     harness::{AnyForecast, SlowLink, on_host, setting, start_vmgate, vmgate, words},
+    migrate::openssl,
     qmp::Qemu,
 };
 
@@ -132,7 +133,19 @@ fn a_vm_without_libvirt_is_moved_by_its_managers_door_and_by_nobody_else() {
     vmgate(&words(&[], &order[2..])).exits(2).says("gnt-instance migrate inst3.example.org");
     assert_eq!(door.processes(), [true, false]);
 
-    vmgate(&words(&[], &order)).exits(0).says("runs on lab-b and on no other host");
+    // By a verdict that was signed before: it has the VM's UUID, and the order its monitor.
+    let path = |name: &str| door.folder.path().join(name).to_str().unwrap().to_owned();
+    let (key, trusted) = (path("site.key"), path("site.pem"));
+    openssl(&["genpkey", "-algorithm", "ed25519", "-out", &key]);
+    openssl(&["pkey", "-in", &key, "-pubout", "-out", &trusted]);
+    let mut check =
+        [order.clone(), vec!["--output".to_owned(), format!("json={}", path("verdict.json"))]].concat();
+    "check".clone_into(&mut check[2]);
+    vmgate(&words(&[], &check)).exits(0);
+    let signed = vmgate(&["verdict", "sign", &path("verdict.json"), "--key", &key]).exits(0).stdout;
+    fs::write(path("signed.json"), signed).unwrap();
+    let saved = ["--verdict", &path("signed.json"), "--trusted-key", &trusted].map(str::to_owned).to_vec();
+    vmgate(&words(&[], &[order, saved].concat())).exits(0).says("runs on lab-b and on no other host");
     assert_eq!(door.processes(), [false, true]);
 }
 
