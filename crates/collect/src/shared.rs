@@ -94,7 +94,7 @@ pub struct OpenHost {
     pub libvirt: Result<Hypervisor, LibvirtError>,
     /// Way to its probe.
     pub probe: Transport,
-    /// What it told already.
+    /// Answers that it gave already.
     answers: HostAnswers,
 }
 
