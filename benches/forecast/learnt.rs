@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use vmgate_facts::{Accelerator, Quantiles};
 use vmgate_forecast::{
-    conformal::{Correction, PastForecast},
+    conformal::{Correction, PastForecast, with_bytes},
     replay::{Conditions, Interval, PredictedMigration},
 };
 
@@ -57,15 +57,18 @@ impl Forecast {
         let plain = |predicted: Option<Quantiles>, actual| {
             Some(PastForecast { predicted: predicted?, actual, explained: 0.0 })
         };
+        let corrected_bytes = corrected(|replay| replay.bytes, &|past, came| plain(past.bytes, came.bytes));
+        let total = corrected(|replay| replay.total_seconds, &|past, came| {
+            let bytes = past.bytes.map(|bytes| (bytes, came.bytes));
+            Some(PastForecast::of_duration(past.total_seconds?, came.total_seconds, bytes))
+        });
+        let total_seconds = total.zip(replay.total_seconds).zip(replay.bytes.zip(corrected_bytes));
         Self {
-            total_seconds: corrected(|replay| replay.total_seconds, &|past, came| {
-                let bytes = past.bytes.map(|bytes| (bytes, came.bytes));
-                Some(PastForecast::of_duration(past.total_seconds?, came.total_seconds, bytes))
-            }),
+            total_seconds: total_seconds.map(|((total, replayed), bytes)| with_bytes(total, replayed, bytes)),
             blackout_seconds: corrected(|replay| replay.blackout_seconds, &|past, came| {
                 plain(past.blackout_seconds, came.blackout_seconds?)
             }),
-            corrected_bytes: corrected(|replay| replay.bytes, &|past, came| plain(past.bytes, came.bytes)),
+            corrected_bytes,
             earlier: of_pair.len(),
             replay,
         }

@@ -45,6 +45,14 @@ impl PastForecast {
     }
 }
 
+/// Corrected duration of a migration whose bytes (replayed and corrected) were corrected too: with the time of those beyond the replayed.
+pub fn with_bytes(corrected: Quantiles, replayed: Quantiles, bytes: (Quantiles, Quantiles)) -> Quantiles {
+    let more = PastForecast::of_duration(replayed, 0.0, Some((bytes.0, bytes.1.p50))).explained;
+    let [p5, p50, p95] =
+        [corrected.p5, corrected.p50, corrected.p95].map(|seconds| (seconds + more).max(0.0));
+    Quantiles { p5, p50, p95 }
+}
+
 /// Unit in which errors are counted.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Unit {

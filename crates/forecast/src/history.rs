@@ -7,7 +7,7 @@ use vmgate_facts::{
 
 use super::{
     conditions,
-    conformal::{Correction, PastForecast},
+    conformal::{Correction, PastForecast, with_bytes},
     replay::{Conditions, Goal, MigrationParameters, Replayer, synthetic_trace},
 };
 
@@ -24,6 +24,8 @@ pub(super) fn correct(forecast: &mut Forecast, facts: &Facts) {
         let known = past.iter().filter_map(|past| figure(past));
         known.map(|(predicted, actual)| PastForecast { predicted, actual, explained: 0.0 }).collect()
     };
+    let bytes = of(|past| Some((past.forecast_sent_bytes?, super::precopy::as_f64(past.sent_bytes?))));
+    corrected(&mut forecast.sent_bytes, &bytes);
     let totals: Vec<PastForecast> = past
         .iter()
         .map(|past| {
@@ -32,6 +34,14 @@ pub(super) fn correct(forecast: &mut Forecast, facts: &Facts) {
         })
         .collect();
     if corrected(&mut forecast.total_seconds, &totals) {
+        if let (Fact::Known(total), Fact::Known(replayed), Fact::Known(before), Fact::Known(sent)) = (
+            &mut forecast.total_seconds,
+            &forecast.replayed_total_seconds,
+            &forecast.replayed_sent_bytes,
+            &forecast.sent_bytes,
+        ) {
+            *total = with_bytes(*total, *replayed, (*before, *sent));
+        }
         forecast.corrected_by_migrations = u32::try_from(totals.len()).unwrap_or(u32::MAX);
         let elsewhere = past.iter().any(|past| !past.from_this_source);
         forecast.fixed_costs =
@@ -42,8 +52,6 @@ pub(super) fn correct(forecast: &mut Forecast, facts: &Facts) {
         let blackouts = of(|past| Some((past.forecast_blackout_seconds?, past.downtime_seconds?)));
         corrected(&mut forecast.blackout_seconds, &blackouts);
     }
-    let bytes = of(|past| Some((past.forecast_sent_bytes?, super::precopy::as_f64(past.sent_bytes?))));
-    corrected(&mut forecast.sent_bytes, &bytes);
 }
 
 /// Corrects a figure if earlier forecasts of it are known.
