@@ -204,7 +204,6 @@ impl Migrate {
         let vm = self.vm.clone().unwrap_or_default();
         let change = self.goals.over(Change::default());
         let request = self.the_move.request(&vm, change.clone(), session)?;
-        moved_by_libvirt(&request.vm, &policy.catalogues)?;
         let asked = VerdictRequest { strict: self.strict, ..VerdictRequest::default() };
         let mut plan = MovePlan::from(&change);
         plan.settings.isolate = self.isolate.then_some(true);
