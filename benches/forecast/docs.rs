@@ -19,7 +19,7 @@ struct Section {
     /// Result file, and the name of its plots.
     file: &'static str,
     about: &'static str,
-    /// What is known of the aims missed.
+    /// The aims missed, and what is known of why.
     why: &'static str,
     aims: Aims,
 }
