@@ -39,17 +39,15 @@ impl Forecast {
         // Results are kept in the repository: a plot of each would be most of them.
         replay.timeline.clear();
         replay.round_ends_seconds.clear();
-        let of_destination = earlier.iter().filter(|(past, came)| {
-            let of = |case: &Case| (case.to.clone(), case.accelerator);
+        let of_pair = earlier.iter().filter(|(past, came)| {
+            let of = |case: &Case| (case.from.clone(), case.to.clone(), case.accelerator);
             of(&past.case) == of(case) && came.completed && !came.disturbed
         });
-        let (of_pair, others): (Vec<&Pair>, Vec<&Pair>) =
-            of_destination.partition(|(past, _)| past.case.from == case.from);
-        let used = if of_pair.is_empty() { &others } else { &of_pair };
+        let of_pair: Vec<&Pair> = of_pair.collect();
         let corrected =
             |figure: fn(&PredictedMigration) -> Option<Quantiles>,
              past: &dyn Fn(&PredictedMigration, &Came) -> Option<PastForecast>| {
-                let past = used.iter().filter_map(|pair| past(&same(&pair.0)?.replay, &pair.1));
+                let past = of_pair.iter().filter_map(|pair| past(&same(&pair.0)?.replay, &pair.1));
                 let correction = Correction::from_past(&past.collect::<Vec<_>>());
                 let replayed = figure(&replay)?;
                 Some(correction.map_or(replayed, |correction| correction.apply(replayed)))

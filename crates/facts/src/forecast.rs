@@ -25,8 +25,7 @@ pub struct Forecast {
     pub total_seconds: Fact<Quantiles>,
     /// Duration of the whole migration as replayed, without the correction from earlier migrations between these hosts.
     pub replayed_total_seconds: Fact<Quantiles>,
-    /// Number of earlier migrations between these hosts, or where there is none to this destination, that the duration is corrected
-    /// by.
+    /// Number of earlier migrations between these hosts that the duration is corrected by.
     #[schemars(example = 12)]
     pub corrected_by_migrations: u32,
     /// Memory and device state sent to the network, if the migration completes; a page sent twice counts twice.

@@ -11,7 +11,7 @@ use super::{DirtyWindow, Fact, PastSilence, Quantiles, Version};
 #[serde(default)]
 #[schemars(deny_unknown_fields)]
 pub struct History {
-    /// Completed migrations to this destination, each with its forecast and its actual duration.
+    /// Completed migrations from this source to this destination, each with its forecast and its actual duration.
     pub past_migrations: Fact<Vec<PastMigration>>,
     /// Silence that was heard in moves from this source to this destination, each with its network.
     pub past_silences: Fact<Vec<PastSilence>>,
@@ -57,10 +57,6 @@ pub struct PastMigration {
     /// End of the migration.
     #[schemars(example = &"2026-11-22T01:04:00Z")]
     pub at: Timestamp,
-    /// False if it came from another source than this move.
-    #[schemars(example = true)]
-    #[serde(default = "yes")]
-    pub from_this_source: bool,
     /// Forecast of its duration, before any correction.
     pub forecast_total_seconds: Quantiles,
     /// Actual duration, as libvirt reported it.
@@ -88,10 +84,6 @@ pub struct PastMigration {
     #[schemars(example = &"10.0.13")]
     #[serde(default)]
     pub destination_version: Option<Version>,
-}
-
-fn yes() -> bool {
-    true
 }
 
 /// Observations of one hour of the day (UTC), over all observed days.

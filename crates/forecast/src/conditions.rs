@@ -65,7 +65,7 @@ fn goodput(path: &MigrationPath) -> Option<(f64, f64)> {
 }
 
 /// Origin of the fixed costs, in words for the operator.
-pub(super) fn in_words(tried: bool, earlier_migrations: u32, some_from_elsewhere: bool) -> String {
+pub(super) fn in_words(tried: bool, earlier_migrations: u32) -> String {
     match (earlier_migrations, tried) {
         (0, false) => "assumed: no earlier migration between these hosts and QEMU versions is in the ledger, so duration and \
                        blackout may be off by some tenths of a second; `vmgate check --trial` measures the setup"
@@ -74,9 +74,8 @@ pub(super) fn in_words(tried: bool, earlier_migrations: u32, some_from_elsewhere
                       QEMU versions is in the ledger"
             .to_owned(),
         (number, _) => format!(
-            "corrected by {number} earlier migration{} {}",
-            if number == 1 { "" } else { "s" },
-            if some_from_elsewhere { "to this destination" } else { "between these hosts and QEMU versions" }
+            "corrected by {number} earlier migration{} between these hosts and QEMU versions",
+            if number == 1 { "" } else { "s" }
         ),
     }
 }

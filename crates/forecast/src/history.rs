@@ -14,12 +14,13 @@ use super::{
 /// An hour is quiet if the VM dirties at most this part of its present dirty rate.
 const QUIET: f64 = 0.5;
 
-/// Corrects duration, blackout and bytes by the errors of earlier forecasts. The replayed figures are kept too: the next correction is learnt from them.
+/// Corrects duration, blackout and bytes by the errors of earlier forecasts between the same hosts and QEMU versions. The replayed
+/// figures are kept too: the next correction is learnt from them.
 pub(super) fn correct(forecast: &mut Forecast, facts: &Facts) {
     forecast.replayed_total_seconds = forecast.total_seconds.clone();
     forecast.replayed_blackout_seconds = forecast.blackout_seconds.clone();
     forecast.replayed_sent_bytes = forecast.sent_bytes.clone();
-    let past = past_migrations(facts);
+    let past: Vec<&PastMigration> = past_of_the_pair(facts).collect();
     let of = |figure: fn(&PastMigration) -> Option<(Quantiles, f64)>| -> Vec<PastForecast> {
         let known = past.iter().filter_map(|past| figure(past));
         known.map(|(predicted, actual)| PastForecast { predicted, actual, explained: 0.0 }).collect()
@@ -43,9 +44,7 @@ pub(super) fn correct(forecast: &mut Forecast, facts: &Facts) {
             *total = with_bytes(*total, *replayed, (*before, *sent));
         }
         forecast.corrected_by_migrations = u32::try_from(totals.len()).unwrap_or(u32::MAX);
-        let elsewhere = past.iter().any(|past| !past.from_this_source);
-        forecast.fixed_costs =
-            Fact::Known(conditions::in_words(false, forecast.corrected_by_migrations, elsewhere));
+        forecast.fixed_costs = Fact::Known(conditions::in_words(false, forecast.corrected_by_migrations));
     }
     // An assumed blackout says nothing that could be corrected.
     if forecast.method.known().is_some_and(|method| *method != ForecastMethod::Assumed) {
@@ -62,18 +61,15 @@ fn corrected(figure: &mut Fact<Quantiles>, past: &[PastForecast]) -> bool {
     true
 }
 
-/// Earlier migrations that tell the costs of this one: those between these hosts, and where there is none those from other sources,
-/// since most of the costs are the destination's. Without those of other QEMU versions.
-fn past_migrations(facts: &Facts) -> Vec<&PastMigration> {
+/// Earlier migrations between these hosts, without those of other QEMU versions.
+fn past_of_the_pair(facts: &Facts) -> impl Iterator<Item = &PastMigration> {
     let source = facts.vm.known().and_then(|vm| vm.qemu_version.known().copied());
     let destination = facts.destination.known().and_then(|host| host.qemu_version.known().copied());
     let is = |then: Option<Version>, now: Option<Version>| then.is_none() || now.is_none() || then == now;
     let past = facts.history.known().and_then(|history| history.past_migrations.known());
-    let of_destination = past.into_iter().flatten().filter(|past| is(past.destination_version, destination));
-    let (mut of_pair, others): (Vec<&PastMigration>, Vec<&PastMigration>) =
-        of_destination.partition(|past| past.from_this_source);
-    of_pair.retain(|past| is(past.source_version, source));
-    if of_pair.is_empty() { others } else { of_pair }
+    past.into_iter()
+        .flatten()
+        .filter(move |past| is(past.source_version, source) && is(past.destination_version, destination))
 }
 
 /// Hours with a lower dirty rate than now, the quietest first.

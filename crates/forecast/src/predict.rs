@@ -172,7 +172,7 @@ fn replayed(
         rounds: figure(replay.rounds),
         blackout_seconds: figure(replay.blackout_seconds),
         replayed_blackout_seconds: figure(replay.blackout_seconds),
-        fixed_costs: Fact::Known(conditions::in_words(tried, 0, false)),
+        fixed_costs: Fact::Known(conditions::in_words(tried, 0)),
         // With the dark time, once that is derived.
         silence_seconds: Fact::default(),
         silence_parts: Fact::default(),

@@ -438,7 +438,6 @@ fn a_duration_is_corrected_by_earlier_migrations_and_what_was_replayed_is_kept()
         let forecast_total_seconds = Quantiles { p5: 9.0, p50: 10.0, p95: 11.0 };
         let past = PastMigration {
             at,
-            from_this_source: true,
             forecast_total_seconds,
             total_seconds: 15.0,
             forecast_blackout_seconds: None,
@@ -465,7 +464,6 @@ fn a_duration_is_corrected_by_earlier_migrations_and_what_was_replayed_is_kept()
 fn a_few_earlier_migrations_and_a_trial_tell_the_fixed_costs_of_the_pair() {
     let past = |seconds: f64| PastMigration {
         at: jiff::Timestamp::UNIX_EPOCH,
-        from_this_source: true,
         forecast_total_seconds: Quantiles { p5: 9.0, p50: 10.0, p95: 11.0 },
         total_seconds: 10.0 + seconds,
         forecast_blackout_seconds: Some(Quantiles { p5: 0.1, p50: 0.2, p95: 0.3 }),
@@ -491,18 +489,6 @@ fn a_few_earlier_migrations_and_a_trial_tell_the_fixed_costs_of_the_pair() {
     assert!((off(|forecast| &forecast.sent_bytes) - 2e6).abs() < 1.0, "as many too few each time");
     assert_eq!(corrected.replayed_sent_bytes, alone.sent_bytes);
     assert!(corrected.fixed_costs.known().unwrap().starts_with("corrected by 5 earlier migrations"));
-    let with = |own: usize| {
-        let elsewhere = PastMigration { from_this_source: false, ..past(2.0) };
-        let past_migrations = Fact::Known([vec![past(-0.3); own], vec![elsewhere; 9]].concat());
-        let mut facts = with_trace(20_000.0, 2.0);
-        facts.history = Fact::Known(History { past_migrations, ..History::default() });
-        derived(facts).1.corrected_by_migrations
-    };
-    assert_eq!(
-        [0, 2].map(with),
-        [9, 2],
-        "moves from other sources tell of the destination while the pair has none"
-    );
 
     let trial = |until_sent_seconds| {
         let mut facts = with_trace(20_000.0, 2.0);

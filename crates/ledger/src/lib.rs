@@ -265,20 +265,24 @@ impl Ledger {
         Ok(self.records(&wanted)?.into_iter().filter_map(twin).collect())
     }
 
-    /// Forecasts and measured results of migrations to a host (by UUID), oldest first.
-    pub fn past_forecasts(&self, destination: &Uuid) -> Result<Vec<PastForecast>, LedgerError> {
+    /// Forecasts and measured results of migrations between two hosts (by UUID), oldest first.
+    pub fn past_forecasts(
+        &self,
+        source: &Uuid,
+        destination: &Uuid,
+    ) -> Result<Vec<PastForecast>, LedgerError> {
         let wanted = Selection { kinds: vec![EntryKind::Migration], ..Selection::default() };
-        Ok(query::past_forecasts(&self.records(&wanted)?, destination))
+        Ok(query::past_forecasts(&self.records(&wanted)?, source, destination))
     }
 
     /// History of moves between two hosts and of a VM's dirty rate by the hour, all by UUID.
     pub fn past(&self, vm: &Uuid, source: &Uuid, destination: &Uuid) -> Result<History, LedgerError> {
         let (kinds, of_vm) = (vec![EntryKind::Observation], Some(vm.to_string()));
         let wanted = Selection { kinds, vm: of_vm, ..Selection::default() };
-        let past = self.past_forecasts(destination)?;
+        let past = self.past_forecasts(source, destination)?;
         Ok(History {
-            past_migrations: Fact::Known(observation::past_migrations(&past, source)),
-            past_silences: Fact::Known(network::past_silences(&past, source)),
+            past_migrations: Fact::Known(observation::past_migrations(&past)),
+            past_silences: Fact::Known(network::past_silences(&past)),
             observed_hours: Fact::Known(observation::hours(&self.records(&wanted)?, vm)),
             version_pairs: Fact::Known(self.version_pairs()?),
             pair_proven: Fact::default(),

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use vmgate_facts::{NetworkRehearsal, PastSilence, Uuid};
 use vmgate_verdict::NameAndUuid;
 
-use super::{Entry, PastForecast, Record};
+use super::{Entry, PastForecast, Record, entry::MigrationOutcome};
 
 /// Rehearsal of the switchover on a network between two hosts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,9 +52,9 @@ pub(super) fn rehearsals(records: &[Record], source: &Uuid, destination: &Uuid) 
     newest
 }
 
-/// Silences of completed migrations from a source, each with the part that QEMU's downtime does not explain.
-pub(super) fn past_silences(past: &[PastForecast], source: &Uuid) -> Vec<PastSilence> {
-    let completed = past.iter().filter(|past| past.completed() && past.is_from(source));
+/// Silences of completed migrations, each with the part that QEMU's downtime does not explain.
+pub(super) fn past_silences(past: &[PastForecast]) -> Vec<PastSilence> {
+    let completed = past.iter().filter(|past| past.migration.outcome == MigrationOutcome::Completed);
     let of = |past: &PastForecast| {
         let downtime = past.migration.downtime_seconds?;
         let heard = past.migration.silences.iter().filter(|silence| silence.heard_again);
@@ -75,7 +75,7 @@ mod tests {
     use vmgate_facts::{RehearsedSettings, SpanningTree, Uuid};
 
     use super::*;
-    use crate::entry::{EntryKind, Migration, MigrationOutcome};
+    use crate::entry::{EntryKind, Migration};
 
     fn uuid(last: u32) -> Uuid {
         format!("6f0d3c4e-1111-4222-8333-{last:012}").parse().unwrap()
@@ -140,22 +140,20 @@ mod tests {
             silence_seconds: seconds,
             heard_again,
         };
-        let past = |from, outcome, downtime_seconds| PastForecast {
+        let past = |outcome, downtime_seconds| PastForecast {
             at: "2026-11-22T01:00:00Z".parse().unwrap(),
             migration: Migration {
-                source: host(from),
                 downtime_seconds,
                 silences: vec![silence(5.0, true), silence(60.0, false), silence(0.1, true)],
                 ..migration(outcome)
             },
         };
         let all = [
-            past(1, MigrationOutcome::Completed, Some(0.2)),
-            past(1, MigrationOutcome::Completed, None),
-            past(1, MigrationOutcome::Failed, Some(0.2)),
-            past(9, MigrationOutcome::Completed, Some(0.2)),
+            past(MigrationOutcome::Completed, Some(0.2)),
+            past(MigrationOutcome::Completed, None),
+            past(MigrationOutcome::Failed, Some(0.2)),
         ];
-        let dark: Vec<f64> = past_silences(&all, &uuid(1)).iter().map(|past| past.dark_seconds).collect();
+        let dark: Vec<f64> = past_silences(&all).iter().map(|past| past.dark_seconds).collect();
         assert_eq!(dark, [4.8, 0.0]);
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use vmgate_facts::{DirtyWindow, ObservedHour, PastMigration, Uuid};
 use vmgate_verdict::NameAndUuid;
 
-use super::{Entry, PastForecast, Record};
+use super::{Entry, PastForecast, Record, entry::MigrationOutcome};
 
 /// One measurement of a VM's dirty rate, at low cost.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,14 +60,13 @@ fn hour_of(at: Timestamp) -> u32 {
     u32::try_from(at.to_zoned(TimeZone::UTC).hour()).unwrap_or(0)
 }
 
-/// Completed migrations with their forecasts, for a move from this source.
-pub(super) fn past_migrations(past: &[PastForecast], source: &Uuid) -> Vec<PastMigration> {
-    past.iter()
-        .filter(|past| past.completed())
+/// Completed migrations with their forecasts.
+pub(super) fn past_migrations(past: &[PastForecast]) -> Vec<PastMigration> {
+    let completed = past.iter().filter(|past| past.migration.outcome == MigrationOutcome::Completed);
+    completed
         .filter_map(|past| {
             Some(PastMigration {
                 at: past.at,
-                from_this_source: past.is_from(source),
                 forecast_total_seconds: past.migration.replayed_total_seconds?,
                 total_seconds: past.migration.total_seconds?,
                 forecast_blackout_seconds: past.migration.replayed_blackout_seconds,

@@ -30,18 +30,6 @@ pub struct PastForecast {
     pub migration: Migration,
 }
 
-impl PastForecast {
-    /// True if it completed.
-    pub(super) fn completed(&self) -> bool {
-        self.migration.outcome == MigrationOutcome::Completed
-    }
-
-    /// True if it came from this host.
-    pub(super) fn is_from(&self, source: &Uuid) -> bool {
-        self.migration.source.uuid.as_ref() == Some(source)
-    }
-}
-
 /// Parses rows that were selected as open runs, and leaves those out that this version cannot read.
 pub(super) fn open_runs(rows: &[Row]) -> Result<Vec<OpenRun>, LedgerError> {
     let mut runs = Vec::new();
@@ -101,10 +89,13 @@ pub(super) fn version_pairs(records: &[Record]) -> Vec<VersionPair> {
     pairs.into_values().collect()
 }
 
-/// The migrations to a host, by UUID.
-pub(super) fn past_forecasts(records: &[Record], destination: &Uuid) -> Vec<PastForecast> {
+/// The migrations between two hosts, by UUID, in that direction.
+pub(super) fn past_forecasts(records: &[Record], source: &Uuid, destination: &Uuid) -> Vec<PastForecast> {
     let of = |record: &Record| match &record.entry {
-        Entry::Migration(migration) if migration.destination.uuid.as_ref() == Some(destination) => {
+        Entry::Migration(migration)
+            if migration.source.uuid.as_ref() == Some(source)
+                && migration.destination.uuid.as_ref() == Some(destination) =>
+        {
             Some(PastForecast { at: record.at, migration: migration.clone() })
         }
         _ => None,

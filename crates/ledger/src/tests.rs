@@ -274,8 +274,8 @@ fn a_pair_of_versions_is_known_by_what_went_well_and_rehearsals_are_told_apart()
     at(&migration(MigrationOutcome::Completed, false), "2026-11-23T00:00:00Z");
     let both = (Some("2026-11-22T00:00:00Z".to_owned()), Some("2026-11-23T00:00:00Z".to_owned()));
     assert_eq!(known(), Some(both));
-    assert_eq!(ledger.past_forecasts(&uuid("b")).unwrap().len(), 4);
-    assert_eq!(ledger.past_forecasts(&uuid("a")).unwrap(), []);
+    assert_eq!(ledger.past_forecasts(&uuid("a"), &uuid("b")).unwrap().len(), 4);
+    assert_eq!(ledger.past_forecasts(&uuid("b"), &uuid("a")).unwrap(), []);
 }
 
 #[test]
