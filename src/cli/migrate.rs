@@ -120,7 +120,7 @@ pub(super) fn moved_by_libvirt(vm: &str, catalogues: &Catalogues) -> Result<(), 
             "order its move from the program that started it; `{check}` (with --from and --to) judges that"
         )
     };
-    Err(Failure::usage(format!("libvirt does not have {vm}, so vmgate can check it and not touch it: {way}")))
+    Err(Failure::usage(format!("libvirt does not have {vm}, so vmgate itself can only check it: {way}")))
 }
 
 /// One requested move.
